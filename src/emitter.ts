@@ -1,0 +1,73 @@
+/**
+ * The pool's events, for listeners and on Node's `diagnostics_channel`. A listener that throws stops
+ * neither the others nor the pool.
+ */
+import { channel } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
+import type { CloseReason } from './errors.js'
+import type { EventMap } from './event.js'
+import type { EventStream, GapReason } from './stream.js'
+
+/** The arguments of each event's listeners. */
+export interface PoolEvents<Events extends object = EventMap> {
+  /** A stream's response has opened. */
+  open: [stream: EventStream<Events>]
+  /** A stream has closed, whatever the cause. */
+  close: [stream: EventStream<Events>, reason: CloseReason]
+  /** A stream has missed something and was told so. */
+  gap: [stream: EventStream<Events>, reason: GapReason]
+  /** Something failed that nobody else would hear of: the log, a listener, `authorize`. */
+  error: [error: Error]
+}
+
+const DIAGNOSTICS = {
+  open: channel('koa-sse-pool:open'),
+  close: channel('koa-sse-pool:close'),
+  gap: channel('koa-sse-pool:gap'),
+  error: channel('koa-sse-pool:error'),
+}
+
+type Listener = Parameters<EventEmitter['on']>[1]
+
+export class PoolEmitter<Events extends object> {
+  readonly #emitter = new EventEmitter()
+  #hasWarned = false
+
+  on(event: string, listener: Listener): void {
+    this.#emitter.on(event, listener)
+  }
+
+  once(event: string, listener: Listener): void {
+    this.#emitter.once(event, listener)
+  }
+
+  off(event: string, listener: Listener): void {
+    this.#emitter.off(event, listener)
+  }
+
+  emit<Name extends keyof PoolEvents>(event: Name, ...args: PoolEvents<Events>[Name]): void {
+    if (DIAGNOSTICS[event].hasSubscribers) DIAGNOSTICS[event].publish(args)
+    // One by one and not by `emit`, which would leave out the listeners after one that throws.
+    for (const listener of this.#emitter.rawListeners(event)) {
+      try {
+        listener.apply(this.#emitter, args)
+      } catch (error) {
+        if (event === 'error') process.emitWarning(asError(error))
+        else this.error(error)
+      }
+    }
+  }
+
+  /** An error that nobody listens for must neither end the process nor go unseen: it warns, once. */
+  error(cause: unknown): void {
+    const error = asError(cause)
+    this.emit('error', error)
+    if (this.#hasWarned || this.#emitter.listenerCount('error') > 0) return
+    this.#hasWarned = true
+    process.emitWarning(`A ClientPool without 'error' listener failed: ${error.stack}`)
+  }
+}
+
+function asError(cause: unknown): Error {
+  return cause instanceof Error ? cause : new Error(String(cause), { cause })
+}

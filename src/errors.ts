@@ -1,0 +1,91 @@
+/**
+ * What can go wrong, by code:
+ *
+ * - `ERR_SSE_CLOSED`: the event stream has closed; `reason` says why. It is the reason of
+ *   `stream.signal`, and never thrown by `send`.
+ * - `ERR_SSE_POOL_CLOSED`: the pool was closed before this call.
+ * - `ERR_SSE_EVENT_TOO_LARGE`: the frame is larger than `maxEventBytes`.
+ * - `ERR_SSE_LOG_DOWN`: the log's engine is out of reach; the event was not stored.
+ * - `ERR_SSE_LOG_UNCERTAIN`: the engine was lost in mid-call; the event may have been stored.
+ */
+export type SseErrorCode =
+  | 'ERR_SSE_CLOSED'
+  | 'ERR_SSE_POOL_CLOSED'
+  | 'ERR_SSE_EVENT_TOO_LARGE'
+  | 'ERR_SSE_LOG_DOWN'
+  | 'ERR_SSE_LOG_UNCERTAIN'
+
+/** Why an event stream closed. */
+export type CloseReason =
+  /** The client left. */
+  | 'client'
+  /** The app called `end()`. */
+  | 'end'
+  /** `pool.remove(id)`. */
+  | 'removed'
+  /** A newer stream of the same client took its place (`maxStreamsPerClient`). */
+  | 'replaced'
+  /** The reader took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`. */
+  | 'slow'
+  /** `authorize` said no. */
+  | 'expired'
+  /** `maxAge` was reached. */
+  | 'rotated'
+  /** The pool is closing, or its HTTP server is. */
+  | 'drain'
+  /** The handler failed after the response had opened. */
+  | 'error'
+
+/** An operational failure. Misuse (a wrong option, a bad event) is a `TypeError` instead. */
+export class SseError extends Error {
+  override readonly name = 'SseError'
+  readonly code: SseErrorCode
+  /** Why the stream closed; only on `ERR_SSE_CLOSED`. */
+  readonly reason: CloseReason | undefined
+
+  constructor(
+    code: SseErrorCode,
+    message: string,
+    options?: ErrorOptions & { reason?: CloseReason },
+  ) {
+    super(message, options)
+    this.code = code
+    this.reason = options?.reason
+  }
+}
+
+/** Says what came instead of what was expected, short enough for an error message. */
+export function got(value: unknown): string {
+  if (typeof value === 'string') {
+    return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value)
+  }
+  if (Array.isArray(value)) return 'an array'
+  if (value === null || typeof value === 'undefined') return String(value)
+  if (typeof value === 'object' || typeof value === 'function') return `a ${typeof value}`
+  return `${String(value)} (${typeof value})`
+}
+
+/** The known name that a misspelt one most probably meant, as the end of an error message. */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const nearest = known
+    .map(candidate => ({ candidate, distance: editDistance(name, candidate) }))
+    .sort((a, b) => a.distance - b.distance)[0]
+  return nearest !== undefined && nearest.distance <= Math.max(2, name.length / 2)
+    ? `; did you mean "${nearest.candidate}"?`
+    : `; known are ${known.join(', ')}`
+}
+
+/** Levenshtein distance, upper and lower case alike. */
+function editDistance(a: string, b: string): number {
+  const [from, to] = [a.toLowerCase(), b.toLowerCase()]
+  let row = Array.from({ length: to.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= to.length; j++) {
+      const replace = (row[j - 1] as number) + (from[i - 1] === to[j - 1] ? 0 : 1)
+      next.push(Math.min(replace, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return row[to.length] as number
+}

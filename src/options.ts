@@ -1,0 +1,316 @@
+/**
+ * Every option with its default, and the one place where options are checked.
+ * A wrong option is found when the app starts, never when a client connects.
+ */
+import type { Context } from 'koa'
+import { didYouMean, got } from './errors.js'
+import { checkName, type EventMap, type Serialize } from './event.js'
+import type { EventLog } from './log/log.js'
+import type { ClientPool } from './pool.js'
+import type { EventStream } from './stream.js'
+
+/** Options of a {@link ClientPool}. */
+export interface PoolOptions<Events extends object = EventMap> {
+  /** How many streams may be open at once. Default 10 000; `Infinity` for no limit. */
+  maxClients?: number
+  /** How many streams one client id may have, such as its tabs. Default `Infinity`. */
+  maxStreamsPerClient?: number
+  /**
+   * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's
+   * oldest one as `replaced`; `'reject'` refuses the new one with 429.
+   */
+  onDuplicate?: 'replace' | 'reject'
+  /**
+   * Milliseconds between heartbeats. Default 15 000, which is under every proxy's idle timeout;
+   * `false` sends none, but goes on checking `authorize` and the server every 15 000 ms.
+   */
+  pingInterval?: number | false
+  /**
+   * `'event'` (default): an `sse.cursor` event, which keeps a quiet client's cursor fresh and lets
+   * a page notice silence. `'comment'`: for clients that show every event they get.
+   */
+  heartbeat?: 'event' | 'comment'
+  /** Bytes of direct sends that may wait for one stream before it is closed as `slow`. Default 1 MiB. */
+  maxBufferedBytes?: number
+  /** Milliseconds for which a full socket may take nothing before it is closed as `slow`. Default 30 000. */
+  stallTimeout?: number
+  /** Bytes that one event's frame may take. Default 1 MiB. */
+  maxEventBytes?: number
+  /**
+   * The newest entries that this process keeps for replay. Default `{ events: 10_000, bytes: 32 MiB }`,
+   * whichever is reached first. A client that was away for longer gets a gap event.
+   */
+  window?: { events?: number; bytes?: number }
+  /** Where events are stored. Default: a log in this process's memory. */
+  log?: EventLog
+  /** Turns data that is no string into a string. Default `JSON.stringify`. */
+  serialize?: Serialize
+  /**
+   * Asked again for each open stream at every heartbeat; `false` closes it as `expired`. When it
+   * throws, the stream stays, the pool emits `error`, and it is asked again at the next one.
+   */
+  authorize?: (stream: EventStream<Events>) => boolean | Promise<boolean>
+}
+
+/** Options of {@link sse}: those of one route, and with no `pool` given those of its pool too. */
+export interface SseOptions<Events extends object = EventMap> extends PoolOptions<Events> {
+  /** The pool that streams join. Default: a new one, made from the pool options given here. */
+  pool?: ClientPool<Events>
+  /**
+   * The client's id: a string of 1 to 256 characters without controls, or a number. `null` or
+   * `undefined` makes a random UUID, which is also the default; anything else, such as the array
+   * of `?id=a&id=b`, is answered 400. May be async; `ctx.throw(401)` refuses the request.
+   */
+  id?: (ctx: Context) => ClientId | Promise<ClientId>
+  /** Channels to join before anything is replayed, so that they are replayed too. May be async. */
+  channels?: (ctx: Context) => readonly string[] | Promise<readonly string[]>
+  /** The name of the event that `end()` sends. Default `'close'`. */
+  closeEvent?: string
+  /** Only requests with this query key, whatever its value, get a stream; others pass. */
+  matchQuery?: string
+  /** The reconnect delay told to browsers, in ms; `[min, max]` draws one at random for each stream. */
+  retry?: number | readonly [min: number, max: number]
+  /**
+   * What a stream that brings no cursor gets first. `'missed'` (default): nothing. `'latest'`: for
+   * each of its targets, the newest entry of each key and the newest without one. `'all'`: all
+   * that the window holds for it.
+   */
+  replay?: 'missed' | 'latest' | 'all'
+  /** `false` leaves ids and replay to the app: no cursor, no gap, no ids. Default `true`. */
+  resume?: boolean
+  /**
+   * What a full or closing pool answers. `'reject'` (default): 503 with `Retry-After`. `'retry'`: an
+   * empty stream with a `retry`, because any 4xx or 5xx stops a browser's EventSource for good.
+   */
+  overflow?: 'reject' | 'retry'
+  /** Closes a stream as `rotated` after a random time in between, in ms; the browser comes back. */
+  maxAge?: readonly [min: number, max: number]
+  /** Origins of other sites that may connect, with credentials; others get 403. Default: not checked. */
+  allowedOrigins?: readonly string[] | ((origin: string) => boolean)
+}
+
+/** What `id` may return: it admits what `ctx.query.id` is. */
+export type ClientId = string | number | string[] | null | undefined
+
+export type ResolvedPoolOptions<Events extends object> = Required<
+  Omit<PoolOptions<Events>, 'window' | 'log' | 'authorize'>
+> & {
+  readonly window: { readonly events: number; readonly bytes: number }
+  readonly log: EventLog | undefined
+  readonly authorize: PoolOptions<Events>['authorize']
+}
+
+/** What holds for every stream of one `sse()`. */
+export interface ResolvedRouteOptions {
+  readonly id: SseOptions['id']
+  readonly channels: SseOptions['channels']
+  readonly closeEvent: string
+  readonly matchQuery: string | undefined
+  readonly retry: readonly [number, number] | undefined
+  readonly replay: 'missed' | 'latest' | 'all'
+  readonly resume: boolean
+  readonly overflow: 'reject' | 'retry'
+  readonly maxAge: readonly [number, number] | undefined
+  readonly allowedOrigins: ((origin: string) => boolean) | undefined
+}
+
+interface Rule {
+  readonly default: unknown
+  readonly expected: string
+  readonly accepts: (value: unknown) => boolean
+}
+
+const MIB = 1024 * 1024
+
+/** Node's timers fire at once beyond this, which would turn "very rarely" into a busy loop. */
+const MAX_DELAY = 2 ** 31 - 1
+
+const isWhole = (value: unknown, min: number, max = Number.MAX_SAFE_INTEGER) =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+
+const isRange = (value: unknown, min: number) =>
+  Array.isArray(value) &&
+  value.length === 2 &&
+  value.every(end => isWhole(end, min, MAX_DELAY)) &&
+  value[0] <= value[1]
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const count = (fallback: number): Rule => ({
+  default: fallback,
+  expected: 'a whole number of at least 1, or Infinity',
+  accepts: value => value === Number.POSITIVE_INFINITY || isWhole(value, 1),
+})
+
+const bytes = (fallback: number): Rule => ({
+  default: fallback,
+  expected: 'a whole number of bytes, at least 1',
+  accepts: value => isWhole(value, 1),
+})
+
+const oneOf = (...values: string[]): Rule => ({
+  default: values[0],
+  expected: values.map(value => `'${value}'`).join(' or '),
+  accepts: value => values.includes(value as string),
+})
+
+const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
+  default: undefined,
+  expected,
+  accepts: value => value === undefined || accepts(value),
+})
+
+const aFunction = (value: unknown) => typeof value === 'function'
+
+const POOL_RULES: Record<keyof PoolOptions, Rule> = {
+  maxClients: count(10_000),
+  maxStreamsPerClient: count(Number.POSITIVE_INFINITY),
+  onDuplicate: oneOf('replace', 'reject'),
+  pingInterval: {
+    default: 15_000,
+    expected: 'milliseconds, a whole number of at least 1, or false for no heartbeats',
+    accepts: value => value === false || isWhole(value, 1, MAX_DELAY),
+  },
+  heartbeat: oneOf('event', 'comment'),
+  maxBufferedBytes: bytes(MIB),
+  stallTimeout: {
+    default: 30_000,
+    expected: 'milliseconds, a whole number of at least 1',
+    accepts: value => isWhole(value, 1, MAX_DELAY),
+  },
+  maxEventBytes: bytes(MIB),
+  window: {
+    default: {},
+    expected: 'an object such as { events: 10_000, bytes: 33_554_432 }',
+    accepts: isRecord,
+  },
+  log: optional(
+    'an event log with open, append, compare, barrier and close',
+    value =>
+      isRecord(value) &&
+      ['open', 'append', 'compare', 'barrier', 'close'].every(name => aFunction(value[name])),
+  ),
+  serialize: {
+    default: JSON.stringify,
+    expected: 'a function from data to a string',
+    accepts: aFunction,
+  },
+  authorize: optional('a function from a stream to a boolean', aFunction),
+}
+
+const WINDOW_RULES: Record<'events' | 'bytes', Rule> = {
+  events: count(10_000),
+  bytes: bytes(32 * MIB),
+}
+
+const ROUTE_RULES: Record<Exclude<keyof SseOptions, keyof PoolOptions>, Rule> = {
+  pool: optional('a ClientPool', value => isRecord(value) && aFunction(value.broadcast)),
+  id: optional('a function such as ctx => ctx.query.id', aFunction),
+  channels: optional('a function that returns an array of channel names', aFunction),
+  closeEvent: {
+    default: 'close',
+    expected: 'a non-empty event name',
+    accepts: value => typeof value === 'string' && value !== '',
+  },
+  matchQuery: optional(
+    'the name of a query key',
+    value => typeof value === 'string' && value !== '',
+  ),
+  retry: optional(
+    'milliseconds of at least 1, or [min, max] (0 makes browsers reconnect in a busy loop)',
+    value => isWhole(value, 1, MAX_DELAY) || isRange(value, 1),
+  ),
+  replay: oneOf('missed', 'latest', 'all'),
+  resume: { default: true, expected: 'a boolean', accepts: v => typeof v === 'boolean' },
+  overflow: oneOf('reject', 'retry'),
+  maxAge: optional('milliseconds as [min, max]', value => isRange(value, 1)),
+  allowedOrigins: optional(
+    "an array of origins such as ['https://app.example'], or a function",
+    value => aFunction(value) || (Array.isArray(value) && value.every(one => isOrigin(one))),
+  ),
+}
+
+/** An origin as browsers send it (RFC 6454, 6.2): no path, no trailing slash, no default port. */
+const isOrigin = (value: unknown) =>
+  typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value
+
+export function resolvePoolOptions<Events extends object>(
+  given: PoolOptions<Events>,
+): ResolvedPoolOptions<Events> {
+  const resolved = resolve('ClientPool', POOL_RULES, given)
+  const window = resolve('ClientPool: window', WINDOW_RULES, resolved.window)
+  return { ...resolved, window } as unknown as ResolvedPoolOptions<Events>
+}
+
+/** Parts `sse()`'s options into the pool, or the options to make one from, and the route's own. */
+export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
+  resolve('sse()', { ...ROUTE_RULES, ...POOL_RULES }, given)
+  const isPoolOption = (name: string) => Object.hasOwn(POOL_RULES, name)
+  const part = (wanted: (name: string) => boolean) =>
+    Object.fromEntries(Object.entries(given).filter(([name]) => wanted(name)))
+
+  const poolOptions = part(isPoolOption) as PoolOptions<Events>
+  const [stray] = Object.keys(poolOptions)
+  if (given.pool !== undefined && stray !== undefined) {
+    throw new TypeError(
+      `sse(): option "${stray}" belongs to the pool, which is given; set it by new ClientPool({ ${stray}: … })`,
+    )
+  }
+  const route = resolve(
+    'sse()',
+    ROUTE_RULES,
+    part(name => !isPoolOption(name)),
+  )
+  checkName('sse(): option "closeEvent"', route.closeEvent)
+  return {
+    pool: given.pool,
+    poolOptions,
+    route: {
+      ...route,
+      retry: typeof route.retry === 'number' ? [route.retry, route.retry] : route.retry,
+      allowedOrigins: Array.isArray(route.allowedOrigins)
+        ? (origin: string) => (route.allowedOrigins as string[]).includes(origin)
+        : route.allowedOrigins,
+    } as unknown as ResolvedRouteOptions,
+  }
+}
+
+function resolve<Name extends string>(
+  where: string,
+  rules: Record<Name, Rule>,
+  given: unknown,
+): Record<Name, unknown> {
+  if (!isRecord(given))
+    throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
+  const names = Object.keys(rules) as Name[]
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(rules, name)) {
+      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
+    }
+  }
+  const resolved = {} as Record<Name, unknown>
+  for (const name of names) {
+    const rule = rules[name]
+    const value = given[name] === undefined ? rule.default : given[name]
+    if (!rule.accepts(value)) {
+      throw new TypeError(
+        `${where}: option "${name}" must be ${rule.expected}; got ${got(value)}${hint(value)}`,
+      )
+    }
+    resolved[name] = value
+  }
+  return resolved
+}
+
+/** The likely fix, where what came is a number in disguise. */
+function hint(value: unknown): string {
+  const number =
+    typeof value === 'string' && value.trim() !== '' ? Number.parseFloat(value) : Number.NaN
+  return Number.isFinite(number) ? `; write the number ${number} without quotes or unit` : ''
+}
+
+/** A whole number drawn evenly from both ends and all between. */
+export function randomBetween([min, max]: readonly [number, number]): number {
+  return min + Math.floor(Math.random() * (max - min + 1))
+}

@@ -1,0 +1,570 @@
+/**
+ * All clients: who is connected, by id, and how to push to one, to a channel or to everyone.
+ *
+ * The pool puts the parts together. What is sent goes into the log; the log feeds the window; the
+ * pump moves the streams' cursors through it. See docs/architecture.md.
+ */
+import { randomBytes } from 'node:crypto'
+import { Channel } from './channel.js'
+import { Client, type Sender } from './client.js'
+import { PoolEmitter, type PoolEvents } from './emitter.js'
+import { type CloseReason, got, SseError } from './errors.js'
+import { checkName, type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
+import { Heartbeat } from './heartbeat.js'
+import { type EventLog, formatTarget, type LogSink, type TargetAddress } from './log/log.js'
+import { MemoryLog } from './log/memory.js'
+import {
+  type PoolOptions,
+  type ResolvedPoolOptions,
+  randomBetween,
+  resolvePoolOptions,
+} from './options.js'
+import { Pump } from './pump.js'
+import { Resumption } from './resume.js'
+import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
+import type { AnyResponse } from './transport/transport.js'
+import { type Target, Window } from './window.js'
+
+/** Why a request got no stream. */
+export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
+
+/** Figures of this process, since the pool was made unless said otherwise. */
+export interface PoolStats {
+  /** Connected now: client ids. */
+  clients: number
+  /** Open now. */
+  streams: number
+  /** With at least one member now. */
+  channels: number
+  /** Streams that are behind now because their reader is slow. */
+  lagging: number
+  /** Streams whose cursor waits for the log to be in reach. */
+  parked: number
+  /** Streams that joined the pool. */
+  opened: number
+  closed: Record<CloseReason, number>
+  refused: Record<Refusal, number>
+  /** Entries that came from the log. */
+  entries: number
+  /** Entries given to streams. */
+  deliveries: number
+  /** What these took, without headers and chunk framing. */
+  bytes: number
+  /** Streams that resumed from a cursor without a gap. */
+  replays: number
+  gaps: number
+  /** What the window holds now. */
+  window: { events: number; bytes: number }
+  log: 'up' | 'down'
+}
+
+/** @internal What the middleware brings for a new stream. */
+export interface Admission {
+  readonly id: string
+  readonly res: AnyResponse
+  readonly route: StreamRoute
+  readonly replay: 'missed' | 'latest' | 'all'
+  readonly channels: readonly string[]
+  readonly lastEventId: string
+  readonly onFirstSend: () => void
+}
+
+/** After a drain browsers come back after a random time in between, in ms, so that not all come at once. */
+const DRAIN_RETRY: readonly [number, number] = [1000, 5000]
+
+/** During a drain with `spread`, some streams end every so many milliseconds. */
+const DRAIN_STEP_MS = 20
+
+const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
+
+export class ClientPool<Events extends object = EventMap> {
+  readonly #options: ResolvedPoolOptions<Events>
+  readonly #log: EventLog
+  readonly #window: Window
+  readonly #pump: Pump
+  readonly #resumption: Resumption
+  readonly #heartbeat: Heartbeat
+  readonly #emitter = new PoolEmitter<Events>()
+  readonly #clients = new Map<string, Client<Events>>()
+  readonly #everyone: Target
+  readonly #host: StreamHost
+  readonly #sender: Sender<Events>
+  readonly #nonce = nonceSource()
+  #channels = 0
+  #isUp = true
+  /** Resolves when the log has filled the window; until then nobody's cursor can be decided. */
+  #isBooted = false
+  #closing: Promise<void> | undefined
+  readonly #counts = {
+    opened: 0,
+    entries: 0,
+    replays: 0,
+    gaps: 0,
+    closed: zeros(
+      'client',
+      'end',
+      'removed',
+      'replaced',
+      'slow',
+      'expired',
+      'rotated',
+      'drain',
+      'error',
+    ),
+    refused: zeros('full', 'draining', 'duplicate', 'origin', 'type', 'id'),
+  }
+
+  /** @throws TypeError that names the option, when one is unknown or wrong. */
+  constructor(options: PoolOptions<Events> = {}) {
+    this.#options = resolvePoolOptions(options)
+    this.#log = this.#options.log ?? new MemoryLog()
+    this.#window = new Window({
+      ...this.#options.window,
+      compare: (a, b) => this.#log.compare(a, b),
+      onAppend: target => this.#pump.schedule(target),
+      onEvict: target => this.#pump.flushIfPending(target),
+    })
+    this.#pump = new Pump({
+      window: this.#window,
+      allowance: this.#options.maxBufferedBytes / 2,
+      onGap: (stream, reason) => this.#onGap(stream, reason),
+    })
+    this.#everyone = this.#window.target(EVERYONE)
+    const advance = (stream: EventStream) => this.#pump.advance(stream)
+    const onError = (error: unknown) => this.#emitter.error(error)
+    this.#resumption = new Resumption({
+      window: this.#window,
+      log: this.#log,
+      advance,
+      onResumed: () => {
+        this.#counts.replays += 1
+      },
+      onError,
+    })
+    this.#heartbeat = new Heartbeat({
+      window: this.#window,
+      streams: this.#everyone.members as Set<unknown> as Set<EventStream>,
+      pingInterval: this.#options.pingInterval,
+      heartbeat: this.#options.heartbeat,
+      authorize: this.#options.authorize as ((stream: EventStream) => boolean) | undefined,
+      advance,
+      onServerClosed: stream => stream.dismiss('drain', randomBetween(DRAIN_RETRY)),
+      onBeat: () => this.#resumption.retry(),
+      onError,
+    })
+    this.#host = {
+      encode: this.#options,
+      maxBufferedBytes: this.#options.maxBufferedBytes,
+      stallTimeout: this.#options.stallTimeout,
+      tail: () => this.#window.tail,
+      advance,
+      join: (stream, channels) => this.#join(stream, channels),
+      leave: (stream, channels) => this.#leave(stream, channels),
+      closed: (stream, reason) => this.#onClosed(stream, reason),
+    }
+    this.#sender = {
+      send: (id, event) => this.send(id, event),
+      remove: (id, data) => this.remove(id, data),
+      sendToChannel: (name, event, options) =>
+        this.#publish({ kind: 'channel', name, except: options?.except }, event),
+    }
+    this.#log.open(this.#sink()).catch(error => {
+      this.#isUp = false
+      this.#emitter.error(error)
+    })
+  }
+
+  /** Clients that are connected to this process. */
+  get size(): number {
+    return this.#clients.size
+  }
+
+  /** Open streams on this process; a client with two tabs has two. */
+  get connections(): number {
+    return this.#everyone.members.size
+  }
+
+  has(id: string): boolean {
+    return this.#clients.has(id)
+  }
+
+  /** The client, if it is connected to this process. */
+  get(id: string): Client<Events> | undefined {
+    return this.#clients.get(id)
+  }
+
+  keys(): IterableIterator<string> {
+    return this.#clients.keys()
+  }
+
+  values(): IterableIterator<Client<Events>> {
+    return this.#clients.values()
+  }
+
+  entries(): IterableIterator<[string, Client<Events>]> {
+    return this.#clients.entries()
+  }
+
+  [Symbol.iterator](): IterableIterator<[string, Client<Events>]> {
+    return this.#clients.entries()
+  }
+
+  forEach(callback: (client: Client<Events>, id: string, pool: this) => void): void {
+    for (const [id, client] of this.#clients) callback(client, id, this)
+  }
+
+  /**
+   * Sends an event to all streams of a client. Resolves to the entry's id once the log has stored it,
+   * whether or not the client is connected: if it resumes, it gets what it missed.
+   *
+   * @throws TypeError at once, when the id or the event is wrong; the message names the field.
+   * @throws SseError at once, `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
+   * Rejects with an SseError when the log does not store it (`ERR_SSE_LOG_DOWN`,
+   * `ERR_SSE_LOG_UNCERTAIN`) or the pool is closed (`ERR_SSE_POOL_CLOSED`). The rejection is also
+   * the pool's `error` event, and never ends the process when nobody awaits it.
+   */
+  send(id: string | number, event: PoolEvent<Events>): Promise<string> {
+    return this.#publish({ kind: 'client', name: clientIdOf(id) }, event)
+  }
+
+  /** Sends an event to every stream; see {@link send}. `except` is the id of a client to leave out. */
+  broadcast(event: PoolEvent<Events>, options?: { except?: string }): Promise<string> {
+    return this.#publish({ kind: 'everyone', name: '', except: options?.except }, event)
+  }
+
+  /**
+   * A channel by name, to `send` to all who have joined it.
+   * @throws TypeError for an empty name, or one with control or invisible characters.
+   */
+  channel(name: string): Channel<Events> {
+    return new Channel(channelName(name), this.#sender)
+  }
+
+  /**
+   * Ends all streams of a client with the close event, so that its pages stay away. It goes through
+   * the log: a page that is just reconnecting meets it in its replay and is ended too, while the
+   * same id may come anew without a cursor. Resolves and rejects as {@link send}.
+   * @param data the data of the close event; empty by default.
+   */
+  remove(id: string | number, data?: unknown): Promise<string> {
+    const frame = encodeData(data, this.#options)
+    return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame)
+  }
+
+  stats(): PoolStats {
+    const streams = [...this.#streams]
+    return {
+      clients: this.size,
+      streams: this.connections,
+      channels: this.#channels,
+      lagging: this.#pump.hungry + streams.filter(stream => stream.isBlocked).length,
+      parked: streams.filter(stream => stream.parked).length,
+      opened: this.#counts.opened,
+      closed: { ...this.#counts.closed },
+      refused: { ...this.#counts.refused },
+      entries: this.#counts.entries,
+      ...this.#pump.counts,
+      replays: this.#counts.replays,
+      gaps: this.#counts.gaps,
+      window: this.#window.size,
+      log: this.#isUp ? 'up' : 'down',
+    }
+  }
+
+  /**
+   * Drains: new streams are refused, open ones are ended within `spread` milliseconds (default 0),
+   * each told to come back after a random time, then the log is closed. Comes before
+   * `server.close()`, which waits for open streams. A second call returns the first one's promise.
+   */
+  close({ spread = 0 }: { spread?: number } = {}): Promise<void> {
+    this.#closing ??= this.#drain(spread)
+    return this.#closing
+  }
+
+  on<Name extends keyof PoolEvents>(
+    event: Name,
+    listener: (...args: PoolEvents<Events>[Name]) => void,
+  ): this {
+    this.#emitter.on(event, listener)
+    return this
+  }
+
+  once<Name extends keyof PoolEvents>(
+    event: Name,
+    listener: (...args: PoolEvents<Events>[Name]) => void,
+  ): this {
+    this.#emitter.once(event, listener)
+    return this
+  }
+
+  off<Name extends keyof PoolEvents>(
+    event: Name,
+    listener: (...args: PoolEvents<Events>[Name]) => void,
+  ): this {
+    this.#emitter.off(event, listener)
+    return this
+  }
+
+  // What follows is for the middleware.
+
+  /** @internal Why a new stream cannot be admitted, if so. */
+  refusal(id?: string): Refusal | undefined {
+    if (this.#closing) return 'draining'
+    const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
+    const own = id === undefined ? 0 : (this.#clients.get(id)?.streams.size ?? 0)
+    const isDuplicate = own >= maxStreamsPerClient
+    if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
+    // One that takes another's place needs no room of its own.
+    if (this.connections >= maxClients && !isDuplicate) return 'full'
+    return undefined
+  }
+
+  /** @internal */
+  countRefusal(refusal: Refusal): void {
+    this.#counts.refused[refusal] += 1
+  }
+
+  /** @internal Makes the stream a member of its targets and decides where it starts. */
+  admit(admission: Admission): EventStream<Events> {
+    const { id, res, route, lastEventId } = admission
+    const client = this.#clients.get(id) ?? this.#newClient(id)
+    this.#replaceOldest(client)
+    const stream = new EventStream<Events>(
+      client,
+      res,
+      route,
+      this.#host,
+      lastEventId,
+      admission.onFirstSend,
+    )
+    const channels = new Set(admission.channels.map(name => this.#channelTarget(name)))
+    for (const target of [this.#everyone, client.target, ...channels]) {
+      this.#addMember(stream as EventStream, target)
+    }
+    this.#counts.opened += 1
+    if (this.#isBooted) this.#start(stream as EventStream, admission.replay)
+    else {
+      stream.parked = true
+      this.#onBoot.push(() => this.#start(stream as EventStream, admission.replay))
+    }
+    return stream
+  }
+
+  /** @internal The stream's response goes out now. */
+  open(stream: EventStream<Events>, retry: number | undefined): void {
+    if (stream.isOpen || stream.isClosed) return
+    stream.open(retry)
+    // Without a cursor it would, if cut off before the first event, come back as if it were new.
+    if (!stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream as EventStream)
+    this.#emitter.emit('open', stream)
+  }
+
+  get #streams(): Set<EventStream> {
+    return this.#everyone.members as Set<unknown> as Set<EventStream>
+  }
+
+  #newClient(id: string): Client<Events> {
+    const target = this.#window.target(formatTarget({ kind: 'client', name: id }))
+    const client = new Client<Events>(id, target, this.#sender)
+    this.#clients.set(id, client)
+    return client
+  }
+
+  #replaceOldest(client: Client<Events>): void {
+    const excess = client.streams.size + 1 - this.#options.maxStreamsPerClient
+    const oldest = [...client.streams].slice(0, Math.max(0, excess))
+    for (const stream of oldest) stream.finish('replaced', 'data:\n\n')
+  }
+
+  #start(stream: EventStream, replay: Admission['replay']): void {
+    if (stream.isClosed) return
+    const { tail, start } = this.#window
+    stream.parked = false
+    stream.openedAt = tail
+    stream.cursor = replay === 'missed' ? tail : start
+    stream.latestOnly = replay === 'latest'
+    if (stream.resumes && stream.lastEventId !== '') {
+      stream.openedAt = 0
+      stream.latestOnly = false
+      this.#resumption.resume(stream)
+    }
+  }
+
+  #join(stream: EventStream, channels: readonly string[]): void {
+    const targets = channels.map(name => this.#channelTarget(name))
+    // What waits for it is older than its joining, and must not drag in older entries of the channel.
+    this.#pump.advance(stream)
+    for (const target of targets) {
+      if (target.members.has(stream)) continue
+      this.#addMember(stream, target)
+      if (stream.parked || stream.cursor < this.#window.tail) {
+        stream.joinedAt ??= new Map()
+        stream.joinedAt.set(target, this.#window.tail)
+      }
+    }
+  }
+
+  #leave(stream: EventStream, channels: readonly string[]): void {
+    const targets = channels.map(name => this.#channelTarget(name))
+    this.#pump.advance(stream)
+    for (const target of targets) this.#removeMember(stream, target)
+  }
+
+  #channelTarget(name: string): Target {
+    return this.#window.target(formatTarget({ kind: 'channel', name: channelName(name) }))
+  }
+
+  #addMember(stream: EventStream, target: Target): void {
+    if (target.members.size === 0 && target.name.startsWith('#')) this.#channels += 1
+    target.members.add(stream)
+    stream.targets.push(target)
+  }
+
+  #removeMember(stream: EventStream, target: Target): void {
+    if (target.members.delete(stream)) {
+      stream.targets = stream.targets.filter(other => other !== target)
+      if (target.members.size === 0 && target.name.startsWith('#')) this.#channels -= 1
+    }
+    if (target !== this.#everyone) this.#window.release(target)
+  }
+
+  #onClosed(stream: EventStream, reason: CloseReason): void {
+    this.#pump.forget(stream)
+    this.#resumption.forget(stream)
+    for (const target of stream.targets) this.#removeMember(stream, target)
+    // Another stream of the same id may have come in the meantime: that one keeps the client.
+    if (stream.client.streams.size === 0) this.#clients.delete(stream.id)
+    this.#counts.closed[reason] += 1
+    this.#emitter.emit('close', stream as EventStream<Events>, reason)
+  }
+
+  #onGap(stream: EventStream, reason: GapReason): void {
+    this.#counts.gaps += 1
+    this.#emitter.emit('gap', stream as EventStream<Events>, reason)
+  }
+
+  #publish(address: TargetAddress, event: PoolEvent<Events>): Promise<string> {
+    const frame = encodePoolEvent(event, this.#options)
+    const key = typeof event === 'object' ? event.key : undefined
+    return this.#append(address, frame, key)
+  }
+
+  #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
+    const target = formatTarget(address)
+    const nonce = this.#nonce()
+    const appended = this.#closing
+      ? Promise.reject(
+          new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
+        )
+      : this.#log.append(
+          key === undefined ? { nonce, target, frame } : { nonce, target, frame, key },
+        )
+    // Also marks the rejection as handled, so that a send that nobody awaits cannot end the process.
+    appended.catch(error => this.#emitter.error(error))
+    return appended
+  }
+
+  readonly #onBoot: (() => void)[] = []
+
+  #sink(): LogSink {
+    return {
+      reset: (entries, reason) => {
+        if (reason === 'boot' && !this.#isBooted) this.#boot(entries)
+        else this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
+        this.#resumption.windowChanged()
+      },
+      append: entries => {
+        for (const entry of entries) {
+          if (entry.target !== '') this.#counts.entries += 1
+          this.#window.append(entry)
+        }
+        this.#resumption.windowChanged()
+      },
+      state: isUp => {
+        this.#isUp = isUp
+        this.#resumption.stateChanged(isUp)
+      },
+    }
+  }
+
+  #boot(entries: Parameters<LogSink['reset']>[0]): void {
+    for (const entry of entries) this.#window.append(entry)
+    this.#isBooted = true
+    for (const start of this.#onBoot.splice(0)) start()
+    for (const stream of this.#streams) this.#pump.advance(stream)
+  }
+
+  /** Another window: streams go on where they were, if it still has that place. */
+  #renew(entries: Parameters<LogSink['reset']>[0], reason: GapReason): void {
+    const places = new Map<EventStream, string | undefined>()
+    for (const stream of this.#streams) {
+      if (stream.parked) continue
+      this.#pump.advance(stream)
+      places.set(stream, this.#window.idAt(stream.cursor))
+    }
+    this.#window.clear()
+    for (const entry of entries) this.#window.append(entry)
+    for (const [stream, id] of places) {
+      const position = id === undefined ? undefined : this.#window.find(id)
+      if (position === undefined) stream.gap = reason
+      else stream.cursor = position
+      this.#pump.advance(stream)
+    }
+  }
+
+  async #drain(spread: number): Promise<void> {
+    const until = performance.now() + spread
+    while (this.connections > 0) {
+      const left = until - performance.now()
+      const steps = Math.max(1, Math.ceil(left / DRAIN_STEP_MS))
+      const share = Math.ceil(this.connections / steps)
+      for (const stream of [...this.#streams].slice(0, share)) {
+        stream.dismiss('drain', randomBetween(DRAIN_RETRY))
+      }
+      if (left <= 0) break
+      await sleep(DRAIN_STEP_MS)
+    }
+    this.#heartbeat.stop()
+    await this.#log.close()
+  }
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, milliseconds))
+}
+
+function clientIdOf(id: unknown): string {
+  const text = typeof id === 'number' ? String(id) : id
+  if (isClientId(text)) return text
+  throw new TypeError(
+    `A client id must be a string of 1 to 256 characters without controls, or a number; got ${got(id)}`,
+  )
+}
+
+/** What may be a client's id; also a line break in it would forge a target. */
+export function isClientId(id: unknown): id is string {
+  return typeof id === 'string' && id !== '' && id.length <= 256 && !/[\p{Cc}\p{Cs}]/u.test(id)
+}
+
+function channelName(name: unknown): string {
+  if (checkName('channel', name) !== '') return name as string
+  throw new TypeError('channel must not be empty')
+}
+
+/** Eight characters that no other append of any process has; drawn in bulk, as randomness is dear. */
+function nonceSource(): () => string {
+  let pool = ''
+  let used = 0
+  return () => {
+    if (used === pool.length) {
+      pool = randomBytes(6 * 512).toString('base64url')
+      used = 0
+    }
+    used += 8
+    return pool.slice(used - 8, used)
+  }
+}
+
+function zeros<Name extends string>(...names: Name[]): Record<Name, number> {
+  return Object.fromEntries(names.map(name => [name, 0])) as Record<Name, number>
+}

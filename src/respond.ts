@@ -1,0 +1,107 @@
+/**
+ * When a stream's response opens: exactly where Koa would answer, so that cookies and headers which
+ * outer middleware set on their way out are kept.
+ *
+ * Koa asks `ctx.respond` at that point and nowhere else, so an own getter there opens the stream and
+ * tells Koa to keep out. A Readable as body would do too, but makes an error of every browser that
+ * leaves; opening earlier loses late headers and asynchronous sessions.
+ */
+import type { Context } from 'koa'
+import type { EventStream } from './stream.js'
+
+export interface Opening {
+  /** From now on the stream waits for Koa to answer. */
+  begin(stream: EventStream): void
+  /** The handler has sent something: if it is still at work after this turn, the stream opens then. */
+  soon(): void
+  /** The handler has failed. */
+  fail(error: unknown): void
+}
+
+/** Errors of the connection itself: a browser that leaves is no news. */
+const LEFT = new Set([
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ERR_HTTP2_STREAM_ERROR',
+  'ECONNRESET',
+  'EPIPE',
+])
+
+export function deferOpening(ctx: Context, open: (stream: EventStream) => void): Opening {
+  let stream: EventStream | undefined
+  let failure: unknown
+  let takenOver = false
+
+  const commit = () => {
+    if (stream === undefined || stream.isOpen) return
+    if (isGone(ctx)) stream.close('client')
+    else if (!stream.isClosed) open(stream)
+  }
+
+  /** Koa's question, "shall I answer?": false for no. */
+  const respond = () => {
+    if (stream === undefined) return true
+    if (stream.isOpen || ctx.headerSent || isGone(ctx)) {
+      commit()
+      return false
+    }
+    if (takenOver) return false
+    if (ctx.status !== 200 || (ctx.body !== undefined && ctx.body !== null)) {
+      // Somebody else has answered: the place in the pool is free again.
+      stream.close('end')
+      return true
+    }
+    if (stream.isClosed) {
+      // It was closed while the handler ran, for sending more than may wait; there is no answer.
+      ctx.res.destroy()
+      return false
+    }
+    commit()
+    return false
+  }
+
+  const onerror = (error: Error | null) => {
+    if (error === null || error === undefined) return
+    const isOpen = ctx.headerSent
+    if (!isOpen) {
+      stream?.close(isGone(ctx) ? 'client' : 'error')
+      if (stream !== undefined && isGone(ctx) && error !== failure) return
+      Reflect.apply(Object.getPrototypeOf(ctx).onerror, ctx, [error])
+      return
+    }
+    const { code } = error as NodeJS.ErrnoException
+    if (error !== failure && LEFT.has(code ?? '')) return
+    ctx.app.emit('error', error, ctx)
+  }
+
+  return {
+    begin(opened) {
+      stream = opened
+      // Koa's default is 404; who changes it from now on has answered.
+      ctx.status = 200
+      Object.defineProperty(ctx, 'respond', {
+        configurable: true,
+        enumerable: true,
+        get: respond,
+        set: (value: unknown) => {
+          // `ctx.respond = false` further in: somebody writes to `ctx.res` himself.
+          takenOver = value === false
+          if (takenOver) stream?.close('end')
+        },
+      })
+      Object.defineProperty(ctx, 'onerror', { configurable: true, writable: true, value: onerror })
+    },
+    soon() {
+      setImmediate(commit)
+    },
+    fail(error) {
+      failure = error
+      if (stream?.isOpen) stream.cut()
+      else stream?.close('error')
+    },
+  }
+}
+
+/** Whether the client has left already. */
+export function isGone(ctx: Context): boolean {
+  return ctx.res.destroyed || ctx.req.socket.destroyed || ctx.req.aborted === true
+}

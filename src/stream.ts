@@ -1,0 +1,460 @@
+/**
+ * One open response: `ctx.sse`.
+ *
+ * It keeps a cursor instead of a queue. What is sent through the pool waits in the window, and the
+ * pump moves the cursor; only what the app sends to this very stream is held here, and bounded.
+ * It knows its pool only by the callbacks of its host.
+ */
+import type { Client } from './client.js'
+import { type CloseReason, SseError } from './errors.js'
+import {
+  Chunk,
+  type EncodeOptions,
+  type EventMap,
+  encodeClose,
+  encodeComment,
+  encodeData,
+  encodeStreamEvent,
+  type StreamEvent,
+} from './event.js'
+import { iterate, type StreamSource } from './source.js'
+import { type AnyResponse, type Transport, transportOf } from './transport/transport.js'
+import type { Reader, Slot, Target } from './window.js'
+
+/** Why a stream was told of a gap. */
+export type GapReason =
+  /** The cursor is of this log, and older than the window. */
+  | 'trimmed'
+  /** The cursor is no id of this log. */
+  | 'unknown'
+  /** The engine's log is another one than before. */
+  | 'replaced'
+  /** The open stream fell behind until an entry for it left the window. */
+  | 'lagged'
+
+/** What a stream asks of its pool; one object for all streams. */
+export interface StreamHost {
+  readonly encode: EncodeOptions
+  readonly maxBufferedBytes: number
+  readonly stallTimeout: number
+  /** The position of the newest entry. */
+  tail(): number
+  /** Delivers what waits, as far as the socket takes it. */
+  advance(stream: EventStream): void
+  join(stream: EventStream, channels: readonly string[]): void
+  leave(stream: EventStream, channels: readonly string[]): void
+  /** Called once, whatever the cause. */
+  closed(stream: EventStream, reason: CloseReason): void
+}
+
+/** What all streams of one route have in common. */
+export interface StreamRoute {
+  readonly closeEvent: string
+  readonly resume: boolean
+  /** The first line on the wire, a comment. */
+  readonly hello: string
+  /** A heartbeat of the route's own, instead of the pool's. */
+  readonly ping?: Chunk
+}
+
+/** A direct send that waits: it follows all entries up to `after`, as the app sent them before. */
+interface DirectSend {
+  readonly chunk: Chunk
+  readonly bytes: number
+  readonly after: number
+  /** Ends the stream, for this reason. */
+  readonly closes: CloseReason | undefined
+}
+
+/** Finds a response's stream again without a closure for each. */
+const STREAM = Symbol('koa-sse-pool.stream')
+
+type WatchedResponse = AnyResponse & { [STREAM]?: EventStream | undefined }
+
+function onResponseClose(this: WatchedResponse): void {
+  this[STREAM]?.close('client')
+}
+
+function onResponseTimeout(this: WatchedResponse): void {
+  this[STREAM]?.destroy('slow')
+}
+
+/** So much may wait in this process before `send` returns false. */
+const HIGH_WATER = 64 * 1024
+
+export class EventStream<Events extends object = EventMap> implements Reader {
+  /** The client's id. */
+  readonly id: string
+  /** The client: `pool.get(id)`, with all streams of this id on this process. */
+  readonly client: Client<Events>
+  /**
+   * The cursor that the browser brought: the `Last-Event-ID` header, else the query parameter
+   * `lastEventId`, else `''`. Anybody can write anything there: do not trust it.
+   */
+  readonly lastEventId: string
+
+  /** @internal */ cursor = 0
+  /** @internal */ targets: Target[] = []
+  /** @internal */ joinedAt: Map<Target, number> | undefined
+  /** @internal */ openedAt = 0
+  /** @internal */ latestOnly = false
+  /** @internal */ removal: Slot | undefined
+  /** @internal Its cursor is not decided yet: the log is out of reach, or still being asked. */
+  parked = false
+  /** @internal A gap to tell of before anything else. */
+  gap: GapReason | undefined
+  /** @internal Has been written to since the last heartbeat, so that it needs none. */
+  fresh = false
+  /** @internal Whether its client knows a cursor of this log. */
+  hasCursor = false
+
+  readonly #host: StreamHost
+  readonly #route: StreamRoute
+  readonly #res: WatchedResponse
+  readonly #transport: Transport<AnyResponse>
+  #opened = false
+  #blocked = false
+  #watchesStalls = false
+  #ended = false
+  /** The app has sent ids of its own, which a cursor must not overwrite. */
+  #hidesCursor = false
+  #reason: CloseReason | undefined
+  #direct: DirectSend[] = []
+  #directBytes = 0
+  #waiting: ((open: boolean) => void)[] | undefined
+  #closed: { promise: Promise<CloseReason>; resolve: (reason: CloseReason) => void } | undefined
+  #abort: AbortController | undefined
+  #state: Record<PropertyKey, unknown> | undefined
+  #onFirstSend: (() => void) | undefined
+
+  /** @internal */
+  constructor(
+    client: Client<Events>,
+    res: AnyResponse,
+    route: StreamRoute,
+    host: StreamHost,
+    lastEventId: string,
+    onFirstSend: () => void,
+  ) {
+    this.id = client.id
+    this.client = client
+    this.lastEventId = lastEventId
+    this.#host = host
+    this.#route = route
+    this.#res = res
+    this.#transport = transportOf(res)
+    this.#onFirstSend = onFirstSend
+    this.#res[STREAM] = this as EventStream
+    res.on('close', onResponseClose)
+    // A pipelined response has no socket yet, and would not hear that its client left.
+    if (res.socket === null) res.req.socket.once('close', () => this.close('client'))
+  }
+
+  /** Yours: whatever the app wants to remember of this stream. */
+  get state(): Record<PropertyKey, unknown> {
+    this.#state ??= {}
+    return this.#state
+  }
+
+  set state(state: Record<PropertyKey, unknown>) {
+    this.#state = state
+  }
+
+  /**
+   * Aborts when the stream closes: hand it to `fetch` or a database, so that work for a client that
+   * has left stops. Its reason is an SseError `ERR_SSE_CLOSED` with the close reason.
+   */
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController()
+      if (this.#reason !== undefined) this.#abort.abort(closedError(this.#reason))
+    }
+    return this.#abort.signal
+  }
+
+  /** Resolves, and never rejects, when the stream has closed, to the reason. */
+  get closed(): Promise<CloseReason> {
+    if (this.#closed === undefined) {
+      let resolve!: (reason: CloseReason) => void
+      const promise = new Promise<CloseReason>(r => {
+        resolve = r
+      })
+      this.#closed = { promise, resolve }
+      if (this.#reason !== undefined) resolve(this.#reason)
+    }
+    return this.#closed.promise
+  }
+
+  /** Bytes that wait in this process, in direct sends and in the socket; the kernel holds more. */
+  get bufferedBytes(): number {
+    const inSocket = this.#opened ? this.#transport.bufferedBytes(this.#res) : 0
+    return this.#directBytes + inSocket
+  }
+
+  /**
+   * Sends an event to this stream only. It is not in the log and is not replayed; it arrives after
+   * whatever was sent through the pool before.
+   *
+   * Returns true to go on; false when the reader is behind (await {@link drained}) or has left.
+   * Past `maxBufferedBytes` the stream is closed as `slow`. Never throws because a client left.
+   * @throws TypeError that names the field, when the event is wrong; nothing is written then.
+   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
+   */
+  send(event: StreamEvent<Events>): boolean {
+    if (this.#ended) return false
+    const frame = encodeStreamEvent(event, this.#host.encode)
+    if (typeof event === 'object' && event.id !== undefined) this.#hidesCursor = true
+    return this.#push(frame)
+  }
+
+  /** Sends a comment, which browsers ignore; each line of the text becomes one. Returns as `send` does. */
+  comment(text = ''): boolean {
+    if (this.#ended) return false
+    return this.#push(encodeComment(text))
+  }
+
+  /**
+   * Sends each item of a source: an iterable, an async iterable, a Node stream or a web stream.
+   * Reads no faster than the client does, and stops the source when the client leaves. The stream
+   * stays open afterwards. Bytes are decoded as UTF-8.
+   *
+   * @param map makes an event of an item; without it an item must be an event itself.
+   * Rejects with the source's own error, and as {@link send} throws.
+   */
+  async stream<Item>(
+    source: StreamSource<Item>,
+    map?: (item: Item) => StreamEvent<Events>,
+  ): Promise<void> {
+    const { items, stop } = iterate(source)
+    const sendAll = async () => {
+      for await (const item of items) {
+        const event = map ? map(item as Item) : (item as StreamEvent<Events>)
+        if (!this.send(event) && !(await this.drained())) break
+      }
+    }
+    const sent = sendAll()
+    const left = this.closed.then(() => {
+      // A stopped source may fail in its own way, which is no news to anybody once the client left.
+      sent.catch(() => {})
+      stop()
+    })
+    await Promise.race([sent, left])
+  }
+
+  /** Resolves to true as soon as `send` would return true, and to false when the stream has closed. */
+  async drained(): Promise<boolean> {
+    if (this.#ended) return false
+    if (!this.#isFull) return true
+    return new Promise(resolve => {
+      this.#waiting ??= []
+      this.#waiting.push(resolve)
+    })
+  }
+
+  /**
+   * Joins channels, from their tail only. Entries that this client missed in a channel while it was
+   * away are replayed only if the route's `channels` option names it.
+   * @throws TypeError for a name with control or invisible characters.
+   */
+  join(...channels: string[]): this {
+    if (!this.#ended) this.#host.join(this as EventStream, channels)
+    return this
+  }
+
+  /** Leaves channels; those that it has not joined are ignored. */
+  leave(...channels: string[]): this {
+    if (!this.#ended) this.#host.leave(this as EventStream, channels)
+    return this
+  }
+
+  /**
+   * Sends the close event, then ends. The browser reconnects once more and is answered 204, which
+   * stops it for good, by the standard and without code on the page. A second call does nothing.
+   * @throws TypeError when the data cannot be serialized.
+   */
+  end(data?: unknown): void {
+    if (this.#ended) return
+    this.finish('end', encodeData(data, this.#host.encode))
+  }
+
+  // What follows is for the pump, the pool and the middleware.
+
+  /** @internal */
+  get isOpen(): boolean {
+    return this.#opened && this.#reason === undefined
+  }
+
+  /** @internal */
+  get isClosed(): boolean {
+    return this.#reason !== undefined
+  }
+
+  /** @internal Whether it is behind because its socket is full. */
+  get isBlocked(): boolean {
+    return this.#blocked
+  }
+
+  /** @internal Whether entries carry their ids. */
+  get withIds(): boolean {
+    return this.#route.resume && !this.#hidesCursor
+  }
+
+  /** @internal */
+  get resumes(): boolean {
+    return this.#route.resume
+  }
+
+  /** @internal */
+  get ping(): Chunk | undefined {
+    return this.#route.ping
+  }
+
+  /** @internal */
+  get isServerListening(): boolean {
+    return this.#transport.isListening(this.#res)
+  }
+
+  /** @internal The position that the oldest direct send waits for. */
+  get directAfter(): number | undefined {
+    return this.#direct[0]?.after
+  }
+
+  /**
+   * @internal Whether it may be written to now. A blocked one may, while no more than the allowance
+   * waits in its socket: by default, when the kernel has taken all and `drain` is just not out yet.
+   */
+  canTake(allowance: number): boolean {
+    if (!this.isOpen) return false
+    return !this.#blocked || this.#transport.bufferedBytes(this.#res) <= allowance
+  }
+
+  /** @internal Sends the headers, and then all that waits. */
+  open(retry: number | undefined): void {
+    if (this.#opened || this.#reason !== undefined) return
+    this.#opened = true
+    this.#onFirstSend = undefined
+    // A byte at once, as Firefox waits for one before it calls the stream open.
+    const hello = `${this.#route.hello}${retry === undefined ? '' : `retry: ${retry}\n`}\n`
+    this.#transport.open(this.#res, hello)
+    this.#host.advance(this as EventStream)
+  }
+
+  /** @internal */
+  write(chunk: Chunk): void {
+    const mayGoOn = this.#transport.write(this.#res, chunk)
+    // Node says "enough" also when the kernel took everything; only a rest is worth waiting for.
+    if (!mayGoOn && this.#transport.bufferedBytes(this.#res) > 0) this.#block()
+  }
+
+  /** @internal Writes the oldest direct send. */
+  writeDirect(): void {
+    const direct = this.#direct.shift() as DirectSend
+    this.#directBytes -= direct.bytes
+    if (direct.bytes > 0) this.write(direct.chunk)
+    if (direct.closes !== undefined) {
+      this.#transport.end(this.#res)
+      this.close(direct.closes)
+    }
+  }
+
+  /** @internal Sends the close event after all that waits up to a position, then ends. */
+  finish(reason: CloseReason, dataLines: string, after = this.#host.tail()): void {
+    if (this.#ended) return
+    // Whoever was removed must not get the entries that later direct sends would wait for.
+    this.#direct = this.#direct.map(send => ({ ...send, after: Math.min(send.after, after) }))
+    this.#push(encodeClose(this.#route.closeEvent, dataLines), after, reason)
+  }
+
+  /** @internal Ends without a close event, so that the client comes back and resumes. */
+  dismiss(reason: CloseReason, retry?: number): void {
+    if (this.#reason !== undefined) return
+    if (this.#blocked) {
+      this.destroy(reason)
+      return
+    }
+    const farewell = new Chunk(retry === undefined ? '' : `retry: ${retry}\n\n`)
+    if (this.#opened) {
+      if (farewell.text !== '') this.write(farewell)
+      this.#transport.end(this.#res)
+      this.close(reason)
+    } else {
+      this.#push(farewell.text, 0, reason)
+    }
+  }
+
+  /** @internal Breaks off visibly, so that the client comes back: the handler has failed. */
+  cut(): void {
+    if (this.#reason !== undefined) return
+    this.close('error')
+    this.#transport.cut(this.#res)
+  }
+
+  /** @internal Frees the connection of a reader that takes nothing. */
+  destroy(reason: CloseReason): void {
+    if (this.#reason !== undefined) return
+    this.close(reason)
+    this.#transport.destroy(this.#res)
+  }
+
+  /** @internal Everything that follows from the stream being closed, once. */
+  close(reason: CloseReason): void {
+    if (this.#reason !== undefined) return
+    this.#reason = reason
+    this.#ended = true
+    this.#direct = []
+    this.#directBytes = 0
+    this.#onFirstSend = undefined
+    this.#res[STREAM] = undefined
+    this.#host.closed(this as EventStream, reason)
+    this.#settleWaiting()
+    this.#abort?.abort(closedError(reason))
+    this.#closed?.resolve(reason)
+  }
+
+  get #isFull(): boolean {
+    return this.#blocked || this.bufferedBytes >= HIGH_WATER
+  }
+
+  #push(text: string, after = this.#host.tail(), closes?: CloseReason): boolean {
+    if (closes !== undefined) this.#ended = true
+    const bytes = Buffer.byteLength(text)
+    this.#direct.push({ chunk: new Chunk(text), bytes, after, closes })
+    this.#directBytes += bytes
+    if (this.#opened) {
+      this.#host.advance(this as EventStream)
+    } else {
+      this.#onFirstSend?.()
+      this.#onFirstSend = undefined
+    }
+    if (this.bufferedBytes > this.#host.maxBufferedBytes) this.destroy('slow')
+    return !this.#ended && !this.#isFull
+  }
+
+  #block(): void {
+    if (this.#blocked) return
+    this.#blocked = true
+    if (!this.#watchesStalls) {
+      this.#watchesStalls = true
+      this.#res.on('timeout', onResponseTimeout)
+    }
+    // Node's own timer counts only while the kernel takes nothing at all from us.
+    this.#res.setTimeout(this.#host.stallTimeout)
+    this.#transport.onceDrained(this.#res, () => {
+      this.#blocked = false
+      if (this.#reason !== undefined) return
+      this.#res.setTimeout(0)
+      this.#host.advance(this as EventStream)
+      if (!this.#isFull) this.#settleWaiting()
+    })
+  }
+
+  #settleWaiting(): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    for (const resolve of waiting ?? []) resolve(!this.#ended)
+  }
+}
+
+function closedError(reason: CloseReason): SseError {
+  return new SseError('ERR_SSE_CLOSED', `The event stream has closed: ${reason}`, { reason })
+}

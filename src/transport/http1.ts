@@ -1,0 +1,59 @@
+/** HTTP/1.0 and 1.1 (RFC 9112). */
+import { OutgoingMessage, type ServerResponse } from 'node:http'
+import type { Server, Socket } from 'node:net'
+import type { Transport } from './transport.js'
+
+export const http1: Transport<ServerResponse> = {
+  open(res, first) {
+    // Beyond the app's own `server.timeout` a quiet stream would be cut between two heartbeats.
+    res.setTimeout(0)
+    res.write(first)
+  },
+
+  write(res, chunk) {
+    // One chunk framed once for all sockets costs about half of what `res.write` does for each.
+    return takesFramedChunks(res)
+      ? (res.socket as Socket).write(chunk.framed)
+      : res.write(chunk.plain)
+  },
+
+  bufferedBytes(res) {
+    return takesFramedChunks(res) ? (res.socket as Socket).writableLength : res.writableLength
+  },
+
+  onceDrained(res, listener) {
+    const emitter = takesFramedChunks(res) ? (res.socket as Socket) : res
+    emitter.once('drain', listener)
+  },
+
+  end(res) {
+    res.end()
+  },
+
+  cut(res) {
+    // Without a final chunk, so that `fetch` sees an error rather than an ordinary end.
+    res.destroy()
+  },
+
+  destroy(res) {
+    res.destroy()
+  },
+
+  isListening(res) {
+    const server = (res.req.socket as Socket & { server?: Server }).server
+    return server?.listening !== false
+  },
+}
+
+function takesFramedChunks(res: ServerResponse): boolean {
+  return (
+    // HTTP/1.0 has no chunks.
+    res.chunkedEncoding &&
+    // A pipelined response gets its socket only when those before it have ended.
+    res.socket !== null &&
+    // A middleware that wraps `write`, to compress for example, must see every byte.
+    res.write === OutgoingMessage.prototype.write &&
+    // Corked by the app: what `res.write` holds back would be overtaken.
+    res.writableCorked === 0
+  )
+}

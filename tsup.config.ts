@@ -1,0 +1,15 @@
+import { defineConfig } from 'tsup'
+
+export default defineConfig({
+  entry: ['src/index.ts', 'src/compat.ts'],
+  format: ['esm', 'cjs'],
+  target: 'node20',
+  dts: true,
+  clean: true,
+  // Both entries share one copy of the core, so `instanceof` holds between them. For CommonJS
+  // `splitting` needs `treeshake`: without it tsup rewrites `?.` and `??` into slow helpers.
+  splitting: true,
+  treeshake: true,
+  removeNodeProtocol: false,
+  silent: true,
+})
