@@ -2,7 +2,8 @@
 import { createApp } from './app.js'
 
 const { app, pool } = createApp()
-const server = app.listen(Number(process.env.PORT ?? 3000), () => {
+const { PORT = 3000, HOST = '127.0.0.1' } = process.env
+const server = app.listen(Number(PORT), HOST, () => {
   const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
   console.log(`http://localhost:${port}`)
 })

@@ -11,6 +11,8 @@ export const http1: Transport<ServerResponse> = {
   },
 
   write(res, chunk) {
+    // Node has ended the socket of a client that sent FIN; writing to it now would be an error.
+    if (res.socket?.writable === false) return true
     // One chunk framed once for all sockets costs about half of what `res.write` does for each.
     return takesFramedChunks(res)
       ? (res.socket as Socket).write(chunk.framed)
@@ -27,7 +29,7 @@ export const http1: Transport<ServerResponse> = {
   },
 
   end(res) {
-    res.end()
+    if (res.socket?.writable !== false) res.end()
   },
 
   cut(res) {

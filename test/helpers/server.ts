@@ -1,12 +1,12 @@
 /** Servers and clients for tests: everything on loopback, on ephemeral ports, and ended afterwards. */
 import { once } from 'node:events'
 import http from 'node:http'
-import http2 from 'node:http2'
+import type http2 from 'node:http2'
 import net, { type AddressInfo } from 'node:net'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import Koa from 'koa'
+import { ClientPool, type EventMap, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool'
 import { onTestFinished } from 'vitest'
-import { ClientPool, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool'
 
 type AnyServer = http.Server | http2.Http2Server | http2.Http2SecureServer
 
@@ -25,7 +25,9 @@ export async function listen(server: AnyServer): Promise<{ port: number; origin:
 }
 
 /** A pool that is closed when the test has finished. */
-export function testPool<Events extends object>(options?: PoolOptions<Events>): ClientPool<Events> {
+export function testPool<Events extends object = EventMap>(
+  options?: PoolOptions<Events>,
+): ClientPool<Events> {
   const pool = new ClientPool<Events>(options)
   onTestFinished(() => pool.close())
   return pool

@@ -53,15 +53,14 @@ const id = new URLSearchParams(location.search).get('id') || token()
 $('#client').textContent = id
 $('#twin').href = `?${new URLSearchParams({ id })}`
 
-let page // who this page is to the server; a new one for each stream that it opens
-let source // the EventSource
+let page = token() // who this page is to the server, until it leaves
+let source // the EventSource; none while closed
 let lastId = '' // the newest event id
 let cut = false // from the loss of the connection until all that was missed is here
 let silence // the timer that notices a connection that died without a word
 
 function open(from = '') {
   source?.close()
-  page = token()
   const query = new URLSearchParams({ id, page })
   if (from) query.set('lastEventId', from) // a new EventSource knows no Last-Event-ID
   const stream = new EventSource(`event/push?${query}`)
@@ -70,6 +69,7 @@ function open(from = '') {
   listenForSilence()
 
   stream.onopen = () => {
+    if (stream !== source) return stream.close()
     setState('open')
     if (cut) note('back')
   }
@@ -115,7 +115,7 @@ function open(from = '') {
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // WebKit: a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
       if (stream !== source) return stream.close()
       listenForSilence()
       listener(event)
@@ -132,7 +132,8 @@ function reopen(stream) {
 
 function stop() {
   clearTimeout(silence)
-  source.close()
+  source?.close()
+  source = undefined
   setState('closed')
 }
 
@@ -152,6 +153,7 @@ addEventListener('pagehide', () => {
 addEventListener('pageshow', event => {
   if (!event.persisted) return
   cut = false // the client had left, so there is nothing to catch up
+  page = token() // or a late beacon would end the new stream
   open()
 })
 

@@ -1,0 +1,113 @@
+import Router from '@koa/router'
+import Koa from 'koa'
+import { ClientPool, type EventLog, type EventStream, SseError, sse } from 'koa-sse-pool'
+import { describe, expectTypeOf, test } from 'vitest'
+
+interface Progress {
+  update: { count: number }
+  done: string
+}
+
+const pool = new ClientPool<Progress>()
+const anyPool = new ClientPool()
+
+describe('a typed pool', () => {
+  test('takes its own events', () => {
+    pool.send('ada', { event: 'update', data: { count: 42 } })
+    pool.send(7, { event: 'done', data: 'ok', key: 'job', retry: 1000 })
+    pool.broadcast({ event: 'done', data: 'ok' }, { except: 'ada' })
+    pool.channel('jobs').send({ event: 'update', data: { count: 1 } })
+    expectTypeOf(pool.send('ada', { event: 'done', data: '' })).resolves.toBeString()
+    expectTypeOf(pool.get('ada')?.id).toEqualTypeOf<string | undefined>()
+  })
+
+  test('refuses a wrong event name', () => {
+    // @ts-expect-error there is no event "updated"
+    pool.send('ada', { event: 'updated', data: { count: 42 } })
+    // @ts-expect-error nor a nameless one
+    pool.broadcast({ data: 'x' })
+    // @ts-expect-error nor a bare string
+    pool.broadcast('x')
+  })
+
+  test('refuses a wrong payload', () => {
+    // @ts-expect-error count is a number
+    pool.send('ada', { event: 'update', data: { count: '42' } })
+    // @ts-expect-error data is missing
+    pool.channel('jobs').send({ event: 'update' })
+    // @ts-expect-error the data of the other event
+    pool.broadcast({ event: 'done', data: { count: 42 } })
+  })
+
+  test('refuses an id, which the log gives', () => {
+    // @ts-expect-error
+    pool.send('ada', { event: 'done', data: 'ok', id: 1 })
+  })
+})
+
+describe('an untyped pool', () => {
+  test('takes any event', () => {
+    anyPool.broadcast('text')
+    anyPool.broadcast({ data: [1, 2, 3] })
+    anyPool.send('ada', { event: 'whatever', data: { nested: true } })
+  })
+})
+
+describe('ctx.sse', () => {
+  test('has the events of its pool', () => {
+    new Router().get('/', sse({ pool }), ctx => {
+      expectTypeOf(ctx.sse).toEqualTypeOf<EventStream<Progress>>()
+      ctx.sse.send({ event: 'update', data: { count: 1 } })
+      // @ts-expect-error there is no event "updated"
+      ctx.sse.send({ event: 'updated', data: { count: 1 } })
+      // @ts-expect-error a key works only in the log
+      ctx.sse.send({ event: 'done', data: 'ok', key: 'job' })
+    })
+  })
+
+  test('takes anything without a typed pool', () => {
+    new Router().get('/', sse({ maxClients: 2, pingInterval: 3000 }), ctx => {
+      ctx.sse.send('text')
+      ctx.sse.send({ event: 'x', data: 1, id: 7 })
+    })
+  })
+
+  test('may be undefined with matchQuery', () => {
+    new Router().get('/', sse({ pool, matchQuery: 'push' }), ctx => {
+      expectTypeOf(ctx.sse).toEqualTypeOf<EventStream<Progress> | undefined>()
+      // @ts-expect-error possibly undefined
+      ctx.sse.send({ event: 'update', data: { count: 1 } })
+      ctx.sse?.send({ event: 'update', data: { count: 1 } })
+    })
+  })
+
+  test('works as app.use too', () => {
+    new Koa().use(sse({ pool })).use(ctx => {
+      expectTypeOf(ctx.sse).toEqualTypeOf<EventStream<Progress>>()
+    })
+  })
+})
+
+describe('options', () => {
+  test('admit what a query holds as an id', () => {
+    sse({ id: ctx => ctx.query.id, channels: () => ['news'], retry: [1000, 2000] })
+    sse({ id: async () => 42 })
+    // @ts-expect-error no such option
+    sse({ maxClient: 2 })
+    // @ts-expect-error milliseconds are a number
+    new ClientPool({ pingInterval: '15s' })
+    expectTypeOf(sse({ pool }).pool).toEqualTypeOf<ClientPool<Progress>>()
+  })
+
+  test('take an engine of one’s own', () => {
+    const log = {} as EventLog
+    new ClientPool({ log })
+  })
+})
+
+test('errors carry a code from a small union', () => {
+  const error = new SseError('ERR_SSE_LOG_DOWN', 'down')
+  expectTypeOf(error.code).extract<'ERR_SSE_CLOSED'>().toBeString()
+  // @ts-expect-error no such code
+  new SseError('ERR_SSE_OTHER', 'x')
+})
