@@ -19,7 +19,7 @@ import {
 } from './event.js'
 import { iterate, type StreamSource } from './source.js'
 import { type AnyResponse, type Transport, transportOf } from './transport/transport.js'
-import type { Reader, Slot, Target } from './window.js'
+import type { Slot, Target } from './window.js'
 
 /** Why a stream was told of a gap. */
 export type GapReason =
@@ -82,7 +82,7 @@ function onResponseTimeout(this: WatchedResponse): void {
 /** So much may wait in this process before `send` returns false. */
 const HIGH_WATER = 64 * 1024
 
-export class EventStream<Events extends object = EventMap> implements Reader {
+export class EventStream<Events extends object = EventMap> {
   /** The client's id. */
   readonly id: string
   /** The client: `pool.get(id)`, with all streams of this id on this process. */

@@ -1,0 +1,69 @@
+import { type ExecFileException, execFile } from 'node:child_process'
+import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { nodePath, nodes } from '../setup/needs.js'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const modules = join(root, 'node_modules')
+let project: string
+
+/** Somebody's project, in which the packed tarball is installed next to both majors of Koa. */
+beforeAll(async () => {
+  project = await mkdtemp(join(tmpdir(), 'koa-sse-pool-'))
+  await cp(new URL('project', import.meta.url), project, { recursive: true })
+
+  const installed = join(project, 'node_modules/koa-sse-pool')
+  await mkdir(installed, { recursive: true })
+  const { stdout: tarball } = await run('npm', [
+    ...['pack', '--silent', '--ignore-scripts'],
+    ...['--pack-destination', project, root],
+  ])
+  await run('tar', ['-xzf', tarball.trim(), '--strip-components=1', '-C', installed])
+  for (const name of ['koa', 'koa2', 'eventsource-parser', '@types']) {
+    await symlink(join(modules, name), join(project, 'node_modules', name))
+  }
+})
+
+afterAll(() => rm(project, { recursive: true }))
+
+describe.concurrent.each(nodes)('on Node %i', major => {
+  it.each([
+    ['imports', 'import.mjs'],
+    ['requires', 'require.cjs'],
+  ])('an app that %s it delivers an event, closes and exits by itself', async (_, script) => {
+    await run(nodePath(major), [script])
+  })
+})
+
+it('has the same public surface for import and require', async () => {
+  const { stdout } = await run(process.execPath, ['surface.mjs'])
+  const surface = JSON.parse(stdout)
+  expect(surface['koa-sse-pool'].imported).toMatchInlineSnapshot(`
+    [
+      "ClientPool",
+      "SseError",
+      "sse",
+    ]
+  `)
+  expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
+  for (const { imported, required } of Object.values<Record<string, string[]>>(surface)) {
+    expect(required).toEqual(imported)
+  }
+})
+
+it('has types that hold for import and require', async () => {
+  await run(process.execPath, [join(modules, 'typescript/bin/tsc'), '--pretty', 'false'])
+})
+
+async function run(file: string, args: string[]) {
+  try {
+    return await promisify(execFile)(file, args, { cwd: project, timeout: 20_000 })
+  } catch (error) {
+    const { message, stdout, signal } = error as ExecFileException
+    throw new Error(`${message}\n${stdout}${signal ? `still running, ended by ${signal}` : ''}`)
+  }
+}

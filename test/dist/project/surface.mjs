@@ -1,0 +1,11 @@
+import { createRequire } from 'node:module'
+
+const require = createRequire(import.meta.url)
+const surface = {}
+for (const entry of ['koa-sse-pool', 'koa-sse-pool/compat']) {
+  surface[entry] = {
+    imported: Object.keys(await import(entry)).sort(),
+    required: Object.keys(require(entry)).sort(),
+  }
+}
+console.log(JSON.stringify(surface))
