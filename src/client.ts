@@ -1,6 +1,6 @@
 import type { EventMap, PoolEvent } from './event.js'
 import type { EventStream } from './stream.js'
-import type { Target } from './window.js'
+import type { Target } from './target.js'
 
 /** What a client or a channel asks of its pool; one object for all of them. */
 export interface Sender<Events extends object> {

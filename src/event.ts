@@ -6,6 +6,7 @@
  * field forge whole events, so names and ids are checked here and nowhere else.
  */
 import { didYouMean, got, SseError } from './errors.js'
+import { checkName, isPrintable } from './names.js'
 
 /** Names of events and their data: `{ update: { count: number } }`. */
 export type EventMap = Record<string, unknown>
@@ -177,33 +178,13 @@ function limit(frame: string, maxEventBytes: number): string {
   )
 }
 
-const PRINTABLE = /^[\x20-\x7e]*$/
-/** Controls, format characters (bidi, zero-width), lone surrogates, line and paragraph separators. */
-const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u
-
-/** An event or channel name; throws a TypeError that names the field. */
-export function checkName(field: string, name: unknown): string {
-  if (typeof name !== 'string') {
-    throw new TypeError(`${field} must be a string; got ${got(name)}`)
-  }
-  if (!PRINTABLE.test(name) && INVISIBLE.test(name)) {
-    throw new TypeError(
-      `${field} must not contain line breaks, control or invisible characters; got ${got(name)}`,
-    )
-  }
-  if (name.startsWith('sse.')) {
-    throw new TypeError(`${field} names that begin with "sse." are reserved; got ${got(name)}`)
-  }
-  return name
-}
-
 function checkId(id: unknown): string {
   if (typeof id === 'number' && Number.isFinite(id)) return String(id)
   if (typeof id !== 'string') {
     throw new TypeError(`id must be a string or a finite number; got ${got(id)}`)
   }
   // Browsers drop an id with NUL, and some clients cannot send others back in a header.
-  if (!PRINTABLE.test(id)) {
+  if (!isPrintable(id)) {
     throw new TypeError(`id must consist of printable ASCII characters; got ${got(id)}`)
   }
   if (id.startsWith('sse.')) {

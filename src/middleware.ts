@@ -4,15 +4,17 @@
 import { randomUUID } from 'node:crypto'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from './errors.js'
-import { checkName, END_ID, type EventMap } from './event.js'
+import { END_ID, type EventMap } from './event.js'
+import { checkName, isClientId } from './names.js'
 import {
   type ResolvedRouteOptions,
   randomBetween,
   resolveSseOptions,
   type SseOptions,
 } from './options.js'
-import { ClientPool, isClientId, type Refusal } from './pool.js'
+import { ClientPool } from './pool.js'
 import { deferOpening, isGone } from './respond.js'
+import type { Refusal } from './stats.js'
 import type { EventStream } from './stream.js'
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */

@@ -4,8 +4,9 @@
  */
 import type { Context } from 'koa'
 import { didYouMean, got } from './errors.js'
-import { checkName, type EventMap, type Serialize } from './event.js'
+import type { EventMap, Serialize } from './event.js'
 import type { EventLog } from './log/log.js'
+import { checkName } from './names.js'
 import type { ClientPool } from './pool.js'
 import type { EventStream } from './stream.js'
 

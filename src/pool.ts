@@ -7,56 +7,22 @@
 import { randomBytes } from 'node:crypto'
 import { Channel } from './channel.js'
 import { Client, type Sender } from './client.js'
+import { dismissToReturn, drain } from './drain.js'
 import { PoolEmitter, type PoolEvents } from './emitter.js'
-import { type CloseReason, got, SseError } from './errors.js'
-import { checkName, type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
+import { type CloseReason, SseError } from './errors.js'
+import { type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
 import { Heartbeat } from './heartbeat.js'
 import { type EventLog, formatTarget, type LogSink, type TargetAddress } from './log/log.js'
 import { MemoryLog } from './log/memory.js'
-import {
-  type PoolOptions,
-  type ResolvedPoolOptions,
-  randomBetween,
-  resolvePoolOptions,
-} from './options.js'
+import { channelName, clientIdOf } from './names.js'
+import { type PoolOptions, type ResolvedPoolOptions, resolvePoolOptions } from './options.js'
 import { Pump } from './pump.js'
 import { Resumption } from './resume.js'
+import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
+import type { Target } from './target.js'
 import type { AnyResponse } from './transport/transport.js'
-import { type Target, Window } from './window.js'
-
-/** Why a request got no stream. */
-export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
-
-/** Figures of this process, since the pool was made unless said otherwise. */
-export interface PoolStats {
-  /** Connected now: client ids. */
-  clients: number
-  /** Open now. */
-  streams: number
-  /** With at least one member now. */
-  channels: number
-  /** Streams that are behind now because their reader is slow. */
-  lagging: number
-  /** Streams whose cursor waits for the log to be in reach. */
-  parked: number
-  /** Streams that joined the pool. */
-  opened: number
-  closed: Record<CloseReason, number>
-  refused: Record<Refusal, number>
-  /** Entries that came from the log. */
-  entries: number
-  /** Entries given to streams. */
-  deliveries: number
-  /** What these took, without headers and chunk framing. */
-  bytes: number
-  /** Streams that resumed from a cursor without a gap. */
-  replays: number
-  gaps: number
-  /** What the window holds now. */
-  window: { events: number; bytes: number }
-  log: 'up' | 'down'
-}
+import { Window } from './window.js'
 
 /** @internal What the middleware brings for a new stream. */
 export interface Admission {
@@ -68,12 +34,6 @@ export interface Admission {
   readonly lastEventId: string
   readonly onFirstSend: () => void
 }
-
-/** After a drain browsers come back after a random time in between, in ms, so that not all come at once. */
-const DRAIN_RETRY: readonly [number, number] = [1000, 5000]
-
-/** During a drain with `spread`, some streams end every so many milliseconds. */
-const DRAIN_STEP_MS = 20
 
 const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
 
@@ -95,24 +55,7 @@ export class ClientPool<Events extends object = EventMap> {
   /** Resolves when the log has filled the window; until then nobody's cursor can be decided. */
   #isBooted = false
   #closing: Promise<void> | undefined
-  readonly #counts = {
-    opened: 0,
-    entries: 0,
-    replays: 0,
-    gaps: 0,
-    closed: zeros(
-      'client',
-      'end',
-      'removed',
-      'replaced',
-      'slow',
-      'expired',
-      'rotated',
-      'drain',
-      'error',
-    ),
-    refused: zeros('full', 'draining', 'duplicate', 'origin', 'type', 'id'),
-  }
+  readonly #counts = new Counts()
 
   /** @throws TypeError that names the option, when one is unknown or wrong. */
   constructor(options: PoolOptions<Events> = {}) {
@@ -148,7 +91,7 @@ export class ClientPool<Events extends object = EventMap> {
       heartbeat: this.#options.heartbeat,
       authorize: this.#options.authorize as ((stream: EventStream) => boolean) | undefined,
       advance,
-      onServerClosed: stream => stream.dismiss('drain', randomBetween(DRAIN_RETRY)),
+      onServerClosed: stream => dismissToReturn(stream),
       onBeat: () => this.#resumption.retry(),
       onError,
     })
@@ -307,15 +250,19 @@ export class ClientPool<Events extends object = EventMap> {
 
   // What follows is for the middleware.
 
-  /** @internal Why a new stream cannot be admitted, if so. */
+  /** @internal Why a new stream cannot be admitted, if so; before its id is known, why none can. */
   refusal(id?: string): Refusal | undefined {
     if (this.#closing) return 'draining'
     const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
     const own = id === undefined ? 0 : (this.#clients.get(id)?.streams.size ?? 0)
     const isDuplicate = own >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
-    // One that takes another's place needs no room of its own.
-    if (this.connections >= maxClients && !isDuplicate) return 'full'
+    // One that takes another's place needs no room of its own; without an id any might be one.
+    const mayReplace =
+      id === undefined
+        ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
+        : isDuplicate
+    if (this.connections >= maxClients && !mayReplace) return 'full'
     return undefined
   }
 
@@ -328,7 +275,6 @@ export class ClientPool<Events extends object = EventMap> {
   admit(admission: Admission): EventStream<Events> {
     const { id, res, route, lastEventId } = admission
     const client = this.#clients.get(id) ?? this.#newClient(id)
-    this.#replaceOldest(client)
     const stream = new EventStream<Events>(
       client,
       res,
@@ -347,6 +293,8 @@ export class ClientPool<Events extends object = EventMap> {
       stream.parked = true
       this.#onBoot.push(() => this.#start(stream as EventStream, admission.replay))
     }
+    // Last, as the client would leave the pool with its only stream.
+    this.#replaceOldest(client)
     return stream
   }
 
@@ -371,7 +319,7 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #replaceOldest(client: Client<Events>): void {
-    const excess = client.streams.size + 1 - this.#options.maxStreamsPerClient
+    const excess = client.streams.size - this.#options.maxStreamsPerClient
     const oldest = [...client.streams].slice(0, Math.max(0, excess))
     for (const stream of oldest) stream.finish('replaced', 'data:\n\n')
   }
@@ -513,42 +461,10 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   async #drain(spread: number): Promise<void> {
-    const until = performance.now() + spread
-    while (this.connections > 0) {
-      const left = until - performance.now()
-      const steps = Math.max(1, Math.ceil(left / DRAIN_STEP_MS))
-      const share = Math.ceil(this.connections / steps)
-      for (const stream of [...this.#streams].slice(0, share)) {
-        stream.dismiss('drain', randomBetween(DRAIN_RETRY))
-      }
-      if (left <= 0) break
-      await sleep(DRAIN_STEP_MS)
-    }
+    await drain(this.#streams, spread)
     this.#heartbeat.stop()
     await this.#log.close()
   }
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, milliseconds))
-}
-
-function clientIdOf(id: unknown): string {
-  const text = typeof id === 'number' ? String(id) : id
-  if (isClientId(text)) return text
-  throw new TypeError(
-    `A client id must be a string of 1 to 256 characters without controls, or a number; got ${got(id)}`,
-  )
-}
-
-/** What may be a client's id; also a line break in it would forge a target. */
-export function isClientId(id: unknown): id is string {
-  return typeof id === 'string' && id !== '' && id.length <= 256 && !/[\p{Cc}\p{Cs}]/u.test(id)
-}
-
-function channelName(name: unknown): string {
-  if (checkName('channel', name) !== '') return name as string
-  throw new TypeError('channel must not be empty')
 }
 
 /** Eight characters that no other append of any process has; drawn in bulk, as randomness is dear. */
@@ -563,8 +479,4 @@ function nonceSource(): () => string {
     used += 8
     return pool.slice(used - 8, used)
   }
-}
-
-function zeros<Name extends string>(...names: Name[]): Record<Name, number> {
-  return Object.fromEntries(names.map(name => [name, 0])) as Record<Name, number>
 }

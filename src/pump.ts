@@ -6,7 +6,8 @@
  */
 import { Chunk } from './event.js'
 import type { EventStream, GapReason } from './stream.js'
-import type { Target, Window } from './window.js'
+import type { Target } from './target.js'
+import type { Window } from './window.js'
 
 /** A slice ends after so many milliseconds. */
 const SLICE_MS = 10

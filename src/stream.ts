@@ -18,8 +18,8 @@ import {
   type StreamEvent,
 } from './event.js'
 import { iterate, type StreamSource } from './source.js'
+import type { Slot, Target } from './target.js'
 import { type AnyResponse, type Transport, transportOf } from './transport/transport.js'
-import type { Slot, Target } from './window.js'
 
 /** Why a stream was told of a gap. */
 export type GapReason =
@@ -377,7 +377,7 @@ export class EventStream<Events extends object = EventMap> {
       if (farewell.text !== '') this.write(farewell)
       this.#transport.end(this.#res)
       this.close(reason)
-    } else {
+    } else if (!this.#ended) {
       this.#push(farewell.text, 0, reason)
     }
   }
