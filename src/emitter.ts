@@ -20,11 +20,12 @@ export interface PoolEvents<Events extends object = EventMap> {
   error: [error: Error]
 }
 
+/** Each event's channel, and the names that its arguments have in the message published there. */
 const DIAGNOSTICS = {
-  open: channel('koa-sse-pool:open'),
-  close: channel('koa-sse-pool:close'),
-  gap: channel('koa-sse-pool:gap'),
-  error: channel('koa-sse-pool:error'),
+  open: { channel: channel('koa-sse-pool:open'), fields: ['stream'] },
+  close: { channel: channel('koa-sse-pool:close'), fields: ['stream', 'reason'] },
+  gap: { channel: channel('koa-sse-pool:gap'), fields: ['stream', 'reason'] },
+  error: { channel: channel('koa-sse-pool:error'), fields: ['error'] },
 }
 
 type Listener = Parameters<EventEmitter['on']>[1]
@@ -46,7 +47,10 @@ export class PoolEmitter<Events extends object> {
   }
 
   emit<Name extends keyof PoolEvents>(event: Name, ...args: PoolEvents<Events>[Name]): void {
-    if (DIAGNOSTICS[event].hasSubscribers) DIAGNOSTICS[event].publish(args)
+    const { channel, fields } = DIAGNOSTICS[event]
+    if (channel.hasSubscribers) {
+      channel.publish(Object.fromEntries(fields.map((field, i) => [field, args[i]])))
+    }
     // One by one and not by `emit`, which would leave out the listeners after one that throws.
     for (const listener of this.#emitter.rawListeners(event)) {
       try {

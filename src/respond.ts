@@ -14,6 +14,8 @@ export interface Opening {
   begin(stream: EventStream): void
   /** The handler has sent something: if it is still at work after this turn, the stream opens then. */
   soon(): void
+  /** The handler has returned: from now on only Koa opens the stream, when all around are done. */
+  handled(): void
   /** The handler has failed. */
   fail(error: unknown): void
 }
@@ -30,6 +32,7 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
   let stream: EventStream | undefined
   let failure: unknown
   let takenOver = false
+  let isHandled = false
 
   const commit = () => {
     if (stream === undefined || stream.isOpen) return
@@ -59,18 +62,13 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
     return false
   }
 
-  const onerror = (error: Error | null) => {
+  const report = ctx.onerror
+  const onerror = (error: NodeJS.ErrnoException | null) => {
     if (error === null || error === undefined) return
-    const isOpen = ctx.headerSent
-    if (!isOpen) {
-      stream?.close(isGone(ctx) ? 'client' : 'error')
-      if (stream !== undefined && isGone(ctx) && error !== failure) return
-      Reflect.apply(Object.getPrototypeOf(ctx).onerror, ctx, [error])
-      return
-    }
-    const { code } = error as NodeJS.ErrnoException
-    if (error !== failure && LEFT.has(code ?? '')) return
-    ctx.app.emit('error', error, ctx)
+    const hasLeft = ctx.headerSent ? LEFT.has(error.code ?? '') : isGone(ctx)
+    if (!ctx.headerSent) stream?.close(hasLeft ? 'client' : 'error')
+    // The handler's own error is news even if it looks like one of the connection.
+    if (error === failure || !hasLeft) report.call(ctx, error)
   }
 
   return {
@@ -91,7 +89,13 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
       Object.defineProperty(ctx, 'onerror', { configurable: true, writable: true, value: onerror })
     },
     soon() {
-      setImmediate(commit)
+      setImmediate(() => {
+        // A session store that takes its time would come too late with its cookie.
+        if (!isHandled) commit()
+      })
+    },
+    handled() {
+      isHandled = true
     },
     fail(error) {
       failure = error
