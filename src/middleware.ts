@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from './errors.js'
 import { END_ID, type EventMap } from './event.js'
-import { checkName, isClientId } from './names.js'
+import { channelName, isClientId } from './names.js'
 import {
   type ResolvedRouteOptions,
   randomBetween,
@@ -88,11 +88,15 @@ function eventStreams<Events extends object>(
     } catch (error) {
       opening.fail(error)
       throw error
+    } finally {
+      opening.handled()
     }
   }
 }
 
 function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
+  // A preflight asks what is allowed; a stream would be an answer without end.
+  if (ctx.method === 'OPTIONS') return false
   return matchQuery === undefined || Object.hasOwn(ctx.query, matchQuery)
 }
 
@@ -125,7 +129,8 @@ function negotiate<Events extends object>(
 function isSameSite(ctx: Context, origin: string): boolean {
   const site = ctx.get('Sec-Fetch-Site')
   if (site !== '') return site === 'same-origin' || site === 'none'
-  return origin === '' || origin === ctx.origin
+  // Not `ctx.origin`, which in Koa 3 is the header itself, and would allow everybody.
+  return origin === '' || origin === `${ctx.protocol}://${ctx.host}`
 }
 
 /** "Clients will reconnect … unless the response is 204 No Content" (WHATWG HTML, 9.2.1). */
@@ -180,7 +185,7 @@ async function channelsOf(ctx: Context, route: ResolvedRouteOptions): Promise<re
     throw new TypeError(`sse(): option "channels" must return an array; got ${got(names)}`)
   }
   try {
-    for (const name of names) checkName('channel', name)
+    for (const name of names) channelName(name)
   } catch (error) {
     // Names often come from the query, and a client's mistake is not the server's.
     ctx.throw(400, (error as Error).message)
@@ -204,7 +209,7 @@ function lastEventIdOf(ctx: Context): string {
   return ctx.get('Last-Event-ID') || (typeof lastEventId === 'string' ? lastEventId : '')
 }
 
-function setHeaders(ctx: Context): void {
+export function setHeaders(ctx: Context): void {
   ctx.set('Content-Type', 'text/event-stream; charset=utf-8')
   // The app's own choice stays, such as `no-store`.
   if (!ctx.response.get('Cache-Control')) ctx.set('Cache-Control', 'no-cache, no-transform')

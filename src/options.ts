@@ -33,7 +33,10 @@ export interface PoolOptions<Events extends object = EventMap> {
   heartbeat?: 'event' | 'comment'
   /** Bytes of direct sends that may wait for one stream before it is closed as `slow`. Default 1 MiB. */
   maxBufferedBytes?: number
-  /** Milliseconds for which a full socket may take nothing before it is closed as `slow`. Default 30 000. */
+  /**
+   * Milliseconds after which a full socket that takes nothing is closed as `slow`. Default 30 000. It
+   * may take twice as long, as Node counts the filling of the socket as progress.
+   */
   stallTimeout?: number
   /** Bytes that one event's frame may take. Default 1 MiB. */
   maxEventBytes?: number

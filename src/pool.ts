@@ -54,6 +54,7 @@ export class ClientPool<Events extends object = EventMap> {
   #isUp = true
   /** Resolves when the log has filled the window; until then nobody's cursor can be decided. */
   #isBooted = false
+  #isRenewing = false
   #closing: Promise<void> | undefined
   readonly #counts = new Counts()
 
@@ -65,7 +66,8 @@ export class ClientPool<Events extends object = EventMap> {
       ...this.#options.window,
       compare: (a, b) => this.#log.compare(a, b),
       onAppend: target => this.#pump.schedule(target),
-      onEvict: target => this.#pump.flushIfPending(target),
+      // While the window is filled anew nobody's cursor fits it yet.
+      onEvict: target => this.#isRenewing || this.#pump.flushIfPending(target),
     })
     this.#pump = new Pump({
       window: this.#window,
@@ -283,7 +285,7 @@ export class ClientPool<Events extends object = EventMap> {
       lastEventId,
       admission.onFirstSend,
     )
-    const channels = new Set(admission.channels.map(name => this.#channelTarget(name)))
+    const channels = new Set(this.#channelTargets(admission.channels))
     for (const target of [this.#everyone, client.target, ...channels]) {
       this.#addMember(stream as EventStream, target)
     }
@@ -302,9 +304,15 @@ export class ClientPool<Events extends object = EventMap> {
   open(stream: EventStream<Events>, retry: number | undefined): void {
     if (stream.isOpen || stream.isClosed) return
     stream.open(retry)
-    // Without a cursor it would, if cut off before the first event, come back as if it were new.
-    if (!stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream as EventStream)
+    // First, as what waits for it may end it: nobody should hear of its close before.
     this.#emitter.emit('open', stream)
+    this.#pump.advance(stream as EventStream)
+    this.#greet(stream as EventStream)
+  }
+
+  /** Without a cursor it would, if cut off before the first event, come back as if it were new. */
+  #greet(stream: EventStream): void {
+    if (stream.isOpen && !stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream)
   }
 
   get #streams(): Set<EventStream> {
@@ -321,13 +329,19 @@ export class ClientPool<Events extends object = EventMap> {
   #replaceOldest(client: Client<Events>): void {
     const excess = client.streams.size - this.#options.maxStreamsPerClient
     const oldest = [...client.streams].slice(0, Math.max(0, excess))
-    for (const stream of oldest) stream.finish('replaced', 'data:\n\n')
+    for (const stream of oldest) {
+      // Told before and still there: it does not read, and would hold a place for each newcomer.
+      if (stream.isEnding) stream.destroy('replaced')
+      else stream.finish('replaced', 'data:\n\n')
+    }
   }
 
   #start(stream: EventStream, replay: Admission['replay']): void {
     if (stream.isClosed) return
     const { tail, start } = this.#window
     stream.parked = false
+    // One that the log held already when it came is history to it.
+    stream.removal = undefined
     stream.openedAt = tail
     stream.cursor = replay === 'missed' ? tail : start
     stream.latestOnly = replay === 'latest'
@@ -339,7 +353,7 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #join(stream: EventStream, channels: readonly string[]): void {
-    const targets = channels.map(name => this.#channelTarget(name))
+    const targets = this.#channelTargets(channels)
     // What waits for it is older than its joining, and must not drag in older entries of the channel.
     this.#pump.advance(stream)
     for (const target of targets) {
@@ -353,13 +367,15 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #leave(stream: EventStream, channels: readonly string[]): void {
-    const targets = channels.map(name => this.#channelTarget(name))
+    const targets = this.#channelTargets(channels)
     this.#pump.advance(stream)
     for (const target of targets) this.#removeMember(stream, target)
   }
 
-  #channelTarget(name: string): Target {
-    return this.#window.target(formatTarget({ kind: 'channel', name: channelName(name) }))
+  #channelTargets(names: readonly string[]): Target[] {
+    // All names are checked before the first target is made, or a wrong one would leave some behind.
+    const addresses = names.map(name => formatTarget({ kind: 'channel', name: channelName(name) }))
+    return addresses.map(address => this.#window.target(address))
   }
 
   #addMember(stream: EventStream, target: Target): void {
@@ -419,7 +435,7 @@ export class ClientPool<Events extends object = EventMap> {
       reset: (entries, reason) => {
         if (reason === 'boot' && !this.#isBooted) this.#boot(entries)
         else this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
-        this.#resumption.windowChanged()
+        this.#resumption.windowRenewed()
       },
       append: entries => {
         for (const entry of entries) {
@@ -439,7 +455,10 @@ export class ClientPool<Events extends object = EventMap> {
     for (const entry of entries) this.#window.append(entry)
     this.#isBooted = true
     for (const start of this.#onBoot.splice(0)) start()
-    for (const stream of this.#streams) this.#pump.advance(stream)
+    for (const stream of this.#streams) {
+      this.#pump.advance(stream)
+      if (!stream.parked) this.#greet(stream)
+    }
   }
 
   /** Another window: streams go on where they were, if it still has that place. */
@@ -451,11 +470,13 @@ export class ClientPool<Events extends object = EventMap> {
       places.set(stream, this.#window.idAt(stream.cursor))
     }
     this.#window.clear()
+    this.#isRenewing = true
     for (const entry of entries) this.#window.append(entry)
+    this.#isRenewing = false
     for (const [stream, id] of places) {
       const position = id === undefined ? undefined : this.#window.find(id)
       if (position === undefined) stream.gap = reason
-      else stream.cursor = position
+      else stream.goOnAt(position)
       this.#pump.advance(stream)
     }
   }

@@ -42,6 +42,8 @@ export class Pump {
   readonly #large = new Lane()
   /** Streams that could take more, but have had their share of this slice. */
   readonly #hungry = new Set<EventStream>()
+  /** All up to this position has been offered to everyone whom it is for. */
+  #offered = 0
   #scheduled = false
   #flushing = false
 
@@ -64,10 +66,15 @@ export class Pump {
     this.#wake()
   }
 
-  /** Delivers everything at once, in slices no longer: entries are about to leave the window. */
+  /** Delivers everything at once, in slices no longer: this target's oldest entry leaves the window. */
   flushIfPending(target: Target): void {
     // A listener that sends in mid-flush must not start another; the window is right to evict then.
-    if (this.#flushing || !(this.#small.has(target) || this.#large.has(target))) return
+    if (this.#flushing) return
+    // What came after the last flush needs none yet: one for each send would make a write of each.
+    const isOffered = (target.first?.position ?? 0) <= this.#offered
+    const isPending = !isOffered && (this.#small.has(target) || this.#large.has(target))
+    // Those who only had their share may still be waiting for older entries.
+    if (!isPending && this.#hungry.size === 0) return
     this.#flushing = true
     try {
       this.#work(Number.POSITIVE_INFINITY, this.#options.allowance)
@@ -152,7 +159,7 @@ export class Pump {
     setImmediate(() => {
       this.#scheduled = false
       this.#work(SLICE_MS, 0)
-      if (!this.#small.isEmpty || !this.#large.isEmpty || this.#hungry.size > 0) this.#wake()
+      if (!this.#isIdle) this.#wake()
     })
   }
 
@@ -168,6 +175,11 @@ export class Pump {
       visit(stream)
       if (performance.now() >= until) break
     }
+    if (this.#isIdle) this.#offered = this.#window.tail
+  }
+
+  get #isIdle(): boolean {
+    return this.#small.isEmpty && this.#large.isEmpty && this.#hungry.size === 0
   }
 }
 

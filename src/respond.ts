@@ -99,8 +99,13 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
     },
     fail(error) {
       failure = error
-      if (stream?.isOpen) stream.cut()
-      else stream?.close('error')
+      if (stream?.isOpen) {
+        stream.cut()
+        return
+      }
+      stream?.close('error')
+      // As if no stream had been here, for whoever handles the error without giving an answer.
+      if (!isGone(ctx)) ctx.status = 404
     },
   }
 }

@@ -24,7 +24,7 @@ export class Resumption {
   #parked = new Set<EventStream>()
   #isAsking = false
   /** Settles when the window has got as far as the log had. */
-  #arrival: { id: string | null; resolve: () => void } | undefined
+  #arrival: { id: string | null; resolve: (isRenewed: boolean) => void } | undefined
   #isUp = true
 
   constructor(options: ResumptionOptions) {
@@ -42,9 +42,14 @@ export class Resumption {
     this.#parked.delete(stream)
   }
 
-  /** The window has new entries, or is another one. */
+  /** The window has new entries. */
   windowChanged(): void {
-    if (this.#arrival && this.#options.window.hasReached(this.#arrival.id)) this.#arrival.resolve()
+    if (this.#options.window.hasReached(this.#arrival?.id ?? null)) this.#arrival?.resolve(false)
+  }
+
+  /** The window is another one, which may never get as far as the log was before. */
+  windowRenewed(): void {
+    this.#arrival?.resolve(true)
   }
 
   stateChanged(isUp: boolean): void {
@@ -60,7 +65,7 @@ export class Resumption {
   #goOn(stream: EventStream): boolean {
     const position = this.#options.window.find(stream.lastEventId)
     if (position === undefined) return false
-    stream.cursor = position
+    stream.goOnAt(position)
     stream.hasCursor = true
     stream.parked = false
     this.#options.onResumed()
@@ -89,13 +94,16 @@ export class Resumption {
 
   async #caughtUp(): Promise<boolean> {
     try {
-      const id = await this.#options.log.barrier()
-      if (!this.#options.window.hasReached(id)) {
-        await new Promise<void>(resolve => {
-          this.#arrival = { id, resolve }
-        })
+      let isRenewed: boolean
+      do {
+        const id = await this.#options.log.barrier()
+        isRenewed =
+          !this.#options.window.hasReached(id) &&
+          (await new Promise<boolean>(resolve => {
+            this.#arrival = { id, resolve }
+          }))
         this.#arrival = undefined
-      }
+      } while (isRenewed)
       return true
     } catch (error) {
       this.#options.onError(error)
@@ -106,8 +114,11 @@ export class Resumption {
   #decide(stream: EventStream): void {
     if (stream.isClosed) return
     if (!this.#goOn(stream)) {
+      const { window } = this.#options
       stream.parked = false
-      stream.gap = gapReason(this.#options.window, stream.lastEventId)
+      stream.gap = gapReason(window, stream.lastEventId)
+      // What is kept is newer than its cursor then, and a removal must not be slept through.
+      if (stream.gap === 'trimmed') stream.removal = window.removalIn(stream.client.target)
     }
     this.#options.advance(stream)
   }

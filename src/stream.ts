@@ -289,6 +289,11 @@ export class EventStream<Events extends object = EventMap> {
     return this.#reason !== undefined
   }
 
+  /** @internal Whether it will end as soon as all that waits before is out. */
+  get isEnding(): boolean {
+    return this.#ended
+  }
+
   /** @internal Whether it is behind because its socket is full. */
   get isBlocked(): boolean {
     return this.#blocked
@@ -314,6 +319,13 @@ export class EventStream<Events extends object = EventMap> {
     return this.#transport.isListening(this.#res)
   }
 
+  /** @internal Puts its cursor where the window has the entry that it got last. */
+  goOnAt(position: number): void {
+    this.cursor = position
+    // A removal before that was of an earlier visit of the same id.
+    if (this.removal !== undefined && this.removal.position <= position) this.removal = undefined
+  }
+
   /** @internal The position that the oldest direct send waits for. */
   get directAfter(): number | undefined {
     return this.#direct[0]?.after
@@ -328,7 +340,7 @@ export class EventStream<Events extends object = EventMap> {
     return !this.#blocked || this.#transport.bufferedBytes(this.#res) <= allowance
   }
 
-  /** @internal Sends the headers, and then all that waits. */
+  /** @internal Sends the headers; what waits is delivered by the pump. */
   open(retry: number | undefined): void {
     if (this.#opened || this.#reason !== undefined) return
     this.#opened = true
@@ -336,7 +348,6 @@ export class EventStream<Events extends object = EventMap> {
     // A byte at once, as Firefox waits for one before it calls the stream open.
     const hello = `${this.#route.hello}${retry === undefined ? '' : `retry: ${retry}\n`}\n`
     this.#transport.open(this.#res, hello)
-    this.#host.advance(this as EventStream)
   }
 
   /** @internal */
@@ -363,6 +374,16 @@ export class EventStream<Events extends object = EventMap> {
     // Whoever was removed must not get the entries that later direct sends would wait for.
     this.#direct = this.#direct.map(send => ({ ...send, after: Math.min(send.after, after) }))
     this.#push(encodeClose(this.#route.closeEvent, dataLines), after, reason)
+  }
+
+  /** @internal For `koa-sse-pool/compat`, which has frames of its own: sends one as it is. */
+  sendFrame(frame: string): boolean {
+    return !this.#ended && this.#push(frame)
+  }
+
+  /** @internal Sends a frame as it is, then ends. */
+  finishFrame(frame: string): void {
+    if (!this.#ended) this.#push(frame, this.#host.tail(), 'end')
   }
 
   /** @internal Ends without a close event, so that the client comes back and resumes. */
@@ -426,7 +447,8 @@ export class EventStream<Events extends object = EventMap> {
       this.#onFirstSend?.()
       this.#onFirstSend = undefined
     }
-    if (this.bufferedBytes > this.#host.maxBufferedBytes) this.destroy('slow')
+    // Not what is in the socket: those may be entries, which are bounded by the size of a batch.
+    if (this.#directBytes > this.#host.maxBufferedBytes) this.destroy('slow')
     return !this.#ended && !this.#isFull
   }
 

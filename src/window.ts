@@ -141,6 +141,13 @@ export class Window {
     return oldest !== undefined && ENTRY_ID.test(id) && this.#options.compare(id, oldest.id) < 0
   }
 
+  /** The newest entry that removes the client of this target, if it is kept. */
+  removalIn(target: Target): Slot | undefined {
+    let slot = target.last
+    while (slot !== undefined && !slot.removal) slot = slot.previous
+    return slot
+  }
+
   /** Whether the window has got as far as this entry of the log. */
   hasReached(id: string | null): boolean {
     if (id === null) return true

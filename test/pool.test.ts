@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { describe, expect, test } from 'vitest'
 import { connect, serveStreams, testPool } from './helpers/server.js'
 

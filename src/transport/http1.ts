@@ -29,7 +29,12 @@ export const http1: Transport<ServerResponse> = {
   },
 
   end(res) {
-    if (res.socket?.writable !== false) res.end()
+    if (res.socket?.writable === false) return
+    res.end()
+    if (http1.isListening(res)) return
+    // Kept alive, it would hold up `server.close()`, and bring the client back to this very process.
+    const { socket } = res.req
+    res.once('finish', () => socket.destroySoon())
   },
 
   cut(res) {

@@ -1,0 +1,56 @@
+// @ts-check
+// What no bundler writes: run by `npm run build` on its result.
+import { appendFile, readFile, writeFile } from 'node:fs/promises'
+
+const dist = new URL('../dist/', import.meta.url)
+
+await markTypes('index')
+await markTypes('compat')
+await makeFactory('compat')
+
+/**
+ * Classes that are exported as types only are listed as values in the bundled declarations, and
+ * `import { EventStream }` would compile and then fail.
+ *
+ * @param {string} entry
+ */
+async function markTypes(entry) {
+  const values = await import(new URL(`${entry}.js`, dist).href)
+  for (const extension of ['d.ts', 'd.cts']) {
+    await rewrite(`${entry}.${extension}`, /^export \{ (.+) \};$/m, names => {
+      const marked = names.split(', ').map(name => {
+        const exported = name.split(' as ').at(-1) ?? name
+        return name.startsWith('type ') || exported in values ? name : `type ${name}`
+      })
+      return `export { ${marked.join(', ')} };`
+    })
+  }
+}
+
+/**
+ * `require('koa-sse-pool/compat')` is the factory itself, with `.default` and `.sse`.
+ *
+ * @param {string} entry
+ */
+async function makeFactory(entry) {
+  await rewrite(`${entry}.d.cts`, /^export \{ (.+) \};$/m, names => {
+    const [, factory] = names.match(/([\w$]+) as default/) ?? []
+    if (!factory) throw new Error(`dist/${entry}.d.cts has no default export to work on`)
+    return `declare namespace ${factory} {\n    export { ${names} };\n}\nexport = ${factory};`
+  })
+  await appendFile(
+    new URL(`${entry}.cjs`, dist),
+    '\nmodule.exports = Object.assign(exports.default, exports);\n',
+  )
+}
+
+/** @param {string} file @param {RegExp} pattern @param {(found: string) => string} replace */
+async function rewrite(file, pattern, replace) {
+  const url = new URL(file, dist)
+  const source = await readFile(url, 'utf8')
+  if (!pattern.test(source)) throw new Error(`dist/${file} has no list of exports to work on`)
+  await writeFile(
+    url,
+    source.replace(pattern, (_, found) => replace(found)),
+  )
+}
