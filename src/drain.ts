@@ -1,5 +1,5 @@
 /** Ends streams so that their clients come back elsewhere, and not all at once. */
-import { randomBetween } from './options.js'
+import { randomBetween } from './random.js'
 import type { EventStream } from './stream.js'
 
 /** Milliseconds after which a dismissed browser comes back, drawn for each. */

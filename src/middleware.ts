@@ -6,13 +6,9 @@ import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from './errors.js'
 import { END_ID, type EventMap } from './event.js'
 import { channelName, isClientId } from './names.js'
-import {
-  type ResolvedRouteOptions,
-  randomBetween,
-  resolveSseOptions,
-  type SseOptions,
-} from './options.js'
+import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { ClientPool } from './pool.js'
+import { randomBetween } from './random.js'
 import { deferOpening, isGone } from './respond.js'
 import type { Refusal } from './stats.js'
 import type { EventStream } from './stream.js'

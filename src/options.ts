@@ -313,8 +313,3 @@ function hint(value: unknown): string {
     typeof value === 'string' && value.trim() !== '' ? Number.parseFloat(value) : Number.NaN
   return Number.isFinite(number) ? `; write the number ${number} without quotes or unit` : ''
 }
-
-/** A whole number drawn evenly from both ends and all between. */
-export function randomBetween([min, max]: readonly [number, number]): number {
-  return min + Math.floor(Math.random() * (max - min + 1))
-}

@@ -4,7 +4,6 @@
  * The pool puts the parts together. What is sent goes into the log; the log feeds the window; the
  * pump moves the streams' cursors through it. See docs/architecture.md.
  */
-import { randomBytes } from 'node:crypto'
 import { Channel } from './channel.js'
 import { Client, type Sender } from './client.js'
 import { dismissToReturn, drain } from './drain.js'
@@ -17,6 +16,7 @@ import { MemoryLog } from './log/memory.js'
 import { channelName, clientIdOf } from './names.js'
 import { type PoolOptions, type ResolvedPoolOptions, resolvePoolOptions } from './options.js'
 import { Pump } from './pump.js'
+import { nonceSource } from './random.js'
 import { Resumption } from './resume.js'
 import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
@@ -485,19 +485,5 @@ export class ClientPool<Events extends object = EventMap> {
     await drain(this.#streams, spread)
     this.#heartbeat.stop()
     await this.#log.close()
-  }
-}
-
-/** Eight characters that no other append of any process has; drawn in bulk, as randomness is dear. */
-function nonceSource(): () => string {
-  let pool = ''
-  let used = 0
-  return () => {
-    if (used === pool.length) {
-      pool = randomBytes(6 * 512).toString('base64url')
-      used = 0
-    }
-    used += 8
-    return pool.slice(used - 8, used)
   }
 }
