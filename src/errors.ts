@@ -61,7 +61,8 @@ export function got(value: unknown): string {
   }
   if (Array.isArray(value)) return 'an array'
   if (value === null || typeof value === 'undefined') return String(value)
-  if (typeof value === 'object' || typeof value === 'function') return `a ${typeof value}`
+  if (typeof value === 'object') return 'an object'
+  if (typeof value === 'function') return 'a function'
   return `${String(value)} (${typeof value})`
 }
 

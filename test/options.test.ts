@@ -93,7 +93,7 @@ describe('a wrong option is a TypeError that names it, what is expected and what
     [true, 'got true (boolean)'],
     [-1, 'got -1 (number)'],
     [[1], 'got an array'],
-    [{}, 'got a object'],
+    [{}, 'got an object'],
     ['x'.repeat(1000), 'got a string of 1000 characters'],
   ])('what came is told: %s', (pingInterval, told) => {
     expect(messageOf(() => newPool({ pingInterval }))).toMatch(
