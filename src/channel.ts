@@ -1,4 +1,4 @@
-import type { Sender } from './client.js'
+import type { Sender, SendOptions } from './client.js'
 import type { EventMap, PoolEvent } from './event.js'
 
 /** A named group of streams, on whatever process they are. It needs no creating and no closing. */
@@ -14,10 +14,9 @@ export class Channel<Events extends object = EventMap> {
 
   /**
    * Sends an event to all who have joined the channel; resolves to the entry's id.
-   * @param options.except the id of a client that is left out, such as the author.
    * @throws TypeError that names the field, when the event is wrong.
    */
-  send(event: PoolEvent<Events>, options?: { except?: string }): Promise<string> {
+  send(event: PoolEvent<Events>, options?: SendOptions): Promise<string> {
     return this.#sender.sendToChannel(this.name, event, options)
   }
 }

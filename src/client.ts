@@ -2,15 +2,17 @@ import type { EventMap, PoolEvent } from './event.js'
 import type { EventStream } from './stream.js'
 import type { Target } from './target.js'
 
+/** Options of a send to many. */
+export interface SendOptions {
+  /** The id of a client that is left out, such as the author. */
+  except?: string | number | undefined
+}
+
 /** What a client or a channel asks of its pool; one object for all of them. */
 export interface Sender<Events extends object> {
   send(id: string, event: PoolEvent<Events>): Promise<string>
   remove(id: string, data?: unknown): Promise<string>
-  sendToChannel(
-    name: string,
-    event: PoolEvent<Events>,
-    options?: { except?: string },
-  ): Promise<string>
+  sendToChannel(name: string, event: PoolEvent<Events>, options?: SendOptions): Promise<string>
 }
 
 /** Who is connected: an id with its open streams on this process, such as a user's tabs. */

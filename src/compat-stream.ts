@@ -105,7 +105,7 @@ export class CompatStream extends Writable {
 
   override _destroy(error: Error | null, callback: Callback): void {
     if (this.#events.isOpen) this.#events.cut()
-    else this.#events.close('error')
+    else this.#events.markClosed('error')
     callback(error)
   }
 

@@ -51,7 +51,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       prepare(ctx)
       if (ctx.method === 'HEAD') {
         ctx.res.end()
-        events.close('end')
+        events.markClosed('end')
       } else pool.open(events, undefined)
     })
     const events = pool.admit({
@@ -68,7 +68,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
     if (status !== 404) ctx.status = status
     const stream = new CompatStream(events, closeFrame, error => ctx.onerror(error))
     // The event that frees the place has been already.
-    if (isGone(ctx)) events.close('client')
+    if (isGone(ctx)) events.markClosed('client')
     streams.set(ctx, stream)
     return { stream, opening }
   }

@@ -5,7 +5,7 @@ import type { EventStream } from './stream.js'
 /** Milliseconds after which a dismissed browser comes back, drawn for each. */
 const RETRY: readonly [number, number] = [1000, 5000]
 
-/** With `spread`, some streams end every so many milliseconds. */
+/** How often the streams whose turn has come are ended. */
 const STEP_MS = 20
 
 /** Ends a stream without a close event, with a random `retry`. */
@@ -14,14 +14,16 @@ export function dismissToReturn(stream: EventStream): void {
 }
 
 /** Dismisses all streams within `spread` milliseconds, evenly. */
-export async function drain(streams: ReadonlySet<EventStream>, spread: number): Promise<void> {
-  const until = performance.now() + spread
-  for (let left = spread; streams.size > 0; left = until - performance.now()) {
-    const steps = Math.max(1, Math.ceil(left / STEP_MS))
-    const share = Math.ceil(streams.size / steps)
-    for (const stream of [...streams].slice(0, share)) dismissToReturn(stream)
-    // Streams that have not opened yet end as soon as they do.
-    if (left <= 0) return
+export async function drain(members: ReadonlySet<EventStream>, spread: number): Promise<void> {
+  const streams = [...members]
+  const start = performance.now()
+  for (let next = 0; members.size > 0; ) {
+    const elapsed = performance.now() - start
+    const share = elapsed >= spread ? 1 : elapsed / spread
+    const due = Math.floor(streams.length * share)
+    while (next < due) dismissToReturn(streams[next++] as EventStream)
+    // A stream that has not opened yet ends as soon as it does.
+    if (next === streams.length) return
     await new Promise(resolve => setTimeout(resolve, STEP_MS))
   }
 }

@@ -10,11 +10,11 @@ import type { EventStream, GapReason } from './stream.js'
 
 /** The arguments of each event's listeners. */
 export interface PoolEvents<Events extends object = EventMap> {
-  /** A stream's response has opened. */
+  /** A stream has joined the pool. Its handler runs next, and may still refuse it. */
   open: [stream: EventStream<Events>]
-  /** A stream has closed, whatever the cause. */
+  /** A stream has left the pool, whatever the cause: once for each `open`. */
   close: [stream: EventStream<Events>, reason: CloseReason]
-  /** A stream has missed something and was told so. */
+  /** A stream has missed something, and was told so unless its route has `resume: false`. */
   gap: [stream: EventStream<Events>, reason: GapReason]
   /** Something failed that nobody else would hear of: the log, a listener, `authorize`. */
   error: [error: Error]
@@ -53,11 +53,15 @@ export class PoolEmitter<Events extends object> {
     }
     // One by one and not by `emit`, which would leave out the listeners after one that throws.
     for (const listener of this.#emitter.rawListeners(event)) {
-      try {
-        listener.apply(this.#emitter, args)
-      } catch (error) {
+      const failed = (error: unknown) => {
         if (event === 'error') process.emitWarning(asError(error))
         else this.error(error)
+      }
+      try {
+        const result: unknown = listener.apply(this.#emitter, args)
+        if (result instanceof Promise) result.catch(failed)
+      } catch (error) {
+        failed(error)
       }
     }
   }
@@ -65,8 +69,9 @@ export class PoolEmitter<Events extends object> {
   /** An error that nobody listens for must neither end the process nor go unseen: it warns, once. */
   error(cause: unknown): void {
     const error = asError(cause)
+    const isHeard = this.#emitter.listenerCount('error') > 0
     this.emit('error', error)
-    if (this.#hasWarned || this.#emitter.listenerCount('error') > 0) return
+    if (this.#hasWarned || isHeard) return
     this.#hasWarned = true
     process.emitWarning(`A ClientPool without 'error' listener failed: ${error.stack}`)
   }

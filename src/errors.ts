@@ -46,7 +46,7 @@ export class SseError extends Error {
   constructor(
     code: SseErrorCode,
     message: string,
-    options?: ErrorOptions & { reason?: CloseReason },
+    options?: { cause?: unknown; reason?: CloseReason },
   ) {
     super(message, options)
     this.code = code
@@ -71,7 +71,7 @@ export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = known
     .map(candidate => ({ candidate, distance: editDistance(name, candidate) }))
     .sort((a, b) => a.distance - b.distance)[0]
-  return nearest !== undefined && nearest.distance <= Math.max(2, name.length / 2)
+  return nearest !== undefined && nearest.distance <= Math.ceil(name.length / 3)
     ? `; did you mean "${nearest.candidate}"?`
     : `; known are ${known.join(', ')}`
 }

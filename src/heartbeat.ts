@@ -45,20 +45,33 @@ export class Heartbeat {
     clearInterval(this.#timer)
   }
 
-  /** Tells a stream how far the log has got, with an id only if the stream has been given all of it. */
+  /** Gives a stream that has just opened its first cursor. */
   greet(stream: EventStream): void {
-    this.#options.advance(stream)
+    const id = this.#currentId(stream)
+    if (id === undefined || !stream.canTake(0)) return
+    // An id alone is no event, so it disturbs nobody; but Firefox and WebKit ignore it.
+    const isSilent = this.#options.heartbeat === 'comment'
+    stream.write(isSilent ? new Chunk(`id: ${id}\n\n`) : this.#cursorAt(id))
+    stream.hasCursor = true
+  }
+
+  #ping(stream: EventStream): void {
+    const id = this.#currentId(stream)
     if (!stream.canTake(0)) return
-    const { window, heartbeat } = this.#options
-    // An id beyond what the stream was given would make its next resume skip entries.
-    const isCurrent = !stream.parked && stream.withIds && stream.cursor === window.tail
     if (stream.ping !== undefined) stream.write(stream.ping)
-    else if (heartbeat === 'comment') stream.write(COMMENT)
+    else if (this.#options.heartbeat === 'comment') stream.write(COMMENT)
     else {
-      const id = isCurrent ? window.tailId : undefined
       stream.write(this.#cursorAt(id))
       stream.hasCursor ||= id !== undefined
     }
+  }
+
+  /** The log's newest id, if the stream has been given all up to it: else a resume would skip some. */
+  #currentId(stream: EventStream): string | undefined {
+    const { advance, window } = this.#options
+    advance(stream)
+    const isCurrent = !stream.parked && stream.withIds && stream.cursor === window.tail
+    return isCurrent ? window.tailId : undefined
   }
 
   #beat(): void {
@@ -69,11 +82,11 @@ export class Heartbeat {
         this.#options.onServerClosed(stream)
         continue
       }
-      void this.#authorize(stream)
+      if (this.#options.authorize) void this.#authorize(stream)
       if (this.#options.pingInterval === false) continue
       // One that was just written to needs no proof of life, and has a fresh cursor.
       if (stream.fresh) stream.fresh = false
-      else if (stream.isOpen) this.greet(stream)
+      else if (stream.isOpen) this.#ping(stream)
     }
   }
 

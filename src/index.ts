@@ -1,5 +1,5 @@
 export type { Channel } from './channel.js'
-export type { Client } from './client.js'
+export type { Client, SendOptions } from './client.js'
 export type { PoolEvents } from './emitter.js'
 export { type CloseReason, SseError, type SseErrorCode } from './errors.js'
 export type { EventMap, PoolEvent, Serialize, StreamEvent } from './event.js'

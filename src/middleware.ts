@@ -14,9 +14,10 @@ import type { Refusal } from './stats.js'
 import type { EventStream } from './stream.js'
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */
-export type SseMiddleware<Events extends object, Sse> = Middleware<DefaultState, { sse: Sse }> & {
-  readonly pool: ClientPool<Events>
-}
+export type SseMiddleware<Events extends object, Sse> = Middleware &
+  Middleware<DefaultState, { sse: Sse }> & {
+    readonly pool: ClientPool<Events>
+  }
 
 /**
  * Gives a request an event stream, `ctx.sse`. Mount it on a route: `router.get('/events', sse())`;
@@ -47,7 +48,8 @@ function eventStreams<Events extends object>(
 
   return async function eventStream(ctx: Context, next: Next): Promise<unknown> {
     if (!matches(ctx, route)) return next()
-    negotiate(ctx, pool, route)
+    await negotiate(ctx, pool, route)
+    if (ctx.method === 'OPTIONS') return preflight(ctx)
     if (lastEventIdOf(ctx) === END_ID) return stayAway(ctx)
     const early = pool.refusal()
     if (early !== undefined) return refuse(ctx, pool, route, early)
@@ -91,21 +93,19 @@ function eventStreams<Events extends object>(
 }
 
 function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
-  // A preflight asks what is allowed; a stream would be an answer without end.
-  if (ctx.method === 'OPTIONS') return false
   return matchQuery === undefined || Object.hasOwn(ctx.query, matchQuery)
 }
 
 /** Refuses those who cannot read a stream, or may not from where they are. */
-function negotiate<Events extends object>(
+async function negotiate<Events extends object>(
   ctx: Context,
   pool: ClientPool<Events>,
   { allowedOrigins }: ResolvedRouteOptions,
-): void {
+): Promise<void> {
   if (allowedOrigins !== undefined) {
     ctx.vary('Origin')
     const origin = ctx.get('Origin')
-    if (!isSameSite(ctx, origin) && !(origin !== '' && allowedOrigins(origin))) {
+    if (!isSameSite(ctx, origin) && !(origin !== '' && (await allowedOrigins(origin)) === true)) {
       pool.countRefusal('origin')
       ctx.throw(403, 'This origin may not connect')
     }
@@ -127,6 +127,14 @@ function isSameSite(ctx: Context, origin: string): boolean {
   if (site !== '') return site === 'same-origin' || site === 'none'
   // Not `ctx.origin`, which in Koa 3 is the header itself, and would allow everybody.
   return origin === '' || origin === `${ctx.protocol}://${ctx.host}`
+}
+
+/** A stream would be an answer without end to the question what is allowed (Fetch, "CORS-preflight"). */
+function preflight(ctx: Context): void {
+  ctx.status = 204
+  ctx.set('Allow', 'GET, HEAD, POST')
+  ctx.set('Access-Control-Allow-Methods', 'GET, HEAD, POST')
+  ctx.set('Access-Control-Allow-Headers', 'Content-Type, Last-Event-ID')
 }
 
 /** "Clients will reconnect … unless the response is 204 No Content" (WHATWG HTML, 9.2.1). */

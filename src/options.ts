@@ -13,90 +13,93 @@ import type { EventStream } from './stream.js'
 /** Options of a {@link ClientPool}. */
 export interface PoolOptions<Events extends object = EventMap> {
   /** How many streams may be open at once. Default 10 000; `Infinity` for no limit. */
-  maxClients?: number
+  maxClients?: number | undefined
   /** How many streams one client id may have, such as its tabs. Default `Infinity`. */
-  maxStreamsPerClient?: number
+  maxStreamsPerClient?: number | undefined
   /**
    * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's
    * oldest one as `replaced`; `'reject'` refuses the new one with 429.
    */
-  onDuplicate?: 'replace' | 'reject'
+  onDuplicate?: 'replace' | 'reject' | undefined
   /**
    * Milliseconds between heartbeats. Default 15 000, which is under every proxy's idle timeout;
    * `false` sends none, but goes on checking `authorize` and the server every 15 000 ms.
    */
-  pingInterval?: number | false
+  pingInterval?: number | false | undefined
   /**
    * `'event'` (default): an `sse.cursor` event, which keeps a quiet client's cursor fresh and lets
-   * a page notice silence. `'comment'`: for clients that show every event they get.
+   * a page notice silence. `'comment'`: for clients that show every event they get;
+   * their cursors are not kept fresh, so a quiet one may be told of a gap that was none.
    */
-  heartbeat?: 'event' | 'comment'
+  heartbeat?: 'event' | 'comment' | undefined
   /** Bytes of direct sends that may wait for one stream before it is closed as `slow`. Default 1 MiB. */
-  maxBufferedBytes?: number
+  maxBufferedBytes?: number | undefined
   /**
    * Milliseconds after which a full socket that takes nothing is closed as `slow`. Default 30 000. It
    * may take twice as long, as Node counts the filling of the socket as progress.
    */
-  stallTimeout?: number
+  stallTimeout?: number | undefined
   /** Bytes that one event's frame may take. Default 1 MiB. */
-  maxEventBytes?: number
+  maxEventBytes?: number | undefined
   /**
    * The newest entries that this process keeps for replay. Default `{ events: 10_000, bytes: 32 MiB }`,
    * whichever is reached first. A client that was away for longer gets a gap event.
    */
-  window?: { events?: number; bytes?: number }
+  window?: { events?: number; bytes?: number } | undefined
   /** Where events are stored. Default: a log in this process's memory. */
-  log?: EventLog
+  log?: EventLog | undefined
   /** Turns data that is no string into a string. Default `JSON.stringify`. */
-  serialize?: Serialize
+  serialize?: Serialize | undefined
   /**
    * Asked again for each open stream at every heartbeat; `false` closes it as `expired`. When it
    * throws, the stream stays, the pool emits `error`, and it is asked again at the next one.
    */
-  authorize?: (stream: EventStream<Events>) => boolean | Promise<boolean>
+  authorize?: ((stream: EventStream<Events>) => boolean | Promise<boolean>) | undefined
 }
 
 /** Options of {@link sse}: those of one route, and with no `pool` given those of its pool too. */
 export interface SseOptions<Events extends object = EventMap> extends PoolOptions<Events> {
   /** The pool that streams join. Default: a new one, made from the pool options given here. */
-  pool?: ClientPool<Events>
+  pool?: ClientPool<Events> | undefined
   /**
    * The client's id: a string of 1 to 256 characters without controls, or a number. `null` or
    * `undefined` makes a random UUID, which is also the default; anything else, such as the array
    * of `?id=a&id=b`, is answered 400. May be async; `ctx.throw(401)` refuses the request.
    */
-  id?: (ctx: Context) => ClientId | Promise<ClientId>
+  id?: ((ctx: Context) => ClientId | Promise<ClientId>) | undefined
   /** Channels to join before anything is replayed, so that they are replayed too. May be async. */
-  channels?: (ctx: Context) => readonly string[] | Promise<readonly string[]>
+  channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
   /** The name of the event that `end()` sends. Default `'close'`. */
-  closeEvent?: string
+  closeEvent?: string | undefined
   /** Only requests with this query key, whatever its value, get a stream; others pass. */
-  matchQuery?: string
+  matchQuery?: string | undefined
   /** The reconnect delay told to browsers, in ms; `[min, max]` draws one at random for each stream. */
-  retry?: number | readonly [min: number, max: number]
+  retry?: number | readonly [min: number, max: number] | undefined
   /**
    * What a stream that brings no cursor gets first. `'missed'` (default): nothing. `'latest'`: for
    * each of its targets, the newest entry of each key and the newest without one. `'all'`: all
    * that the window holds for it.
    */
-  replay?: 'missed' | 'latest' | 'all'
+  replay?: 'missed' | 'latest' | 'all' | undefined
   /** `false` leaves ids and replay to the app: no cursor, no gap, no ids. Default `true`. */
-  resume?: boolean
+  resume?: boolean | undefined
   /**
    * What a full or closing pool answers. `'reject'` (default): 503 with `Retry-After`. `'retry'`: an
    * empty stream with a `retry`, because any 4xx or 5xx stops a browser's EventSource for good.
    */
-  overflow?: 'reject' | 'retry'
+  overflow?: 'reject' | 'retry' | undefined
   /** Closes a stream as `rotated` after a random time in between, in ms; the browser comes back. */
-  maxAge?: readonly [min: number, max: number]
+  maxAge?: readonly [min: number, max: number] | undefined
   /** Origins of other sites that may connect, with credentials; others get 403. Default: not checked. */
-  allowedOrigins?: readonly string[] | ((origin: string) => boolean)
+  allowedOrigins?: readonly string[] | ((origin: string) => boolean | Promise<boolean>) | undefined
 }
 
 /** What `id` may return: it admits what `ctx.query.id` is. */
 export type ClientId = string | number | string[] | null | undefined
 
-export type ResolvedPoolOptions<Events extends object> = Required<
+type Settled<Options> = { readonly [Name in keyof Options]-?: NonNullable<Options[Name]> }
+
+export type ResolvedPoolOptions<Events extends object> = Settled<
   Omit<PoolOptions<Events>, 'window' | 'log' | 'authorize'>
 > & {
   readonly window: { readonly events: number; readonly bytes: number }
@@ -115,7 +118,7 @@ export interface ResolvedRouteOptions {
   readonly resume: boolean
   readonly overflow: 'reject' | 'retry'
   readonly maxAge: readonly [number, number] | undefined
-  readonly allowedOrigins: ((origin: string) => boolean) | undefined
+  readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
 }
 
 interface Rule {
@@ -167,6 +170,8 @@ const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
 
 const aFunction = (value: unknown) => typeof value === 'function'
 
+const isPool = (value: unknown) => isRecord(value) && aFunction(value.broadcast)
+
 const POOL_RULES: Record<keyof PoolOptions, Rule> = {
   maxClients: count(10_000),
   maxStreamsPerClient: count(Number.POSITIVE_INFINITY),
@@ -209,7 +214,7 @@ const WINDOW_RULES: Record<'events' | 'bytes', Rule> = {
 }
 
 const ROUTE_RULES: Record<Exclude<keyof SseOptions, keyof PoolOptions>, Rule> = {
-  pool: optional('a ClientPool', value => isRecord(value) && aFunction(value.broadcast)),
+  pool: optional('a ClientPool', isPool),
   id: optional('a function such as ctx => ctx.query.id', aFunction),
   channels: optional('a function that returns an array of channel names', aFunction),
   closeEvent: {
@@ -249,6 +254,8 @@ export function resolvePoolOptions<Events extends object>(
 
 /** Parts `sse()`'s options into the pool, or the options to make one from, and the route's own. */
 export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
+  // Its fields are private, so it would pass for options without any, and make another pool.
+  if (isPool(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
   resolve('sse()', { ...ROUTE_RULES, ...POOL_RULES }, given)
   const isPoolOption = (name: string) => Object.hasOwn(POOL_RULES, name)
   const part = (wanted: (name: string) => boolean) =>
@@ -309,7 +316,8 @@ function resolve<Name extends string>(
 
 /** The likely fix, where what came is a number in disguise. */
 function hint(value: unknown): string {
-  const number =
-    typeof value === 'string' && value.trim() !== '' ? Number.parseFloat(value) : Number.NaN
-  return Number.isFinite(number) ? `; write the number ${number} without quotes or unit` : ''
+  const [, digits, unit] = (typeof value === 'string' && /^(\d+) ?(ms|s|m)?$/.exec(value)) || []
+  if (digits === undefined) return ''
+  const factor = unit === 's' ? 1000 : unit === 'm' ? 60_000 : 1
+  return `; write the number ${Number(digits) * factor}, without quotes or unit`
 }

@@ -1,14 +1,16 @@
 /**
  * All clients: who is connected, by id, and how to push to one, to a channel or to everyone.
  *
- * The pool puts the parts together. What is sent goes into the log; the log feeds the window; the
- * pump moves the streams' cursors through it. See docs/architecture.md.
+ * The pool puts the parts together. The path of one event: `send` encodes it and appends it to the
+ * log; the log gives it an id and hands it to the sink; the sink puts it into the window, in the list
+ * of its target; the target waits in the pump until the end of the tick; then each of its members
+ * gets what lies between its cursor and the tail. See docs/architecture.md.
  */
 import { Channel } from './channel.js'
-import { Client, type Sender } from './client.js'
+import { Client, type Sender, type SendOptions } from './client.js'
 import { dismissToReturn, drain } from './drain.js'
 import { PoolEmitter, type PoolEvents } from './emitter.js'
-import { type CloseReason, SseError } from './errors.js'
+import { type CloseReason, got, SseError } from './errors.js'
 import { type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
 import { Heartbeat } from './heartbeat.js'
 import { type EventLog, formatTarget, type LogSink, type TargetAddress } from './log/log.js'
@@ -52,10 +54,11 @@ export class ClientPool<Events extends object = EventMap> {
   readonly #nonce = nonceSource()
   #channels = 0
   #isUp = true
-  /** Resolves when the log has filled the window; until then nobody's cursor can be decided. */
+  /** Whether the log has filled the window; until then nobody's cursor can be decided. */
   #isBooted = false
   #isRenewing = false
   #closing: Promise<void> | undefined
+  #isClosed = false
   readonly #counts = new Counts()
 
   /** @throws TypeError that names the option, when one is unknown or wrong. */
@@ -111,7 +114,7 @@ export class ClientPool<Events extends object = EventMap> {
       send: (id, event) => this.send(id, event),
       remove: (id, data) => this.remove(id, data),
       sendToChannel: (name, event, options) =>
-        this.#publish({ kind: 'channel', name, except: options?.except }, event),
+        this.#publish({ kind: 'channel', name, except: exceptOf(options) }, event),
     }
     this.#log.open(this.#sink()).catch(error => {
       this.#isUp = false
@@ -129,13 +132,13 @@ export class ClientPool<Events extends object = EventMap> {
     return this.#everyone.members.size
   }
 
-  has(id: string): boolean {
-    return this.#clients.has(id)
+  has(id: string | number): boolean {
+    return this.#clients.has(String(id))
   }
 
   /** The client, if it is connected to this process. */
-  get(id: string): Client<Events> | undefined {
-    return this.#clients.get(id)
+  get(id: string | number): Client<Events> | undefined {
+    return this.#clients.get(String(id))
   }
 
   keys(): IterableIterator<string> {
@@ -173,8 +176,8 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   /** Sends an event to every stream; see {@link send}. `except` is the id of a client to leave out. */
-  broadcast(event: PoolEvent<Events>, options?: { except?: string }): Promise<string> {
-    return this.#publish({ kind: 'everyone', name: '', except: options?.except }, event)
+  broadcast(event: PoolEvent<Events>, options?: SendOptions): Promise<string> {
+    return this.#publish({ kind: 'everyone', name: '', except: exceptOf(options) }, event)
   }
 
   /**
@@ -220,8 +223,12 @@ export class ClientPool<Events extends object = EventMap> {
    * Drains: new streams are refused, open ones are ended within `spread` milliseconds (default 0),
    * each told to come back after a random time, then the log is closed. Comes before
    * `server.close()`, which waits for open streams. A second call returns the first one's promise.
+   * @throws TypeError when `spread` is no number of at least 0.
    */
   close({ spread = 0 }: { spread?: number } = {}): Promise<void> {
+    if (typeof spread !== 'number' || !(spread >= 0)) {
+      throw new TypeError(`close(): spread must be milliseconds of at least 0; got ${got(spread)}`)
+    }
     this.#closing ??= this.#drain(spread)
     return this.#closing
   }
@@ -285,7 +292,7 @@ export class ClientPool<Events extends object = EventMap> {
       lastEventId,
       admission.onFirstSend,
     )
-    const channels = new Set(this.#channelTargets(admission.channels))
+    const channels = new Set(this.#targets(channelAddresses(admission.channels)))
     for (const target of [this.#everyone, client.target, ...channels]) {
       this.#addMember(stream as EventStream, target)
     }
@@ -297,6 +304,7 @@ export class ClientPool<Events extends object = EventMap> {
     }
     // Last, as the client would leave the pool with its only stream.
     this.#replaceOldest(client)
+    this.#emitter.emit('open', stream)
     return stream
   }
 
@@ -304,8 +312,6 @@ export class ClientPool<Events extends object = EventMap> {
   open(stream: EventStream<Events>, retry: number | undefined): void {
     if (stream.isOpen || stream.isClosed) return
     stream.open(retry)
-    // First, as what waits for it may end it: nobody should hear of its close before.
-    this.#emitter.emit('open', stream)
     this.#pump.advance(stream as EventStream)
     this.#greet(stream as EventStream)
   }
@@ -353,10 +359,12 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #join(stream: EventStream, channels: readonly string[]): void {
-    const targets = this.#channelTargets(channels)
+    const addresses = channelAddresses(channels)
     // What waits for it is older than its joining, and must not drag in older entries of the channel.
     this.#pump.advance(stream)
-    for (const target of targets) {
+    // By what it got just now it may have ended.
+    if (stream.isClosed) return
+    for (const target of this.#targets(addresses)) {
       if (target.members.has(stream)) continue
       this.#addMember(stream, target)
       if (stream.parked || stream.cursor < this.#window.tail) {
@@ -367,14 +375,12 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #leave(stream: EventStream, channels: readonly string[]): void {
-    const targets = this.#channelTargets(channels)
+    const addresses = channelAddresses(channels)
     this.#pump.advance(stream)
-    for (const target of targets) this.#removeMember(stream, target)
+    for (const target of this.#targets(addresses)) this.#removeMember(stream, target)
   }
 
-  #channelTargets(names: readonly string[]): Target[] {
-    // All names are checked before the first target is made, or a wrong one would leave some behind.
-    const addresses = names.map(name => formatTarget({ kind: 'channel', name: channelName(name) }))
+  #targets(addresses: readonly string[]): Target[] {
     return addresses.map(address => this.#window.target(address))
   }
 
@@ -416,7 +422,7 @@ export class ClientPool<Events extends object = EventMap> {
   #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
     const target = formatTarget(address)
     const nonce = this.#nonce()
-    const appended = this.#closing
+    const appended = this.#isClosed
       ? Promise.reject(
           new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
         )
@@ -475,15 +481,33 @@ export class ClientPool<Events extends object = EventMap> {
     this.#isRenewing = false
     for (const [stream, id] of places) {
       const position = id === undefined ? undefined : this.#window.find(id)
-      if (position === undefined) stream.gap = reason
-      else stream.goOnAt(position)
+      if (position !== undefined) stream.goOnAt(position)
+      else {
+        stream.gap = reason
+        // What another log says of this id is from another time.
+        if (reason === 'replaced') stream.removal = undefined
+      }
       this.#pump.advance(stream)
     }
   }
 
   async #drain(spread: number): Promise<void> {
     await drain(this.#streams, spread)
+    // Not before: until its stream is ended a client gets what is sent.
+    this.#isClosed = true
     this.#heartbeat.stop()
     await this.#log.close()
   }
+}
+
+/** All names are checked before the first target is made, or a wrong one would leave some behind. */
+function channelAddresses(names: readonly string[]): string[] {
+  return names.map(name => formatTarget({ kind: 'channel', name: channelName(name) }))
+}
+
+function exceptOf(options: SendOptions | undefined): string | undefined {
+  for (const name in options) {
+    if (name !== 'except') throw new TypeError(`Unknown option "${name}"; known is except`)
+  }
+  return options?.except === undefined ? undefined : clientIdOf(options.except)
 }

@@ -36,7 +36,9 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
 
   const commit = () => {
     if (stream === undefined || stream.isOpen) return
-    if (isGone(ctx)) stream.close('client')
+    if (isGone(ctx)) stream.markClosed('client')
+    // Somebody has begun to answer through `ctx.res`: what we wrote would land in his body.
+    else if (ctx.headerSent) stream.markClosed('end')
     else if (!stream.isClosed) open(stream)
   }
 
@@ -50,7 +52,7 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
     if (takenOver) return false
     if (ctx.status !== 200 || (ctx.body !== undefined && ctx.body !== null)) {
       // Somebody else has answered: the place in the pool is free again.
-      stream.close('end')
+      stream.markClosed('end')
       return true
     }
     if (stream.isClosed) {
@@ -66,7 +68,7 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
   const onerror = (error: NodeJS.ErrnoException | null) => {
     if (error === null || error === undefined) return
     const hasLeft = ctx.headerSent ? LEFT.has(error.code ?? '') : isGone(ctx)
-    if (!ctx.headerSent) stream?.close(hasLeft ? 'client' : 'error')
+    if (!ctx.headerSent) stream?.markClosed(hasLeft ? 'client' : 'error')
     // The handler's own error is news even if it looks like one of the connection.
     if (error === failure || !hasLeft) report.call(ctx, error)
   }
@@ -74,8 +76,9 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
   return {
     begin(opened) {
       stream = opened
-      // Koa's default is 404; who changes it from now on has answered.
-      ctx.status = 200
+      // Koa's default is 404; who changes it from now on has answered. Not by `ctx.status`, after
+      // which Koa would no longer make 200 of a body, should the handler fail and another answer.
+      ctx.res.statusCode = 200
       Object.defineProperty(ctx, 'respond', {
         configurable: true,
         enumerable: true,
@@ -83,7 +86,7 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
         set: (value: unknown) => {
           // `ctx.respond = false` further in: somebody writes to `ctx.res` himself.
           takenOver = value === false
-          if (takenOver) stream?.close('end')
+          if (takenOver) stream?.markClosed('end')
         },
       })
       Object.defineProperty(ctx, 'onerror', { configurable: true, writable: true, value: onerror })
@@ -103,9 +106,10 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
         stream.cut()
         return
       }
-      stream?.close('error')
-      // As if no stream had been here, for whoever handles the error without giving an answer.
-      if (!isGone(ctx)) ctx.status = 404
+      stream?.markClosed('error')
+      // As if no stream had been here, for whoever handles the error and answers instead.
+      if (!ctx.headerSent) ctx.res.statusCode = 404
+      Reflect.deleteProperty(ctx, 'respond')
     },
   }
 }

@@ -30,12 +30,19 @@ export function iterate(source: unknown): Items {
     if (Symbol.asyncIterator in source || Symbol.iterator in source) {
       const iterator = iteratorOf(source as AsyncIterable<unknown>)
       const items = decoded({ [Symbol.asyncIterator]: () => iterator })
-      return { items, stop: () => void iterator.return?.() }
+      return { items, stop: () => void close(iterator) }
     }
   }
   throw new TypeError(
     `stream() takes an iterable, an async iterable, a Node stream or a web stream; got ${got(source)}`,
   )
+}
+
+/** A source that fails to close must not end the process when a browser merely leaves. */
+async function close(iterator: AsyncIterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.()
+  } catch {}
 }
 
 async function* readAll(reader: ReadableStreamDefaultReader<unknown>) {

@@ -72,14 +72,14 @@ const STREAM = Symbol('koa-sse-pool.stream')
 type WatchedResponse = AnyResponse & { [STREAM]?: EventStream | undefined }
 
 function onResponseClose(this: WatchedResponse): void {
-  this[STREAM]?.close('client')
+  this[STREAM]?.markClosed('client')
 }
 
 function onResponseTimeout(this: WatchedResponse): void {
   this[STREAM]?.destroy('slow')
 }
 
-/** So much may wait in this process before `send` returns false. */
+/** So many bytes of direct sends may wait before `send` returns false. */
 const HIGH_WATER = 64 * 1024
 
 export class EventStream<Events extends object = EventMap> {
@@ -126,6 +126,8 @@ export class EventStream<Events extends object = EventMap> {
   #abort: AbortController | undefined
   #state: Record<PropertyKey, unknown> | undefined
   #onFirstSend: (() => void) | undefined
+  /** Stops the sources that are being read. */
+  readonly #sources = new Set<() => void>()
 
   /** @internal */
   constructor(
@@ -147,7 +149,7 @@ export class EventStream<Events extends object = EventMap> {
     this.#res[STREAM] = this as EventStream
     res.on('close', onResponseClose)
     // A pipelined response has no socket yet, and would not hear that its client left.
-    if (res.socket === null) res.req.socket.once('close', () => this.close('client'))
+    if (res.socket === null) res.req.socket.once('close', () => this.markClosed('client'))
   }
 
   /** Yours: whatever the app wants to remember of this stream. */
@@ -172,7 +174,10 @@ export class EventStream<Events extends object = EventMap> {
     return this.#abort.signal
   }
 
-  /** Resolves, and never rejects, when the stream has closed, to the reason. */
+  /**
+   * Resolves, and never rejects, when the stream has closed, to the reason. A handler that waits for
+   * it opens the stream first, by sending something: `ctx.sse.comment()`.
+   */
   get closed(): Promise<CloseReason> {
     if (this.#closed === undefined) {
       let resolve!: (reason: CloseReason) => void
@@ -226,6 +231,9 @@ export class EventStream<Events extends object = EventMap> {
     map?: (item: Item) => StreamEvent<Events>,
   ): Promise<void> {
     const { items, stop } = iterate(source)
+    if (this.#ended) return stop()
+    // A source may be quiet for long, and the client should know by then that it is connected.
+    this.#sendsFirst()
     const sendAll = async () => {
       for await (const item of items) {
         const event = map ? map(item as Item) : (item as StreamEvent<Events>)
@@ -233,12 +241,22 @@ export class EventStream<Events extends object = EventMap> {
       }
     }
     const sent = sendAll()
-    const left = this.closed.then(() => {
-      // A stopped source may fail in its own way, which is no news to anybody once the client left.
-      sent.catch(() => {})
-      stop()
+    let leave!: () => void
+    const left = new Promise<void>(resolve => {
+      leave = () => {
+        // A stopped source may fail in its own way, which is no news once the client has left.
+        sent.catch(() => {})
+        stop()
+        resolve()
+      }
     })
-    await Promise.race([sent, left])
+    this.#sources.add(leave)
+    try {
+      await Promise.race([sent, left])
+    } finally {
+      // Else a long stream would keep each source that it ever had.
+      this.#sources.delete(leave)
+    }
   }
 
   /** Resolves to true as soon as `send` would return true, and to false when the stream has closed. */
@@ -362,9 +380,10 @@ export class EventStream<Events extends object = EventMap> {
     const direct = this.#direct.shift() as DirectSend
     this.#directBytes -= direct.bytes
     if (direct.bytes > 0) this.write(direct.chunk)
+    if (!this.#isFull) this.#settleWaiting()
     if (direct.closes !== undefined) {
       this.#transport.end(this.#res)
-      this.close(direct.closes)
+      this.markClosed(direct.closes)
     }
   }
 
@@ -397,7 +416,7 @@ export class EventStream<Events extends object = EventMap> {
     if (this.#opened) {
       if (farewell.text !== '') this.write(farewell)
       this.#transport.end(this.#res)
-      this.close(reason)
+      this.markClosed(reason)
     } else if (!this.#ended) {
       this.#push(farewell.text, 0, reason)
     }
@@ -406,19 +425,19 @@ export class EventStream<Events extends object = EventMap> {
   /** @internal Breaks off visibly, so that the client comes back: the handler has failed. */
   cut(): void {
     if (this.#reason !== undefined) return
-    this.close('error')
+    this.markClosed('error')
     this.#transport.cut(this.#res)
   }
 
   /** @internal Frees the connection of a reader that takes nothing. */
   destroy(reason: CloseReason): void {
     if (this.#reason !== undefined) return
-    this.close(reason)
+    this.markClosed(reason)
     this.#transport.destroy(this.#res)
   }
 
   /** @internal Everything that follows from the stream being closed, once. */
-  close(reason: CloseReason): void {
+  markClosed(reason: CloseReason): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
     this.#ended = true
@@ -428,12 +447,13 @@ export class EventStream<Events extends object = EventMap> {
     this.#res[STREAM] = undefined
     this.#host.closed(this as EventStream, reason)
     this.#settleWaiting()
+    for (const leave of this.#sources) leave()
     this.#abort?.abort(closedError(reason))
     this.#closed?.resolve(reason)
   }
 
   get #isFull(): boolean {
-    return this.#blocked || this.bufferedBytes >= HIGH_WATER
+    return this.#blocked || this.#directBytes >= HIGH_WATER
   }
 
   #push(text: string, after = this.#host.tail(), closes?: CloseReason): boolean {
@@ -444,12 +464,16 @@ export class EventStream<Events extends object = EventMap> {
     if (this.#opened) {
       this.#host.advance(this as EventStream)
     } else {
-      this.#onFirstSend?.()
-      this.#onFirstSend = undefined
+      this.#sendsFirst()
     }
     // Not what is in the socket: those may be entries, which are bounded by the size of a batch.
     if (this.#directBytes > this.#host.maxBufferedBytes) this.destroy('slow')
     return !this.#ended && !this.#isFull
+  }
+
+  #sendsFirst(): void {
+    this.#onFirstSend?.()
+    this.#onFirstSend = undefined
   }
 
   #block(): void {

@@ -47,7 +47,7 @@ export class Slot {
     this.id = entry.id
     this.target = target
     this.frame = entry.frame
-    this.bytes = Buffer.byteLength(entry.frame) + entry.id.length + 'id: \n'.length
+    this.bytes = slotBytes(entry)
     this.key = entry.key
     this.except = except
     this.removal = removal
@@ -60,6 +60,11 @@ export class Slot {
     }
     return false
   }
+}
+
+/** What an entry takes on the wire, and so counts in the window. */
+export function slotBytes({ frame, id }: Entry): number {
+  return Buffer.byteLength(frame) + id.length + 'id: \n'.length
 }
 
 /** Whom an entry can be for: a client, a channel or everyone; its members and its entries. */

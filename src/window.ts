@@ -13,7 +13,7 @@ import {
   parseTarget,
   type TargetAddress,
 } from './log/log.js'
-import { Batch, type Reader, Slot, Target } from './target.js'
+import { Batch, type Reader, Slot, slotBytes, Target } from './target.js'
 
 /** Beyond so many the readers' cursors differ too much for sharing to be worth the memory. */
 const MAX_SHARED_BATCHES = 32
@@ -43,6 +43,8 @@ export class Window {
   #bytes = 0
   #marks = 0
   #tail = 0
+  /** The entry that is being put in, and those that came meanwhile. */
+  readonly #incoming: Entry[] = []
 
   constructor(options: WindowOptions) {
     this.#options = options
@@ -72,13 +74,25 @@ export class Window {
   }
 
   append(entry: Entry): void {
+    this.#incoming.push(entry)
+    // Making room delivers, and a listener that sends meanwhile comes back here: its entry waits,
+    // or both would take the same position.
+    if (this.#incoming.length > 1) return
+    try {
+      for (const next of this.#incoming) this.#insert(next)
+    } finally {
+      this.#incoming.length = 0
+    }
+  }
+
+  #insert(entry: Entry): void {
+    this.#makeRoomFor(slotBytes(entry))
+    // Only now, as the target may have been forgotten together with its last entry.
     const address = parseTarget(entry.target)
     const removal = address?.kind === 'remove'
     // A mark belongs to nobody, so its target is not kept where anybody would find it.
     const target = address ? this.target(addressOfMembers(address)) : new Target('')
     const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
-
-    this.#makeRoomFor(slot)
     this.#tail = slot.position
     this.#slots.push(slot)
     this.#bytes += slot.bytes
@@ -235,9 +249,9 @@ export class Window {
     return batchOf(slots, upTo)
   }
 
-  #makeRoomFor(slot: Slot): void {
+  #makeRoomFor(added: number): void {
     const { events, bytes } = this.#options
-    while (this.#length > 0 && (this.#length >= events || this.#bytes + slot.bytes > bytes)) {
+    while (this.#length > 0 && (this.#length >= events || this.#bytes + added > bytes)) {
       this.#evictOldest()
     }
   }

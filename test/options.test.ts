@@ -88,7 +88,7 @@ describe('a wrong option is a TypeError that names it, what is expected and what
   })
 
   test.each([
-    ['15s', 'got "15s"; write the number 15 without quotes or unit'],
+    ['15s', 'got "15s"; write the number 15000, without quotes or unit'],
     [null, 'got null'],
     [true, 'got true (boolean)'],
     [-1, 'got -1 (number)'],

@@ -111,3 +111,9 @@ test('errors carry a code from a small union', () => {
   // @ts-expect-error no such code
   new SseError('ERR_SSE_OTHER', 'x')
 })
+
+test('the middleware is one to Koa’s own type too', () => {
+  const one: Koa.Middleware = sse()
+  const several: Koa.Middleware[] = [sse({ pool }), sse({ matchQuery: 'push' })]
+  new Koa().use(one).use(several[0] as Koa.Middleware)
+})
