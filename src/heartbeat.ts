@@ -12,6 +12,9 @@ import type { Window } from './window.js'
 /** How often streams are looked after when `pingInterval` is false. */
 const UNPINGED_INTERVAL = 15_000
 
+/** A slice of a beat ends after so many milliseconds. */
+const SLICE_MS = 10
+
 const COMMENT = new Chunk(':\n\n')
 
 export interface HeartbeatOptions {
@@ -31,6 +34,8 @@ export interface HeartbeatOptions {
 export class Heartbeat {
   readonly #options: HeartbeatOptions
   readonly #timer: NodeJS.Timeout
+  /** Who is still to be looked after in this beat; right also while streams come and go. */
+  #round: Iterator<EventStream> | undefined
   /** One buffer for all who are at the same tail. */
   #cursor = { id: undefined as string | undefined, chunk: cursorChunk(undefined) }
 
@@ -76,18 +81,36 @@ export class Heartbeat {
 
   #beat(): void {
     this.#options.onBeat()
-    for (const stream of this.#options.streams) {
-      if (!stream.isOpen) continue
-      if (!stream.isServerListening) {
-        this.#options.onServerClosed(stream)
-        continue
+    // A round that takes longer than the interval is not worth a second one beside it.
+    if (this.#round !== undefined) return
+    this.#round = this.#options.streams.values()
+    this.#goRound()
+  }
+
+  /** In slices, as ten thousand heartbeats in one go would hold up all requests. */
+  #goRound(): void {
+    const until = performance.now() + SLICE_MS
+    for (let step = this.#round?.next(); step && !step.done; step = this.#round?.next()) {
+      this.#lookAfter(step.value)
+      if (performance.now() >= until) {
+        setImmediate(() => this.#goRound())
+        return
       }
-      if (this.#options.authorize) void this.#authorize(stream)
-      if (this.#options.pingInterval === false) continue
-      // One that was just written to needs no proof of life, and has a fresh cursor.
-      if (stream.fresh) stream.fresh = false
-      else if (stream.isOpen) this.#ping(stream)
     }
+    this.#round = undefined
+  }
+
+  #lookAfter(stream: EventStream): void {
+    if (!stream.isOpen) return
+    if (!stream.isServerListening) {
+      this.#options.onServerClosed(stream)
+      return
+    }
+    if (this.#options.authorize) void this.#authorize(stream)
+    if (this.#options.pingInterval === false) return
+    // One that was just written to needs no proof of life, and has a fresh cursor.
+    if (stream.fresh) stream.fresh = false
+    else if (stream.isOpen) this.#ping(stream)
   }
 
   async #authorize(stream: EventStream): Promise<void> {

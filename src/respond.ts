@@ -42,6 +42,8 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
     else if (!stream.isClosed) open(stream)
   }
 
+  const hasOtherAnswer = () => ctx.status !== 200 || (ctx.body !== undefined && ctx.body !== null)
+
   /** Koa's question, "shall I answer?": false for no. */
   const respond = () => {
     if (stream === undefined) return true
@@ -50,8 +52,8 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
       return false
     }
     if (takenOver) return false
-    if (ctx.status !== 200 || (ctx.body !== undefined && ctx.body !== null)) {
-      // Somebody else has answered: the place in the pool is free again.
+    if (hasOtherAnswer()) {
+      // The place in the pool is free again.
       stream.markClosed('end')
       return true
     }
@@ -94,7 +96,7 @@ export function deferOpening(ctx: Context, open: (stream: EventStream) => void):
     soon() {
       setImmediate(() => {
         // A session store that takes its time would come too late with its cookie.
-        if (!isHandled) commit()
+        if (!isHandled && !hasOtherAnswer()) commit()
       })
     },
     handled() {

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { ClientPool, EventStream, PoolOptions, SseOptions } from 'koa-sse-pool'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { Heartbeat, type HeartbeatOptions } from '../src/heartbeat.js'
 import { connect, serveStreams, testPool } from './helpers/server.js'
 
@@ -218,4 +218,33 @@ test('a closed pool beats no longer', async () => {
   const { pool } = await open()
   await pool.close()
   expect(vi.getTimerCount()).toBe(0)
+})
+
+test('a beat goes on in the next slice where the last one stopped', async () => {
+  const seen: number[] = []
+  const streams = new Set(
+    Array.from({ length: 5 }, (_, i) => ({
+      get isOpen() {
+        seen.push(i)
+        return false
+      },
+    })),
+  )
+  // Each look at the clock takes longer than a slice.
+  let now = 0
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => {
+    now += 20
+    return now
+  })
+  onTestFinished(() => clock.mockRestore())
+  const heartbeat = new Heartbeat({
+    streams,
+    pingInterval: INTERVAL,
+    onBeat: () => {},
+  } as unknown as HeartbeatOptions)
+  onTestFinished(() => heartbeat.stop())
+  beat()
+  expect(seen).toEqual([0])
+  while (seen.length < 5) await turn()
+  expect(seen).toEqual([0, 1, 2, 3, 4])
 })
