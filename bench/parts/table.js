@@ -1,0 +1,50 @@
+// @ts-check
+// Figures to Markdown: medians, the spread, and ratios to bare `net` of the same round.
+
+/** @typedef {Map<string, Map<string, (number | undefined)[]>>} Figures metric → server → rounds */
+
+/**
+ * @param {Figures} figures
+ * @param {Record<string, string>} titles of the rows
+ * @param {{ file: string, title: string }[]} servers
+ */
+export function tableOf(figures, titles, servers) {
+  const rows = [['', ...servers.map(server => server.title)], servers.map(() => '--:')]
+  rows[1]?.unshift('---')
+  for (const [metric, title] of Object.entries(titles)) {
+    const byServer = figures.get(metric)
+    if (byServer === undefined) continue
+    const base = byServer.get('net') ?? []
+    rows.push([title, ...servers.map(({ file }) => cellOf(byServer.get(file) ?? [], base))])
+  }
+  return rows.map(row => `| ${row.join(' | ')} |`).join('\n')
+}
+
+/** @param {(number | undefined)[]} rounds @param {(number | undefined)[]} base */
+function cellOf(rounds, base) {
+  const values = rounds.filter(value => value !== undefined)
+  if (values.length === 0) return '–'
+  const spread = `${short(Math.min(...values))}–${short(Math.max(...values))}`
+  const ratios = rounds.flatMap((value, round) => {
+    const by = base[round]
+    // A ratio to next to nothing says nothing.
+    return value === undefined || by === undefined || by < 0.05 ? [] : [value / by]
+  })
+  const ratio = ratios.length === 0 ? '' : ` ×${median(ratios).toFixed(2)}`
+  return `**${short(median(values))}**${ratio} (${spread})`
+}
+
+/** @param {number[]} values */
+function median(values) {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length / 2
+  const low = sorted[Math.ceil(middle) - 1] ?? Number.NaN
+  const high = sorted[Math.floor(middle)] ?? Number.NaN
+  return (low + high) / 2
+}
+
+/** @param {number} value */
+function short(value) {
+  const size = Math.abs(value)
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2)
+}

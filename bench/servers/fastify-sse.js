@@ -1,0 +1,36 @@
+// @ts-check
+// @fastify/sse has no broadcast: a Map of `reply.sse`, with the route open by `keepAlive`.
+import fastifySse from '@fastify/sse'
+import Fastify from 'fastify'
+import { host } from '../parts/host.js'
+
+/** @type {Map<string, any>} */
+const streams = new Map()
+
+const fastify = Fastify()
+// JSON is made once for all, and not by each stream.
+await fastify.register(/** @type {any} */ (fastifySse), {
+  heartbeatInterval: 0,
+  serializer: String,
+})
+fastify.get('/', /** @type {any} */ ({ sse: true }), async (request, /** @type {any} */ reply) => {
+  const { id } = /** @type {{ id: string }} */ (request.query)
+  reply.sse.keepAlive()
+  reply.sse.sendHeaders()
+  reply.raw.flushHeaders()
+  streams.set(id, reply.sse)
+  reply.sse.onClose(() => streams.delete(id))
+})
+await fastify.ready()
+
+host({
+  server: fastify.server,
+  // Not awaited: a reader that has stalled must not hold up the others.
+  broadcast({ id, event, data }) {
+    const message = { id, event, data: JSON.stringify(data) }
+    for (const stream of streams.values()) void stream.send(message)
+  },
+  send: (client, { id, event, data }) => {
+    void streams.get(client)?.send({ id, event, data: JSON.stringify(data) })
+  },
+})

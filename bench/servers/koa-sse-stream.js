@@ -1,0 +1,27 @@
+// @ts-check
+// koa-sse-stream has no broadcast: a Map of `ctx.sse`, as its readme does it. JSON is made once.
+import { createServer } from 'node:http'
+import Koa from 'koa'
+import sse from 'koa-sse-stream'
+import { host } from '../parts/host.js'
+
+/** @type {Map<string, any>} */
+const streams = new Map()
+
+const app = new Koa()
+app.use(sse({ maxClients: 100_000, pingInterval: 600_000 }))
+app.use((/** @type {any} */ ctx) => {
+  const id = String(ctx.query.id)
+  streams.set(id, ctx.sse)
+  ctx.sse.on('close', () => streams.delete(id))
+})
+
+host({
+  server: createServer(app.callback()),
+  broadcast({ id, event, data }) {
+    const message = { id, event, data: JSON.stringify(data) }
+    for (const stream of streams.values()) stream.send(message)
+  },
+  send: (client, { id, event, data }) =>
+    streams.get(client)?.send({ id, event, data: JSON.stringify(data) }),
+})

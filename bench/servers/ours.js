@@ -1,0 +1,21 @@
+// @ts-check
+// koa-sse-pool as built, with every default but the limit on streams and the heartbeat.
+import { createServer } from 'node:http'
+import Koa from 'koa'
+import { ClientPool, sse } from '../../dist/index.js'
+import { host } from '../parts/host.js'
+
+const pool = new ClientPool({ maxClients: 100_000, pingInterval: 600_000 })
+const app = new Koa()
+app.use(sse({ pool, id: ctx => ctx.query.id }))
+
+host({
+  server: createServer(app.callback()),
+  // Not awaited, as an app would do it: several of one turn go out together.
+  broadcast({ event, data }) {
+    pool.broadcast({ event, data })
+  },
+  send(id, { event, data }) {
+    pool.send(id, { event, data })
+  },
+})

@@ -1,0 +1,29 @@
+// @ts-check
+// What one writes by hand under Koa: the frame is made once, then `res.write` for each response.
+import { createServer } from 'node:http'
+import Koa from 'koa'
+import { frameOf } from '../parts/event.js'
+import { host } from '../parts/host.js'
+
+/** @type {Map<string, import('node:http').ServerResponse>} */
+const responses = new Map()
+
+const app = new Koa()
+app.use(ctx => {
+  const { res } = ctx
+  const id = String(ctx.query.id)
+  ctx.respond = false
+  res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' })
+  res.write(':ok\n\n')
+  responses.set(id, res)
+  res.on('close', () => responses.delete(id))
+})
+
+host({
+  server: createServer(app.callback()),
+  broadcast(event) {
+    const frame = Buffer.from(frameOf(event))
+    for (const res of responses.values()) res.write(frame)
+  },
+  send: (id, event) => responses.get(id)?.write(frameOf(event)),
+})
