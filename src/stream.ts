@@ -127,7 +127,7 @@ export class EventStream<Events extends object = EventMap> {
   #state: Record<PropertyKey, unknown> | undefined
   #onFirstSend: (() => void) | undefined
   /** Stops the sources that are being read. */
-  readonly #sources = new Set<() => void>()
+  #sources: Set<() => void> | undefined
 
   /** @internal */
   constructor(
@@ -250,6 +250,7 @@ export class EventStream<Events extends object = EventMap> {
         resolve()
       }
     })
+    this.#sources ??= new Set()
     this.#sources.add(leave)
     try {
       await Promise.race([sent, left])
@@ -447,7 +448,7 @@ export class EventStream<Events extends object = EventMap> {
     this.#res[STREAM] = undefined
     this.#host.closed(this as EventStream, reason)
     this.#settleWaiting()
-    for (const leave of this.#sources) leave()
+    for (const leave of this.#sources ?? []) leave()
     this.#abort?.abort(closedError(reason))
     this.#closed?.resolve(reason)
   }
