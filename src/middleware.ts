@@ -65,6 +65,7 @@ function eventStreams<Events extends object>(
     if (ctx.sse !== undefined) {
       throw new Error('ctx.sse is set already: sse() is mounted twice on this request')
     }
+    // Commit: when Koa would answer, or soon after the handler's first send if it is still at work.
     const opening = deferOpening(ctx, stream => {
       setHeaders(ctx)
       pool.open(stream as EventStream<Events>, route.retry && randomBetween(route.retry))

@@ -56,6 +56,9 @@ export class ClientPool<Events extends object = EventMap> {
   #isUp = true
   /** Whether the log has filled the window; until then nobody's cursor can be decided. */
   #isBooted = false
+  /** Streams that came before, to be started then. */
+  readonly #onBoot: (() => void)[] = []
+  /** While the window is filled anew nobody's cursor fits it yet. */
   #isRenewing = false
   #closing: Promise<void> | undefined
   #isClosed = false
@@ -69,7 +72,6 @@ export class ClientPool<Events extends object = EventMap> {
       ...this.#options.window,
       compare: (a, b) => this.#log.compare(a, b),
       onAppend: target => this.#pump.schedule(target),
-      // While the window is filled anew nobody's cursor fits it yet.
       onEvict: target => this.#isRenewing || this.#pump.flushIfPending(target),
     })
     this.#pump = new Pump({
@@ -91,12 +93,12 @@ export class ClientPool<Events extends object = EventMap> {
     })
     this.#heartbeat = new Heartbeat({
       window: this.#window,
-      streams: this.#everyone.members as Set<unknown> as Set<EventStream>,
+      streams: this.#streams,
       pingInterval: this.#options.pingInterval,
       heartbeat: this.#options.heartbeat,
       authorize: this.#options.authorize as ((stream: EventStream) => boolean) | undefined,
       advance,
-      onServerClosed: stream => dismissToReturn(stream),
+      onServerClosed: dismissToReturn,
       onBeat: () => this.#resumption.retry(),
       onError,
     })
@@ -433,8 +435,6 @@ export class ClientPool<Events extends object = EventMap> {
     appended.catch(error => this.#emitter.error(error))
     return appended
   }
-
-  readonly #onBoot: (() => void)[] = []
 
   #sink(): LogSink {
     return {

@@ -134,15 +134,14 @@ export class Pump {
 
   #tellGap(stream: EventStream): void {
     const { gap: reason, removal } = stream
-    if (removal !== undefined) {
-      stream.gap = undefined
-      stream.cursor = this.#window.tail
-      stream.finish('removed', removal.frame, stream.cursor)
-      return
-    }
     stream.gap = undefined
     stream.joinedAt = undefined
     stream.cursor = this.#window.tail
+    // Skipped over with the rest, it must not be slept through.
+    if (removal !== undefined) {
+      stream.finish('removed', removal.frame, stream.cursor)
+      return
+    }
     if (stream.resumes) {
       const { tailId } = this.#window
       const id = tailId === undefined || !stream.withIds ? '' : `id: ${tailId}\n`
