@@ -28,9 +28,9 @@ export class Client<Events extends object = EventMap> {
     this.#sender = sender
   }
 
-  /** Its open streams on this process, oldest first; never empty while it is in the pool. */
+  /** Its open streams on this process now, oldest first; never empty while it is in the pool. */
   get streams(): ReadonlySet<EventStream<Events>> {
-    return this.target.members as Set<unknown> as Set<EventStream<Events>>
+    return new Set(this.target.members() as Iterable<unknown> as Iterable<EventStream<Events>>)
   }
 
   /** As `pool.send(client.id, event)`. */

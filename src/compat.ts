@@ -7,9 +7,10 @@ import { Duplex, Stream } from 'node:stream'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { CompatStream, frameOf } from './compat-stream.js'
 import { Chunk } from './event.js'
-import { setHeaders } from './middleware.js'
+import { streamHeaders } from './middleware.js'
 import { ClientPool } from './pool.js'
-import { deferOpening, isGone, type Opening } from './respond.js'
+import { isGone, Opening } from './respond.js'
+import type { EventStream } from './stream.js'
 
 export interface CompatOptions {
   /** How many streams may be open at once; others get no `ctx.sse`. Default 10 000. */
@@ -41,19 +42,21 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
   const { maxClients = 10_000, pingInterval = 60_000, matchQuery } = options
   const closeEvent = options.closeEvent || 'close'
   const pool = new ClientPool({ maxClients, pingInterval })
-  const route = { closeEvent, resume: false, hello: ': ok\n', ping: PING }
+  const route = { closeEvent, resume: false, hello: new Chunk(': ok\n\n'), ping: PING }
   const closeFrame = frameOf({ event: closeEvent })
+
+  const open = (ctx: Context, events: EventStream) => {
+    prepare(ctx)
+    if (ctx.method === 'HEAD') {
+      ctx.res.end()
+      events.markClosed('end')
+    } else pool.open(events, {}, undefined)
+  }
 
   const begin = (ctx: Context) => {
     if (ctx.headerSent || pool.refusal() !== undefined) return undefined
     const { status } = ctx
-    const opening = deferOpening(ctx, events => {
-      prepare(ctx)
-      if (ctx.method === 'HEAD') {
-        ctx.res.end()
-        events.markClosed('end')
-      } else pool.open(events, undefined)
-    })
+    const opening = new Opening(ctx, open)
     const events = pool.admit({
       id: randomUUID(),
       res: ctx.res,
@@ -61,7 +64,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       replay: 'missed',
       channels: [],
       lastEventId: '',
-      onFirstSend: opening.soon,
+      opening,
     })
     opening.begin(events)
     // A handler may look at `ctx.sse` after it has answered 401.
@@ -132,7 +135,7 @@ function prepare(ctx: Context): void {
   socket.setTimeout(0)
   socket.setNoDelay(true)
   socket.setKeepAlive(true)
-  setHeaders(ctx)
+  ctx.set(streamHeaders(ctx))
   ctx.set('Content-Type', 'text/event-stream')
 }
 

@@ -1,6 +1,7 @@
 /** Ends streams so that their clients come back elsewhere, and not all at once. */
 import { randomBetween } from './random.js'
 import type { EventStream } from './stream.js'
+import type { Target } from './target.js'
 
 /** Milliseconds after which a dismissed browser comes back, drawn for each. */
 const RETRY: readonly [number, number] = [1000, 5000]
@@ -13,11 +14,11 @@ export function dismissToReturn(stream: EventStream): void {
   stream.dismiss('drain', randomBetween(RETRY))
 }
 
-/** Dismisses all streams within `spread` milliseconds, evenly. */
-export async function drain(members: ReadonlySet<EventStream>, spread: number): Promise<void> {
-  const streams = [...members]
+/** Dismisses all members within `spread` milliseconds, evenly. */
+export async function drain(everyone: Target, spread: number): Promise<void> {
+  const streams = [...everyone.members()]
   const start = performance.now()
-  for (let next = 0; members.size > 0; ) {
+  for (let next = 0; everyone.size > 0; ) {
     const elapsed = performance.now() - start
     const share = elapsed >= spread ? 1 : elapsed / spread
     const due = Math.floor(streams.length * share)

@@ -19,7 +19,7 @@ const COMMENT = new Chunk(':\n\n')
 
 export interface HeartbeatOptions {
   readonly window: Window
-  readonly streams: ReadonlySet<EventStream>
+  readonly streams: () => Iterator<EventStream>
   readonly pingInterval: number | false
   readonly heartbeat: 'event' | 'comment'
   readonly authorize: ((stream: EventStream) => boolean | Promise<boolean>) | undefined
@@ -83,7 +83,7 @@ export class Heartbeat {
     this.#options.onBeat()
     // A round that takes longer than the interval is not worth a second one beside it.
     if (this.#round !== undefined) return
-    this.#round = this.#options.streams.values()
+    this.#round = this.#options.streams()
     this.#goRound()
   }
 

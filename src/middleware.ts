@@ -4,14 +4,18 @@
 import { randomUUID } from 'node:crypto'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from './errors.js'
-import { END_ID, type EventMap } from './event.js'
+import { Chunk, END_ID, type EventMap } from './event.js'
 import { channelName, isClientId } from './names.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { ClientPool } from './pool.js'
 import { randomBetween } from './random.js'
-import { deferOpening, isGone } from './respond.js'
+import { isGone, Opening } from './respond.js'
 import type { Refusal } from './stats.js'
 import type { EventStream } from './stream.js'
+
+const TYPE = 'text/event-stream'
+
+const HELLO = new Chunk(':ok\n\n')
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */
 export type SseMiddleware<Events extends object, Sse> = Middleware &
@@ -44,7 +48,11 @@ function eventStreams<Events extends object>(
   pool: ClientPool<Events>,
   route: ResolvedRouteOptions,
 ) {
-  const streamRoute = { closeEvent: route.closeEvent, resume: route.resume, hello: ':ok\n' }
+  const streamRoute = { closeEvent: route.closeEvent, resume: route.resume, hello: HELLO }
+  const open = (ctx: Context, stream: EventStream) => {
+    const retry = route.retry && randomBetween(route.retry)
+    pool.open(stream as EventStream<Events>, streamHeaders(ctx), retry)
+  }
 
   return async function eventStream(ctx: Context, next: Next): Promise<unknown> {
     if (!matches(ctx, route)) return next()
@@ -66,10 +74,7 @@ function eventStreams<Events extends object>(
       throw new Error('ctx.sse is set already: sse() is mounted twice on this request')
     }
     // Commit: when Koa would answer, or soon after the handler's first send if it is still at work.
-    const opening = deferOpening(ctx, stream => {
-      setHeaders(ctx)
-      pool.open(stream as EventStream<Events>, route.retry && randomBetween(route.retry))
-    })
+    const opening = new Opening(ctx, open)
     const stream = pool.admit({
       id,
       res: ctx.res,
@@ -77,7 +82,7 @@ function eventStreams<Events extends object>(
       replay: route.replay,
       channels,
       lastEventId: lastEventIdOf(ctx),
-      onFirstSend: opening.soon,
+      opening,
     })
     opening.begin(stream as EventStream)
     if (route.maxAge !== undefined) rotate(stream as EventStream, randomBetween(route.maxAge))
@@ -116,10 +121,16 @@ async function negotiate<Events extends object>(
       ctx.set('Access-Control-Allow-Credentials', 'true')
     }
   }
-  if (!ctx.accepts('text/event-stream')) {
+  if (!acceptsStreams(ctx)) {
     pool.countRefusal('type')
-    ctx.throw(406, 'This resource is a text/event-stream')
+    ctx.throw(406, `This resource is a ${TYPE}`)
   }
+}
+
+function acceptsStreams(ctx: Context): boolean {
+  const { accept } = ctx.req.headers
+  // What every EventSource says. Koa would keep a parser of the header with each open stream.
+  return accept === TYPE || Boolean(ctx.accepts(TYPE))
 }
 
 /** Browsers say themselves where a request comes from, and pages cannot forge it. */
@@ -153,7 +164,7 @@ function refuse<Events extends object>(
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
   const seconds = randomBetween(RETRY_SECONDS)
   if (route.overflow === 'retry') {
-    setHeaders(ctx)
+    ctx.set(streamHeaders(ctx))
     ctx.status = 200
     ctx.body = `:${refusal}\nretry: ${seconds * 1000 + randomBetween([0, 999])}\n\n`
     return
@@ -200,7 +211,7 @@ async function channelsOf(ctx: Context, route: ResolvedRouteOptions): Promise<re
 
 function headersOnly(ctx: Context): void {
   ctx.status = 200
-  setHeaders(ctx)
+  ctx.set(streamHeaders(ctx))
 }
 
 function rotate(stream: EventStream, age: number): void {
@@ -214,14 +225,21 @@ function lastEventIdOf(ctx: Context): string {
   return ctx.get('Last-Event-ID') || (typeof lastEventId === 'string' ? lastEventId : '')
 }
 
-export function setHeaders(ctx: Context): void {
-  ctx.set('Content-Type', 'text/event-stream; charset=utf-8')
-  // The app's own choice stays, such as `no-store`.
-  if (!ctx.response.get('Cache-Control')) ctx.set('Cache-Control', 'no-cache, no-transform')
+const HEADERS = {
+  'Content-Type': `${TYPE}; charset=utf-8`,
+  'Cache-Control': 'no-cache, no-transform',
   // nginx holds back the whole stream without this.
-  if (!ctx.response.get('X-Accel-Buffering')) ctx.set('X-Accel-Buffering', 'no')
+  'X-Accel-Buffering': 'no',
+}
+const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
+
+/** What the response says of itself; the app's own choice stays, such as `no-store`. */
+export function streamHeaders({ req, res }: Context): Record<string, string> {
   // Forbidden on HTTP/2 (RFC 9113, 8.2.2), not understood by HTTP/1.0, and a lie to those who close.
-  if (ctx.req.httpVersion === '1.1' && ctx.req.headers.connection !== 'close') {
-    ctx.set('Connection', 'keep-alive')
-  }
+  const isKeptAlive = req.httpVersion === '1.1' && req.headers.connection !== 'close'
+  const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
+  if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name]) => name === 'Content-Type' || !res.hasHeader(name)),
+  )
 }

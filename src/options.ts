@@ -46,6 +46,14 @@ export interface PoolOptions<Events extends object = EventMap> {
    * whichever is reached first. A client that was away for longer gets a gap event.
    */
   window?: { events?: number; bytes?: number } | undefined
+  /**
+   * `true`: an open HTTP/1.1 stream keeps its socket and nothing else, for half the memory. The
+   * response's `finish` and `close` come when the stream opens, so access logs end there, and
+   * `server.closeAllConnections()` does not see it: end streams by {@link ClientPool.close}.
+   * Where the connection is not as Node 20 to 26 leave it, it stays as it is; `stats().lean`
+   * counts those that are lean. Default `false`.
+   */
+  lean?: boolean | undefined
   /** Where events are stored. Default: a log in this process's memory. */
   log?: EventLog | undefined
   /** Turns data that is no string into a string. Default `JSON.stringify`. */
@@ -200,6 +208,7 @@ const POOL_RULES: Record<keyof PoolOptions, Rule> = {
       isRecord(value) &&
       ['open', 'append', 'compare', 'barrier', 'close'].every(name => aFunction(value[name])),
   ),
+  lean: { default: false, expected: 'a boolean', accepts: v => typeof v === 'boolean' },
   serialize: {
     default: JSON.stringify,
     expected: 'a function from data to a string',

@@ -34,7 +34,7 @@ export interface Admission {
   readonly replay: 'missed' | 'latest' | 'all'
   readonly channels: readonly string[]
   readonly lastEventId: string
-  readonly onFirstSend: () => void
+  readonly opening: { soon(): void }
 }
 
 const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
@@ -93,7 +93,7 @@ export class ClientPool<Events extends object = EventMap> {
     })
     this.#heartbeat = new Heartbeat({
       window: this.#window,
-      streams: this.#streams,
+      streams: () => this.#streams(),
       pingInterval: this.#options.pingInterval,
       heartbeat: this.#options.heartbeat,
       authorize: this.#options.authorize as ((stream: EventStream) => boolean) | undefined,
@@ -106,6 +106,7 @@ export class ClientPool<Events extends object = EventMap> {
       encode: this.#options,
       maxBufferedBytes: this.#options.maxBufferedBytes,
       stallTimeout: this.#options.stallTimeout,
+      lean: this.#options.lean,
       tail: () => this.#window.tail,
       advance,
       join: (stream, channels) => this.#join(stream, channels),
@@ -131,7 +132,7 @@ export class ClientPool<Events extends object = EventMap> {
 
   /** Open streams on this process; a client with two tabs has two. */
   get connections(): number {
-    return this.#everyone.members.size
+    return this.#everyone.size
   }
 
   has(id: string | number): boolean {
@@ -202,10 +203,11 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   stats(): PoolStats {
-    const streams = [...this.#streams]
+    const streams = [...this.#streams()]
     return {
       clients: this.size,
       streams: this.connections,
+      lean: streams.filter(stream => stream.isLean).length,
       channels: this.#channels,
       lagging: this.#pump.hungry + streams.filter(stream => stream.isBlocked).length,
       parked: streams.filter(stream => stream.parked).length,
@@ -265,7 +267,7 @@ export class ClientPool<Events extends object = EventMap> {
   refusal(id?: string): Refusal | undefined {
     if (this.#closing) return 'draining'
     const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
-    const own = id === undefined ? 0 : (this.#clients.get(id)?.streams.size ?? 0)
+    const own = id === undefined ? 0 : (this.#clients.get(id)?.target.size ?? 0)
     const isDuplicate = own >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
     // One that takes another's place needs no room of its own; without an id any might be one.
@@ -292,12 +294,11 @@ export class ClientPool<Events extends object = EventMap> {
       route,
       this.#host,
       lastEventId,
-      admission.onFirstSend,
+      admission.opening,
     )
     const channels = new Set(this.#targets(channelAddresses(admission.channels)))
-    for (const target of [this.#everyone, client.target, ...channels]) {
-      this.#addMember(stream as EventStream, target)
-    }
+    stream.targets = [this.#everyone, client.target, ...channels]
+    for (const target of stream.targets) this.#addMember(stream as EventStream, target)
     this.#counts.opened += 1
     if (this.#isBooted) this.#start(stream as EventStream, admission.replay)
     else {
@@ -311,9 +312,13 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   /** @internal The stream's response goes out now. */
-  open(stream: EventStream<Events>, retry: number | undefined): void {
+  open(
+    stream: EventStream<Events>,
+    headers: Record<string, string>,
+    retry: number | undefined,
+  ): void {
     if (stream.isOpen || stream.isClosed) return
-    stream.open(retry)
+    stream.open(headers, retry)
     this.#pump.advance(stream as EventStream)
     this.#greet(stream as EventStream)
   }
@@ -323,8 +328,8 @@ export class ClientPool<Events extends object = EventMap> {
     if (stream.isOpen && !stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream)
   }
 
-  get #streams(): Set<EventStream> {
-    return this.#everyone.members as Set<unknown> as Set<EventStream>
+  #streams(): IterableIterator<EventStream> {
+    return this.#everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
   }
 
   #newClient(id: string): Client<Events> {
@@ -335,7 +340,7 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #replaceOldest(client: Client<Events>): void {
-    const excess = client.streams.size - this.#options.maxStreamsPerClient
+    const excess = client.target.size - this.#options.maxStreamsPerClient
     const oldest = [...client.streams].slice(0, Math.max(0, excess))
     for (const stream of oldest) {
       // Told before and still there: it does not read, and would hold a place for each newcomer.
@@ -367,8 +372,9 @@ export class ClientPool<Events extends object = EventMap> {
     // By what it got just now it may have ended.
     if (stream.isClosed) return
     for (const target of this.#targets(addresses)) {
-      if (target.members.has(stream)) continue
+      if (target.has(stream)) continue
       this.#addMember(stream, target)
+      stream.targets = [...stream.targets, target]
       if (stream.parked || stream.cursor < this.#window.tail) {
         stream.joinedAt ??= new Map()
         stream.joinedAt.set(target, this.#window.tail)
@@ -387,15 +393,14 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   #addMember(stream: EventStream, target: Target): void {
-    if (target.members.size === 0 && target.name.startsWith('#')) this.#channels += 1
-    target.members.add(stream)
-    stream.targets.push(target)
+    if (target.size === 0 && target.name.startsWith('#')) this.#channels += 1
+    target.add(stream)
   }
 
   #removeMember(stream: EventStream, target: Target): void {
-    if (target.members.delete(stream)) {
+    if (target.remove(stream)) {
       stream.targets = stream.targets.filter(other => other !== target)
-      if (target.members.size === 0 && target.name.startsWith('#')) this.#channels -= 1
+      if (target.size === 0 && target.name.startsWith('#')) this.#channels -= 1
     }
     if (target !== this.#everyone) this.#window.release(target)
   }
@@ -405,7 +410,7 @@ export class ClientPool<Events extends object = EventMap> {
     this.#resumption.forget(stream)
     for (const target of stream.targets) this.#removeMember(stream, target)
     // Another stream of the same id may have come in the meantime: that one keeps the client.
-    if (stream.client.streams.size === 0) this.#clients.delete(stream.id)
+    if (stream.client.target.size === 0) this.#clients.delete(stream.id)
     this.#counts.closed[reason] += 1
     this.#emitter.emit('close', stream as EventStream<Events>, reason)
   }
@@ -461,7 +466,7 @@ export class ClientPool<Events extends object = EventMap> {
     for (const entry of entries) this.#window.append(entry)
     this.#isBooted = true
     for (const start of this.#onBoot.splice(0)) start()
-    for (const stream of this.#streams) {
+    for (const stream of this.#streams()) {
       this.#pump.advance(stream)
       if (!stream.parked) this.#greet(stream)
     }
@@ -470,7 +475,7 @@ export class ClientPool<Events extends object = EventMap> {
   /** Another window: streams go on where they were, if it still has that place. */
   #renew(entries: Parameters<LogSink['reset']>[0], reason: GapReason): void {
     const places = new Map<EventStream, string | undefined>()
-    for (const stream of this.#streams) {
+    for (const stream of this.#streams()) {
       if (stream.parked) continue
       this.#pump.advance(stream)
       places.set(stream, this.#window.idAt(stream.cursor))
@@ -492,7 +497,7 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   async #drain(spread: number): Promise<void> {
-    await drain(this.#streams, spread)
+    await drain(this.#everyone, spread)
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
     this.#heartbeat.stop()

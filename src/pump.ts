@@ -59,9 +59,8 @@ export class Pump {
 
   /** Its members have something new to get, after what the current tick has still to send. */
   schedule(target: Target): void {
-    const members = target.members.size
-    if (members === 0) return
-    const lane = members <= SMALL ? this.#small : this.#large
+    if (target.size === 0) return
+    const lane = target.size <= SMALL ? this.#small : this.#large
     lane.add(target)
     this.#wake()
   }
@@ -220,7 +219,7 @@ class Lane {
   #take() {
     for (const target of this.#queue) {
       this.#queue.delete(target)
-      this.#current = { target, members: target.members.values() }
+      this.#current = { target, members: target.members() }
       return this.#current
     }
     return undefined

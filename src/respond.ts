@@ -9,16 +9,8 @@
 import type { Context } from 'koa'
 import type { EventStream } from './stream.js'
 
-export interface Opening {
-  /** From now on the stream waits for Koa to answer. */
-  begin(stream: EventStream): void
-  /** The handler has sent something: if it is still at work after this turn, the stream opens then. */
-  soon(): void
-  /** The handler has returned: from now on only Koa opens the stream, when all around are done. */
-  handled(): void
-  /** The handler has failed. */
-  fail(error: unknown): void
-}
+/** Where a context has its opening, until that is over. */
+const OPENING = Symbol('koa-sse-pool.opening')
 
 /** Errors of the connection itself: a browser that leaves is no news. */
 const LEFT = new Set([
@@ -28,92 +20,136 @@ const LEFT = new Set([
   'EPIPE',
 ])
 
-export function deferOpening(ctx: Context, open: (stream: EventStream) => void): Opening {
-  let stream: EventStream | undefined
-  let failure: unknown
-  let takenOver = false
-  let isHandled = false
+/** One request's way from the handler to the open stream. */
+export class Opening {
+  readonly #ctx: Context
+  readonly #open: (ctx: Context, stream: EventStream) => void
+  #stream: EventStream | undefined
+  #failure: unknown
+  #isTakenOver = false
+  #isHandled = false
 
-  const commit = () => {
-    if (stream === undefined || stream.isOpen) return
-    if (isGone(ctx)) stream.markClosed('client')
-    // Somebody has begun to answer through `ctx.res`: what we wrote would land in his body.
-    else if (ctx.headerSent) stream.markClosed('end')
-    else if (!stream.isClosed) open(stream)
+  constructor(ctx: Context, open: (ctx: Context, stream: EventStream) => void) {
+    this.#ctx = ctx
+    this.#open = open
   }
 
-  const hasOtherAnswer = () => ctx.status !== 200 || (ctx.body !== undefined && ctx.body !== null)
+  /** From now on the stream waits for Koa to answer. */
+  begin(stream: EventStream): void {
+    this.#stream = stream
+    // Koa's default is 404; who changes it from now on has answered. Not by `ctx.status`, after
+    // which Koa would no longer make 200 of a body, should the handler fail and another answer.
+    this.#ctx.res.statusCode = 200
+    this.#ctx[OPENING] = this
+    Object.defineProperties(this.#ctx, ACCESSORS)
+  }
+
+  /** The handler has sent something: if it is still at work after this turn, the stream opens then. */
+  soon(): void {
+    setImmediate(() => {
+      // A session store that takes its time would come too late with its cookie.
+      if (!this.#isHandled && !this.#hasOtherAnswer) this.#commit()
+    })
+  }
+
+  /** The handler has returned: from now on only Koa opens the stream, when all around are done. */
+  handled(): void {
+    this.#isHandled = true
+  }
+
+  /** The handler has failed. */
+  fail(error: unknown): void {
+    this.#failure = error
+    if (this.#stream?.isOpen) {
+      this.#stream.cut()
+      return
+    }
+    this.#stream?.markClosed('error')
+    // As if no stream had been here, for whoever handles the error and answers instead.
+    if (!this.#ctx.headerSent) this.#ctx.res.statusCode = 404
+    Reflect.deleteProperty(this.#ctx, 'respond')
+  }
+
+  /** `ctx.respond = false` further in: somebody writes to `ctx.res` himself. */
+  takeOver(): void {
+    this.#isTakenOver = true
+    this.#stream?.markClosed('end')
+  }
 
   /** Koa's question, "shall I answer?": false for no. */
-  const respond = () => {
-    if (stream === undefined) return true
-    if (stream.isOpen || ctx.headerSent || isGone(ctx)) {
-      commit()
-      return false
+  respond(): boolean {
+    const ctx = this.#ctx
+    const stream = this.#stream as EventStream
+    const mayOpen = stream.isOpen || ctx.headerSent || isGone(ctx)
+    if (!mayOpen) {
+      if (this.#isTakenOver) return false
+      if (this.#hasOtherAnswer) {
+        // The place in the pool is free again.
+        stream.markClosed('end')
+        return true
+      }
+      if (stream.isClosed) {
+        // It was closed while the handler ran, for sending more than may wait; there is no answer.
+        ctx.res.destroy()
+        return false
+      }
     }
-    if (takenOver) return false
-    if (hasOtherAnswer()) {
-      // The place in the pool is free again.
-      stream.markClosed('end')
-      return true
-    }
-    if (stream.isClosed) {
-      // It was closed while the handler ran, for sending more than may wait; there is no answer.
-      ctx.res.destroy()
-      return false
-    }
-    commit()
+    this.#commit()
+    stream.settle()
+    // Nobody asks again; kept, it would cost each idle stream half a kilobyte.
+    ctx[OPENING] = undefined
     return false
   }
 
-  const report = ctx.onerror
-  const onerror = (error: NodeJS.ErrnoException | null) => {
-    if (error === null || error === undefined) return
-    const hasLeft = ctx.headerSent ? LEFT.has(error.code ?? '') : isGone(ctx)
-    if (!ctx.headerSent) stream?.markClosed(hasLeft ? 'client' : 'error')
+  report(error: NodeJS.ErrnoException): void {
+    const { headerSent } = this.#ctx
+    const hasLeft = headerSent ? LEFT.has(error.code ?? '') : isGone(this.#ctx)
+    if (!headerSent) this.#stream?.markClosed(hasLeft ? 'client' : 'error')
     // The handler's own error is news even if it looks like one of the connection.
-    if (error === failure || !hasLeft) report.call(ctx, error)
+    if (error === this.#failure || !hasLeft) reportToKoa(this.#ctx, error)
   }
 
-  return {
-    begin(opened) {
-      stream = opened
-      // Koa's default is 404; who changes it from now on has answered. Not by `ctx.status`, after
-      // which Koa would no longer make 200 of a body, should the handler fail and another answer.
-      ctx.res.statusCode = 200
-      Object.defineProperty(ctx, 'respond', {
-        configurable: true,
-        enumerable: true,
-        get: respond,
-        set: (value: unknown) => {
-          // `ctx.respond = false` further in: somebody writes to `ctx.res` himself.
-          takenOver = value === false
-          if (takenOver) stream?.markClosed('end')
-        },
-      })
-      Object.defineProperty(ctx, 'onerror', { configurable: true, writable: true, value: onerror })
-    },
-    soon() {
-      setImmediate(() => {
-        // A session store that takes its time would come too late with its cookie.
-        if (!isHandled && !hasOtherAnswer()) commit()
-      })
-    },
-    handled() {
-      isHandled = true
-    },
-    fail(error) {
-      failure = error
-      if (stream?.isOpen) {
-        stream.cut()
-        return
-      }
-      stream?.markClosed('error')
-      // As if no stream had been here, for whoever handles the error and answers instead.
-      if (!ctx.headerSent) ctx.res.statusCode = 404
-      Reflect.deleteProperty(ctx, 'respond')
-    },
+  #commit(): void {
+    const stream = this.#stream as EventStream
+    if (stream.isOpen) return
+    if (isGone(this.#ctx)) stream.markClosed('client')
+    // Somebody has begun to answer through `ctx.res`: what we wrote would land in his body.
+    else if (this.#ctx.headerSent) stream.markClosed('end')
+    else if (!stream.isClosed) this.#open(this.#ctx, stream)
   }
+
+  get #hasOtherAnswer(): boolean {
+    const { status, body } = this.#ctx
+    return status !== 200 || (body !== undefined && body !== null)
+  }
+}
+
+/** The same functions for all contexts: a pair for each would cost a hidden class for each. */
+const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Opening }> = {
+  respond: {
+    configurable: true,
+    enumerable: true,
+    get() {
+      return this[OPENING]?.respond() ?? false
+    },
+    set(value: unknown) {
+      if (value === false) this[OPENING]?.takeOver()
+    },
+  },
+  onerror: {
+    configurable: true,
+    writable: true,
+    value(error: NodeJS.ErrnoException | null | undefined) {
+      if (error === null || error === undefined) return
+      const opening = this[OPENING]
+      if (opening !== undefined) opening.report(error)
+      else if (!LEFT.has(error.code ?? '')) reportToKoa(this, error)
+    },
+  },
+}
+
+function reportToKoa(ctx: Context, error: Error): void {
+  Object.getPrototypeOf(ctx).onerror.call(ctx, error)
 }
 
 /** Whether the client has left already. */

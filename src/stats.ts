@@ -10,6 +10,8 @@ export interface PoolStats {
   clients: number
   /** Open now. */
   streams: number
+  /** Of these, those that keep nothing but their socket; see the option `lean`. */
+  lean: number
   /** With at least one member now. */
   channels: number
   /** Streams that are behind now because their reader is slow. */

@@ -19,7 +19,13 @@ import {
 } from './event.js'
 import { iterate, type StreamSource } from './source.js'
 import type { Slot, Target } from './target.js'
-import { type AnyResponse, type Transport, transportOf } from './transport/transport.js'
+import { lean } from './transport/lean.js'
+import {
+  type AnyResponse,
+  type Outlet,
+  type Transport,
+  transportOf,
+} from './transport/transport.js'
 
 /** Why a stream was told of a gap. */
 export type GapReason =
@@ -37,6 +43,8 @@ export interface StreamHost {
   readonly encode: EncodeOptions
   readonly maxBufferedBytes: number
   readonly stallTimeout: number
+  /** Whether open streams keep only their socket. */
+  readonly lean: boolean
   /** The position of the newest entry. */
   tail(): number
   /** Delivers what waits, as far as the socket takes it. */
@@ -51,8 +59,8 @@ export interface StreamHost {
 export interface StreamRoute {
   readonly closeEvent: string
   readonly resume: boolean
-  /** The first line on the wire, a comment. */
-  readonly hello: string
+  /** The first bytes, a comment. */
+  readonly hello: Chunk
   /** A heartbeat of the route's own, instead of the pool's. */
   readonly ping?: Chunk
 }
@@ -66,17 +74,21 @@ interface DirectSend {
   readonly closes: CloseReason | undefined
 }
 
-/** Finds a response's stream again without a closure for each. */
+/** Finds an outlet's stream again without a closure for each. */
 const STREAM = Symbol('koa-sse-pool.stream')
 
-type WatchedResponse = AnyResponse & { [STREAM]?: EventStream | undefined }
+type WatchedOutlet = Outlet & { [STREAM]?: EventStream | undefined }
 
-function onResponseClose(this: WatchedResponse): void {
+function onOutletClose(this: WatchedOutlet): void {
   this[STREAM]?.markClosed('client')
 }
 
-function onResponseTimeout(this: WatchedResponse): void {
+function onOutletTimeout(this: WatchedOutlet): void {
   this[STREAM]?.destroy('slow')
+}
+
+function detach(stream: EventStream): void {
+  stream.detach()
 }
 
 /** So many bytes of direct sends may wait before `send` returns false. */
@@ -94,7 +106,7 @@ export class EventStream<Events extends object = EventMap> {
   readonly lastEventId: string
 
   /** @internal */ cursor = 0
-  /** @internal */ targets: Target[] = []
+  /** @internal */ targets: readonly Target[] = []
   /** @internal */ joinedAt: Map<Target, number> | undefined
   /** @internal */ openedAt = 0
   /** @internal */ latestOnly = false
@@ -110,8 +122,8 @@ export class EventStream<Events extends object = EventMap> {
 
   readonly #host: StreamHost
   readonly #route: StreamRoute
-  readonly #res: WatchedResponse
-  readonly #transport: Transport<AnyResponse>
+  #outlet!: WatchedOutlet
+  #transport: Transport<Outlet>
   #opened = false
   #blocked = false
   #watchesStalls = false
@@ -119,13 +131,14 @@ export class EventStream<Events extends object = EventMap> {
   /** The app has sent ids of its own, which a cursor must not overwrite. */
   #hidesCursor = false
   #reason: CloseReason | undefined
-  #direct: DirectSend[] = []
+  /** Direct sends that wait, if any do. */
+  #direct: DirectSend[] | undefined
   #directBytes = 0
   #waiting: ((open: boolean) => void)[] | undefined
   #closed: { promise: Promise<CloseReason>; resolve: (reason: CloseReason) => void } | undefined
   #abort: AbortController | undefined
   #state: Record<PropertyKey, unknown> | undefined
-  #onFirstSend: (() => void) | undefined
+  #opening: { soon(): void } | undefined
   /** Stops the sources that are being read. */
   #sources: Set<() => void> | undefined
 
@@ -136,18 +149,16 @@ export class EventStream<Events extends object = EventMap> {
     route: StreamRoute,
     host: StreamHost,
     lastEventId: string,
-    onFirstSend: () => void,
+    opening: { soon(): void },
   ) {
     this.id = client.id
     this.client = client
     this.lastEventId = lastEventId
     this.#host = host
     this.#route = route
-    this.#res = res
     this.#transport = transportOf(res)
-    this.#onFirstSend = onFirstSend
-    this.#res[STREAM] = this as EventStream
-    res.on('close', onResponseClose)
+    this.#opening = opening
+    this.#watch(res)
     // A pipelined response has no socket yet, and would not hear that its client left.
     if (res.socket === null) res.req.socket.once('close', () => this.markClosed('client'))
   }
@@ -192,7 +203,7 @@ export class EventStream<Events extends object = EventMap> {
 
   /** Bytes that wait in this process, in direct sends and in the socket; the kernel holds more. */
   get bufferedBytes(): number {
-    const inSocket = this.#opened ? this.#transport.bufferedBytes(this.#res) : 0
+    const inSocket = this.#opened ? this.#transport.bufferedBytes(this.#outlet) : 0
     return this.#directBytes + inSocket
   }
 
@@ -335,7 +346,7 @@ export class EventStream<Events extends object = EventMap> {
 
   /** @internal */
   get isServerListening(): boolean {
-    return this.#transport.isListening(this.#res)
+    return this.#transport.isListening(this.#outlet)
   }
 
   /** @internal Puts its cursor where the window has the entry that it got last. */
@@ -347,7 +358,7 @@ export class EventStream<Events extends object = EventMap> {
 
   /** @internal The position that the oldest direct send waits for. */
   get directAfter(): number | undefined {
-    return this.#direct[0]?.after
+    return this.#direct?.[0]?.after
   }
 
   /**
@@ -356,34 +367,62 @@ export class EventStream<Events extends object = EventMap> {
    */
   canTake(allowance: number): boolean {
     if (!this.isOpen) return false
-    return !this.#blocked || this.#transport.bufferedBytes(this.#res) <= allowance
+    return !this.#blocked || this.#transport.bufferedBytes(this.#outlet) <= allowance
   }
 
   /** @internal Sends the headers; what waits is delivered by the pump. */
-  open(retry: number | undefined): void {
+  open(headers: Record<string, string>, retry: number | undefined): void {
     if (this.#opened || this.#reason !== undefined) return
     this.#opened = true
-    this.#onFirstSend = undefined
+    this.#opening = undefined
+    const { hello } = this.#route
     // A byte at once, as Firefox waits for one before it calls the stream open.
-    const hello = `${this.#route.hello}${retry === undefined ? '' : `retry: ${retry}\n`}\n`
-    this.#transport.open(this.#res, hello)
+    const first =
+      retry === undefined ? hello : new Chunk(hello.text.replace(/\n$/, `retry: ${retry}\n\n`))
+    this.#transport.open(this.#outlet, headers, first)
+  }
+
+  /** @internal Nobody else needs the response any more: Koa has asked for its answer. */
+  settle(): void {
+    // Not in Koa's own call, nor while Node may still be parsing what came with the request.
+    if (this.#host.lean) setImmediate(detach, this as EventStream)
+  }
+
+  /** @internal Goes on with the bare socket, if it can be had. */
+  detach(): void {
+    if (!this.isOpen || this.#blocked) return
+    const res = this.#outlet
+    const socket = this.#transport.detach?.(res)
+    if (socket === undefined) return
+    // It is about to emit `close`.
+    res[STREAM] = undefined
+    this.#transport = lean as Transport<Outlet>
+    this.#watchesStalls = false
+    this.#watch(socket)
+  }
+
+  /** @internal */
+  get isLean(): boolean {
+    return this.#transport === lean
   }
 
   /** @internal */
   write(chunk: Chunk): void {
-    const mayGoOn = this.#transport.write(this.#res, chunk)
+    const mayGoOn = this.#transport.write(this.#outlet, chunk)
     // Node says "enough" also when the kernel took everything; only a rest is worth waiting for.
-    if (!mayGoOn && this.#transport.bufferedBytes(this.#res) > 0) this.#block()
+    if (!mayGoOn && this.#transport.bufferedBytes(this.#outlet) > 0) this.#block()
   }
 
   /** @internal Writes the oldest direct send. */
   writeDirect(): void {
-    const direct = this.#direct.shift() as DirectSend
+    const waiting = this.#direct as DirectSend[]
+    const direct = waiting.shift() as DirectSend
+    if (waiting.length === 0) this.#direct = undefined
     this.#directBytes -= direct.bytes
     if (direct.bytes > 0) this.write(direct.chunk)
     if (!this.#isFull) this.#settleWaiting()
     if (direct.closes !== undefined) {
-      this.#transport.end(this.#res)
+      this.#transport.end(this.#outlet)
       this.markClosed(direct.closes)
     }
   }
@@ -392,7 +431,7 @@ export class EventStream<Events extends object = EventMap> {
   finish(reason: CloseReason, dataLines: string, after = this.#host.tail()): void {
     if (this.#ended) return
     // Whoever was removed must not get the entries that later direct sends would wait for.
-    this.#direct = this.#direct.map(send => ({ ...send, after: Math.min(send.after, after) }))
+    this.#direct = this.#direct?.map(send => ({ ...send, after: Math.min(send.after, after) }))
     this.#push(encodeClose(this.#route.closeEvent, dataLines), after, reason)
   }
 
@@ -416,7 +455,7 @@ export class EventStream<Events extends object = EventMap> {
     const farewell = new Chunk(retry === undefined ? '' : `retry: ${retry}\n\n`)
     if (this.#opened) {
       if (farewell.text !== '') this.write(farewell)
-      this.#transport.end(this.#res)
+      this.#transport.end(this.#outlet)
       this.markClosed(reason)
     } else if (!this.#ended) {
       this.#push(farewell.text, 0, reason)
@@ -427,14 +466,14 @@ export class EventStream<Events extends object = EventMap> {
   cut(): void {
     if (this.#reason !== undefined) return
     this.markClosed('error')
-    this.#transport.cut(this.#res)
+    this.#transport.cut(this.#outlet)
   }
 
   /** @internal Frees the connection of a reader that takes nothing. */
   destroy(reason: CloseReason): void {
     if (this.#reason !== undefined) return
     this.markClosed(reason)
-    this.#transport.destroy(this.#res)
+    this.#transport.destroy(this.#outlet)
   }
 
   /** @internal Everything that follows from the stream being closed, once. */
@@ -442,15 +481,21 @@ export class EventStream<Events extends object = EventMap> {
     if (this.#reason !== undefined) return
     this.#reason = reason
     this.#ended = true
-    this.#direct = []
+    this.#direct = undefined
     this.#directBytes = 0
-    this.#onFirstSend = undefined
-    this.#res[STREAM] = undefined
+    this.#opening = undefined
+    this.#outlet[STREAM] = undefined
     this.#host.closed(this as EventStream, reason)
     this.#settleWaiting()
     for (const leave of this.#sources ?? []) leave()
     this.#abort?.abort(closedError(reason))
     this.#closed?.resolve(reason)
+  }
+
+  #watch(outlet: Outlet): void {
+    this.#outlet = outlet
+    this.#outlet[STREAM] = this as EventStream
+    this.#outlet.on('close', onOutletClose)
   }
 
   get #isFull(): boolean {
@@ -460,6 +505,7 @@ export class EventStream<Events extends object = EventMap> {
   #push(text: string, after = this.#host.tail(), closes?: CloseReason): boolean {
     if (closes !== undefined) this.#ended = true
     const bytes = Buffer.byteLength(text)
+    this.#direct ??= []
     this.#direct.push({ chunk: new Chunk(text), bytes, after, closes })
     this.#directBytes += bytes
     if (this.#opened) {
@@ -473,8 +519,8 @@ export class EventStream<Events extends object = EventMap> {
   }
 
   #sendsFirst(): void {
-    this.#onFirstSend?.()
-    this.#onFirstSend = undefined
+    this.#opening?.soon()
+    this.#opening = undefined
   }
 
   #block(): void {
@@ -482,14 +528,14 @@ export class EventStream<Events extends object = EventMap> {
     this.#blocked = true
     if (!this.#watchesStalls) {
       this.#watchesStalls = true
-      this.#res.on('timeout', onResponseTimeout)
+      this.#outlet.on('timeout', onOutletTimeout)
     }
     // Node's own timer counts only while the kernel takes nothing at all from us.
-    this.#res.setTimeout(this.#host.stallTimeout)
-    this.#transport.onceDrained(this.#res, () => {
+    this.#outlet.setTimeout(this.#host.stallTimeout)
+    this.#transport.onceDrained(this.#outlet, () => {
       this.#blocked = false
       if (this.#reason !== undefined) return
-      this.#res.setTimeout(0)
+      this.#outlet.setTimeout(0)
       this.#host.advance(this as EventStream)
       if (!this.#isFull) this.#settleWaiting()
     })

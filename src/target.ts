@@ -71,7 +71,8 @@ export function slotBytes({ frame, id }: Entry): number {
 export class Target {
   /** As in the log: `*`, `@client` or `#channel`. */
   readonly name: string
-  readonly members = new Set<Reader>()
+  /** Most clients have one stream, for which a Set would take as much memory as the stream itself. */
+  #members: Reader | Set<Reader> | undefined
   first: Slot | undefined
   last: Slot | undefined
   /** The position of the newest entry that was evicted: whoever is behind it has missed something. */
@@ -83,6 +84,36 @@ export class Target {
 
   constructor(name: string) {
     this.name = name
+  }
+
+  /** How many members it has. */
+  get size(): number {
+    if (this.#members instanceof Set) return this.#members.size
+    return this.#members === undefined ? 0 : 1
+  }
+
+  /** Oldest first; right also while members come and go. */
+  members(): IterableIterator<Reader> {
+    if (this.#members instanceof Set) return this.#members.values()
+    return (this.#members === undefined ? [] : [this.#members]).values()
+  }
+
+  has(reader: Reader): boolean {
+    return this.#members instanceof Set ? this.#members.has(reader) : this.#members === reader
+  }
+
+  add(reader: Reader): void {
+    if (this.#members === undefined) this.#members = reader
+    else if (this.#members instanceof Set) this.#members.add(reader)
+    else this.#members = new Set([this.#members, reader])
+  }
+
+  /** False when it was no member. */
+  remove(reader: Reader): boolean {
+    if (this.#members instanceof Set) return this.#members.delete(reader)
+    if (this.#members !== reader) return false
+    this.#members = undefined
+    return true
   }
 
   append(slot: Slot): void {

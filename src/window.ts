@@ -98,7 +98,7 @@ export class Window {
     this.#bytes += slot.bytes
     if (address === undefined) this.#marks += 1
     target.append(slot)
-    if (removal) for (const member of target.members) member.removal = slot
+    if (removal) for (const member of target.members()) member.removal = slot
     this.#options.onAppend(target)
   }
 
@@ -127,7 +127,7 @@ export class Window {
 
   /** Forgets a target that has neither members nor entries left. */
   release(target: Target): void {
-    if (target.members.size === 0 && target.first === undefined) this.#targets.delete(target.name)
+    if (target.size === 0 && target.first === undefined) this.#targets.delete(target.name)
   }
 
   /** The position of the entry with exactly this id. */
@@ -221,7 +221,7 @@ export class Window {
     const batch = batchOf(slots, this.#tail)
     for (const clientId of excepts) batch.excepts.add(clientId)
     // Nobody to share it with: kept, it would outlive its use by as long as the client is quiet.
-    if (target.members.size === 1) return batch
+    if (target.size === 1) return batch
     if (target.batches === undefined || target.batches.size >= MAX_SHARED_BATCHES) {
       target.batches = new Map()
     }

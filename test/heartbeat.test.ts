@@ -238,7 +238,7 @@ test('a beat goes on in the next slice where the last one stopped', async () => 
   })
   onTestFinished(() => clock.mockRestore())
   const heartbeat = new Heartbeat({
-    streams,
+    streams: () => streams.values(),
     pingInterval: INTERVAL,
     onBeat: () => {},
   } as unknown as HeartbeatOptions)

@@ -192,7 +192,7 @@ class FakeStream {
     readonly targets: ReturnType<Window['target']>[],
     readonly onWrite: () => void,
   ) {
-    for (const target of targets) target.members.add(this)
+    for (const target of targets) target.add(this)
   }
   canTake() {
     return !this.isFull
@@ -273,7 +273,7 @@ describe('the pump', () => {
     send('*')
     await turn()
     for (const { targets } of streams.slice(0, 50)) {
-      for (const target of targets) target.members.delete(streams[0] as never)
+      for (const target of targets) target.remove(streams[0] as never)
     }
     const late = stream('late')
     late.cursor = window.tail

@@ -38,7 +38,7 @@ function makeReader(window: Window, names: string[], given: Partial<Reader> = {}
     removal: undefined,
     ...given,
   }
-  for (const target of reader.targets) target.members.add(reader)
+  for (const target of reader.targets) target.add(reader)
   return reader
 }
 

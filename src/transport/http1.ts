@@ -1,13 +1,25 @@
 /** HTTP/1.0 and 1.1 (RFC 9112). */
 import { OutgoingMessage, type ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { detachSocket } from './lean.js'
 import type { Transport } from './transport.js'
 
 export const http1: Transport<ServerResponse> = {
-  open(res, first) {
+  open(res, headers, first) {
     // Beyond the app's own `server.timeout` a quiet stream would be cut between two heartbeats.
     res.setTimeout(0)
-    res.write(first)
+    // Given here and not set before, as a header that is set is kept for as long as the response.
+    res.writeHead(200, headers)
+    if (!takesFramedChunks(res)) {
+      res.write(first.plain)
+      return
+    }
+    // The headers, the first bytes and what is sent in this turn go out as one packet.
+    const socket = res.socket as Socket
+    socket.cork()
+    process.nextTick(uncork, socket)
+    res.flushHeaders()
+    socket.write(first.framed)
   },
 
   write(res, chunk) {
@@ -46,10 +58,18 @@ export const http1: Transport<ServerResponse> = {
     res.destroy()
   },
 
+  detach(res) {
+    return takesFramedChunks(res) ? detachSocket(res) : undefined
+  },
+
   isListening(res) {
     const server = (res.req.socket as Socket & { server?: Server }).server
     return server?.listening !== false
   },
+}
+
+function uncork(socket: Socket): void {
+  socket.uncork()
 }
 
 function takesFramedChunks(res: ServerResponse): boolean {

@@ -4,9 +4,10 @@ import type { Server } from 'node:net'
 import type { Transport } from './transport.js'
 
 export const http2: Transport<Http2ServerResponse> = {
-  open(res, first) {
+  open(res, headers, first) {
     res.setTimeout(0)
-    res.write(first)
+    res.writeHead(200, headers)
+    res.write(first.plain)
   },
 
   write(res, chunk) {

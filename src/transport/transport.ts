@@ -4,13 +4,14 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { Chunk } from '../event.js'
 import { http1 } from './http1.js'
 import { http2 } from './http2.js'
 
 export interface Transport<Response> {
   /** Sends the headers and the first bytes. */
-  open(res: Response, first: string): void
+  open(res: Response, headers: Record<string, string>, first: Chunk): void
   /** False: enough for now, wait for `onceDrained`. */
   write(res: Response, chunk: Chunk): boolean
   /** Bytes written that the kernel has not taken yet. */
@@ -22,6 +23,8 @@ export interface Transport<Response> {
   cut(res: Response): void
   /** Frees the connection of a reader that takes nothing, whatever the client makes of it. */
   destroy(res: Response): void
+  /** For a lean stream: the socket, freed of all that HTTP needs; undefined if it cannot be. */
+  detach?(res: Response): Socket | undefined
   /** False once the HTTP server has been told to close. */
   isListening(res: Response): boolean
 }
@@ -29,8 +32,9 @@ export interface Transport<Response> {
 /** A response of either protocol, as Koa has it in `ctx.res`. */
 export type AnyResponse = ServerResponse | Http2ServerResponse
 
-export function transportOf(res: AnyResponse): Transport<AnyResponse> {
-  return 'createPushResponse' in res
-    ? (http2 as Transport<AnyResponse>)
-    : (http1 as Transport<AnyResponse>)
+/** What a stream writes to: a response, or the socket of a lean one. */
+export type Outlet = AnyResponse | Socket
+
+export function transportOf(res: AnyResponse): Transport<Outlet> {
+  return 'createPushResponse' in res ? (http2 as Transport<Outlet>) : (http1 as Transport<Outlet>)
 }
