@@ -17,6 +17,7 @@ export const http1: Transport<ServerResponse> = {
     // The headers, the first bytes and what is sent in this turn go out as one packet.
     const socket = res.socket as Socket
     socket.cork()
+    opening.add(socket)
     process.nextTick(uncork, socket)
     res.flushHeaders()
     socket.write(first.framed)
@@ -68,7 +69,11 @@ export const http1: Transport<ServerResponse> = {
   },
 }
 
+/** Sockets that hold back what is written in the turn in which their stream opens. */
+const opening = new Set<Socket>()
+
 function uncork(socket: Socket): void {
+  opening.delete(socket)
   socket.uncork()
 }
 
@@ -81,6 +86,6 @@ function takesFramedChunks(res: ServerResponse): boolean {
     // A middleware that wraps `write`, to compress for example, must see every byte.
     res.write === OutgoingMessage.prototype.write &&
     // Corked by the app: what `res.write` holds back would be overtaken.
-    res.writableCorked === 0
+    res.writableCorked <= (opening.has(res.socket) ? 1 : 0)
   )
 }

@@ -1,0 +1,169 @@
+/**
+ * A guard against getting slower that no busy machine can upset. Counted here is what cost time in
+ * the profile: encodings, buffers, writes, visits, hidden classes. The clocks are in bench/.
+ */
+import { Socket } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { Context } from 'koa'
+import type { PoolOptions } from 'koa-sse-pool'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { Window } from '../src/window.js'
+import { connect, serveStreams, type TestClient, testPool } from './helpers/server.js'
+
+const CLIENTS = 40
+
+/** Many clients, and what was written to each from the moment of `count()` on. */
+async function open(options: PoolOptions = {}) {
+  const serialize = vi.fn(JSON.stringify)
+  const pool = testPool({ serialize, ...options })
+  const contexts: Context[] = []
+  const { origin } = await serveStreams(
+    { pool, channels: () => ['news'] },
+    ctx => void contexts.push(ctx),
+  )
+  const writes = new Map<Socket, Buffer[]>()
+  const write = vi.spyOn(Socket.prototype, 'write').mockImplementation(function (
+    this: Socket,
+    ...args
+  ) {
+    if (isServers(this)) writes.set(this, [...(writes.get(this) ?? []), args[0] as Buffer])
+    return original.apply(this, args)
+  })
+  onTestFinished(() => write.mockRestore())
+  const clients = await Promise.all(
+    Array.from({ length: CLIENTS }, (_, i) => connect(origin, `/?id=client-${i}`)),
+  )
+  const count = () => {
+    serialize.mockClear()
+    writes.clear()
+  }
+  count()
+  const allHave = (text: string) => Promise.all(clients.map(client => client.until(has(text))))
+  const chunks = () => [...writes.values()].flat()
+  return { pool, origin, clients, contexts, serialize, writes, chunks, count, allHave }
+}
+
+const original = Socket.prototype.write
+
+const isServers = (socket: unknown) => Boolean((socket as { server?: unknown }).server)
+
+const has = (text: string) => (client: TestClient) => client.text.includes(text)
+
+describe('a broadcast', () => {
+  test('is encoded once, framed once, and written once to each socket', async () => {
+    const { pool, serialize, writes, chunks, allHave } = await open()
+    void pool.broadcast({ event: 'update', data: { count: 42 } })
+    await allHave('42')
+    expect(serialize).toHaveBeenCalledTimes(1)
+    expect(writes.size).toBe(CLIENTS)
+    // By `res.write`, at twice the cost, it would be several, framed anew for each.
+    expect(chunks()).toHaveLength(CLIENTS)
+    expect(new Set(chunks()).size).toBe(1)
+  })
+
+  test('of several entries in a turn is still one write, of one buffer', async () => {
+    const { pool, serialize, chunks, allHave } = await open()
+    for (let i = 1; i <= 16; i++) void pool.broadcast({ data: { count: i } })
+    await allHave('"count":16')
+    expect(serialize).toHaveBeenCalledTimes(16)
+    expect(chunks()).toHaveLength(CLIENTS)
+    expect(new Set(chunks()).size).toBe(1)
+  })
+
+  test('and a channel and a client in one turn are one write to each', async () => {
+    const { pool, chunks, allHave } = await open()
+    void pool.broadcast('to all')
+    void pool.channel('news').send('to the channel')
+    void pool.send('client-7', 'to one')
+    await allHave('to the channel')
+    expect(chunks()).toHaveLength(CLIENTS)
+  })
+})
+
+test('a targeted send visits one stream, however many there are', async () => {
+  const { pool, clients, chunks } = await open()
+  const visits = vi.spyOn(Window.prototype, 'next')
+  onTestFinished(() => visits.mockRestore())
+  await pool.send('client-7', 'to one')
+  await clients[7]?.until(has('to one'))
+  expect(chunks()).toHaveLength(1)
+  // The second look finds that nothing more waits.
+  expect(visits.mock.calls.length).toBeLessThanOrEqual(2)
+})
+
+test('clients that come back with the same cursor share one buffer', async () => {
+  const { pool, origin, count, chunks, allHave } = await open()
+  const cursor = await pool.broadcast('before')
+  for (let i = 1; i <= 100; i++) void pool.broadcast(`missed ${i}`)
+  await pool.broadcast('the last')
+  await allHave('the last')
+  count()
+  const back = await Promise.all(
+    Array.from({ length: 5 }, (_, i) =>
+      connect(origin, `/?id=back-${i}`, { headers: { 'Last-Event-ID': cursor } }),
+    ),
+  )
+  for (const client of back) await client.until(has('the last'))
+  const replays = chunks().filter(chunk => chunk.includes('missed 1\n'))
+  expect(replays).toHaveLength(5)
+  expect(new Set(replays).size).toBe(1)
+})
+
+describe('a stream that opens', () => {
+  test('gets headers, first bytes, what was sent and its cursor as one packet', async () => {
+    const packets = vi.spyOn(Socket.prototype, '_writev')
+    const singles = vi.spyOn(Socket.prototype, '_write')
+    onTestFinished(() => {
+      packets.mockRestore()
+      singles.mockRestore()
+    })
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool }, ctx => void ctx.sse.send('ready'))
+    const client = await connect(origin, '/?id=ada')
+    await client.until(has('sse.cursor'))
+    expect(packets.mock.contexts.filter(isServers)).toHaveLength(1)
+    // Headers, first bytes, the direct send and the cursor, each framed already.
+    expect(packets.mock.calls[0]?.[0]).toHaveLength(4)
+    expect(singles.mock.contexts.filter(isServers)).toHaveLength(0)
+  })
+
+  test('adds no timer, and one listener', async () => {
+    const { pool, origin, contexts } = await open()
+    const timers = () => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
+    const before = timers()
+    await connect(origin, '/?id=ada')
+    expect(timers()).toBe(before)
+    const { res } = contexts.at(-1) as Context
+    expect(res.listenerCount('close')).toBe(1)
+    expect(pool.connections).toBe(CLIENTS + 1)
+  })
+
+  test('shares the hidden class of its context and its own with all others', async () => {
+    const { pool, contexts } = await open()
+    const streams = [...pool.values()].flatMap(client => [...client.streams])
+    expect(haveSameClass(contexts[10], contexts[20])).toBe(true)
+    expect(haveSameClass(streams[10], streams[20])).toBe(true)
+    expect(haveSameClass({ a: 1 }, { b: 1 })).toBe(false)
+  })
+})
+
+test('a heartbeat is one buffer for all, and none for those that were just written to', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { pool, clients, chunks, count } = await open({ pingInterval: 1000 })
+  await pool.send('client-7', 'to one')
+  await clients[7]?.until(has('to one'))
+  count()
+  vi.advanceTimersByTime(1000)
+  expect(chunks()).toHaveLength(CLIENTS - 1)
+  expect(new Set(chunks()).size).toBe(1)
+})
+
+/** V8's own answer. */
+function haveSameClass(a: unknown, b: unknown): boolean {
+  setFlagsFromString('--allow-natives-syntax')
+  const answer = runInNewContext('(a, b) => %HaveSameMap(a, b)')(a, b)
+  setFlagsFromString('--no-allow-natives-syntax')
+  return answer
+}
