@@ -42,6 +42,11 @@ export class SseError extends Error {
   readonly code: SseErrorCode
   /** Why the stream closed; only on `ERR_SSE_CLOSED`. */
   readonly reason: CloseReason | undefined
+  /**
+   * Sends the same entry again, and resolves and rejects as the send did. It is stored once, whether
+   * or not it had been stored before. Only on `ERR_SSE_LOG_UNCERTAIN`, from a pool.
+   */
+  retry: (() => Promise<string>) | undefined
 
   constructor(
     code: SseErrorCode,

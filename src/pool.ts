@@ -7,22 +7,24 @@
  * gets what lies between its cursor and the tail. See docs/architecture.md.
  */
 import { Channel } from './channel.js'
-import { Client, type Sender, type SendOptions } from './client.js'
+import type { Client, Sender, SendOptions } from './client.js'
 import { dismissToReturn, drain } from './drain.js'
 import { PoolEmitter, type PoolEvents } from './emitter.js'
 import { type CloseReason, got, SseError } from './errors.js'
 import { type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
+import { Feed } from './feed.js'
 import { Heartbeat } from './heartbeat.js'
-import { type EventLog, formatTarget, type LogSink, type TargetAddress } from './log/log.js'
+import { type Entry, type EventLog, formatTarget, type TargetAddress } from './log/log.js'
 import { MemoryLog } from './log/memory.js'
+import { Members } from './members.js'
 import { channelName, clientIdOf } from './names.js'
 import { type PoolOptions, type ResolvedPoolOptions, resolvePoolOptions } from './options.js'
+import { type Location, MESSAGE, type PoolCount, Presence } from './presence.js'
 import { Pump } from './pump.js'
 import { nonceSource } from './random.js'
 import { Resumption } from './resume.js'
 import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
-import type { Target } from './target.js'
 import type { AnyResponse } from './transport/transport.js'
 import { Window } from './window.js'
 
@@ -37,8 +39,6 @@ export interface Admission {
   readonly opening: { soon(): void }
 }
 
-const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
-
 export class ClientPool<Events extends object = EventMap> {
   readonly #options: ResolvedPoolOptions<Events>
   readonly #log: EventLog
@@ -47,19 +47,14 @@ export class ClientPool<Events extends object = EventMap> {
   readonly #resumption: Resumption
   readonly #heartbeat: Heartbeat
   readonly #emitter = new PoolEmitter<Events>()
-  readonly #clients = new Map<string, Client<Events>>()
-  readonly #everyone: Target
+  readonly #members: Members<Events>
   readonly #host: StreamHost
   readonly #sender: Sender<Events>
   readonly #nonce = nonceSource()
-  #channels = 0
-  #isUp = true
-  /** Whether the log has filled the window; until then nobody's cursor can be decided. */
-  #isBooted = false
-  /** Streams that came before, to be started then. */
+  readonly #feed: Feed
+  readonly #presence: Presence
+  /** Streams that came before the window was filled, to be started then. */
   readonly #onBoot: (() => void)[] = []
-  /** While the window is filled anew nobody's cursor fits it yet. */
-  #isRenewing = false
   #closing: Promise<void> | undefined
   #isClosed = false
   readonly #counts = new Counts()
@@ -72,16 +67,27 @@ export class ClientPool<Events extends object = EventMap> {
       ...this.#options.window,
       compare: (a, b) => this.#log.compare(a, b),
       onAppend: target => this.#pump.schedule(target),
-      onEvict: target => this.#isRenewing || this.#pump.flushIfPending(target),
+      onEvict: target => this.#feed.isRenewing || this.#pump.flushIfPending(target),
     })
     this.#pump = new Pump({
       window: this.#window,
       allowance: this.#options.maxBufferedBytes / 2,
       onGap: (stream, reason) => this.#onGap(stream, reason),
     })
-    this.#everyone = this.#window.target(EVERYONE)
     const advance = (stream: EventStream) => this.#pump.advance(stream)
     const onError = (error: unknown) => this.#emitter.error(error)
+    this.#sender = {
+      send: (id, event) => this.send(id, event),
+      remove: (id, data) => this.remove(id, data),
+      sendToChannel: (name, event, options) =>
+        this.#publish({ kind: 'channel', name, except: exceptOf(options) }, event),
+    }
+    this.#members = new Members<Events>({
+      ...this.#options,
+      window: this.#window,
+      sender: this.#sender,
+      advance,
+    })
     this.#resumption = new Resumption({
       window: this.#window,
       log: this.#log,
@@ -93,7 +99,7 @@ export class ClientPool<Events extends object = EventMap> {
     })
     this.#heartbeat = new Heartbeat({
       window: this.#window,
-      streams: () => this.#streams(),
+      streams: () => this.#members.streams(),
       pingInterval: this.#options.pingInterval,
       heartbeat: this.#options.heartbeat,
       authorize: this.#options.authorize as ((stream: EventStream) => boolean) | undefined,
@@ -109,59 +115,70 @@ export class ClientPool<Events extends object = EventMap> {
       lean: this.#options.lean,
       tail: () => this.#window.tail,
       advance,
-      join: (stream, channels) => this.#join(stream, channels),
-      leave: (stream, channels) => this.#leave(stream, channels),
+      join: (stream, channels) => this.#members.join(stream, channels),
+      leave: (stream, channels) => this.#members.leave(stream, channels),
       closed: (stream, reason) => this.#onClosed(stream, reason),
     }
-    this.#sender = {
-      send: (id, event) => this.send(id, event),
-      remove: (id, data) => this.remove(id, data),
-      sendToChannel: (name, event, options) =>
-        this.#publish({ kind: 'channel', name, except: exceptOf(options) }, event),
-    }
-    this.#log.open(this.#sink()).catch(error => {
-      this.#isUp = false
+    this.#presence = new Presence({
+      // The memory log is this process's own.
+      tell:
+        this.#options.log &&
+        (frame => this.#log.append({ nonce: this.#nonce(), target: MESSAGE, frame })),
+      count: id => this.#countHere(id),
+      nonce: this.#nonce,
+    })
+    this.#feed = new Feed({
+      window: this.#window,
+      resumption: this.#resumption,
+      presence: this.#presence,
+      streams: () => this.#members.streams(),
+      advance,
+      onBoot: () => this.#boot(),
+      onError,
+    })
+    this.#log.open(this.#feed).catch(error => {
+      this.#feed.state(false)
       this.#emitter.error(error)
     })
   }
 
   /** Clients that are connected to this process. */
   get size(): number {
-    return this.#clients.size
+    return this.#members.clients.size
   }
 
   /** Open streams on this process; a client with two tabs has two. */
   get connections(): number {
-    return this.#everyone.size
+    return this.#members.size
   }
 
   has(id: string | number): boolean {
-    return this.#clients.has(String(id))
+    return this.#members.clients.has(String(id))
   }
 
   /** The client, if it is connected to this process. */
   get(id: string | number): Client<Events> | undefined {
-    return this.#clients.get(String(id))
+    return this.#members.clients.get(String(id))
   }
 
   keys(): IterableIterator<string> {
-    return this.#clients.keys()
+    return this.#members.clients.keys()
   }
 
   values(): IterableIterator<Client<Events>> {
-    return this.#clients.values()
+    return this.#members.clients.values()
   }
 
   entries(): IterableIterator<[string, Client<Events>]> {
-    return this.#clients.entries()
+    return this.#members.clients.entries()
   }
 
   [Symbol.iterator](): IterableIterator<[string, Client<Events>]> {
-    return this.#clients.entries()
+    return this.#members.clients.entries()
   }
 
   forEach(callback: (client: Client<Events>, id: string, pool: this) => void): void {
-    for (const [id, client] of this.#clients) callback(client, id, this)
+    for (const [id, client] of this.#members.clients) callback(client, id, this)
   }
 
   /**
@@ -202,24 +219,44 @@ export class ClientPool<Events extends object = EventMap> {
     return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame)
   }
 
+  /**
+   * On which processes a client is connected. Asks all processes through the log, for dashboards and
+   * not for each request: a question is an entry, and so is each answer. One that has died in
+   * silence costs the next question a second. Rejects as {@link send}.
+   * @throws TypeError for what cannot be an id.
+   */
+  locate(id: string | number): Promise<Location[]> {
+    return this.#presence.locate(clientIdOf(id))
+  }
+
+  /** How many are connected on all processes together; asks as {@link locate} does. */
+  count(): Promise<PoolCount> {
+    return this.#presence.count()
+  }
+
+  /** Whether a load balancer should send streams here: the log is in reach, and nothing is closing. */
+  get isReady(): boolean {
+    return this.#feed.isBooted && this.#feed.isUp && this.#closing === undefined
+  }
+
   stats(): PoolStats {
-    const streams = [...this.#streams()]
+    const streams = [...this.#members.streams()]
     return {
       clients: this.size,
       streams: this.connections,
       lean: streams.filter(stream => stream.isLean).length,
-      channels: this.#channels,
+      channels: this.#members.channels,
       lagging: this.#pump.hungry + streams.filter(stream => stream.isBlocked).length,
       parked: streams.filter(stream => stream.parked).length,
       opened: this.#counts.opened,
       closed: { ...this.#counts.closed },
       refused: { ...this.#counts.refused },
-      entries: this.#counts.entries,
+      entries: this.#feed.entries,
       ...this.#pump.counts,
       replays: this.#counts.replays,
       gaps: this.#counts.gaps,
       window: this.#window.size,
-      log: this.#isUp ? 'up' : 'down',
+      log: this.#feed.isUp ? 'up' : 'down',
     }
   }
 
@@ -265,18 +302,7 @@ export class ClientPool<Events extends object = EventMap> {
 
   /** @internal Why a new stream cannot be admitted, if so; before its id is known, why none can. */
   refusal(id?: string): Refusal | undefined {
-    if (this.#closing) return 'draining'
-    const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
-    const own = id === undefined ? 0 : (this.#clients.get(id)?.target.size ?? 0)
-    const isDuplicate = own >= maxStreamsPerClient
-    if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
-    // One that takes another's place needs no room of its own; without an id any might be one.
-    const mayReplace =
-      id === undefined
-        ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
-        : isDuplicate
-    if (this.connections >= maxClients && !mayReplace) return 'full'
-    return undefined
+    return this.#closing ? 'draining' : this.#members.refusal(id)
   }
 
   /** @internal */
@@ -287,7 +313,7 @@ export class ClientPool<Events extends object = EventMap> {
   /** @internal Makes the stream a member of its targets and decides where it starts. */
   admit(admission: Admission): EventStream<Events> {
     const { id, res, route, lastEventId } = admission
-    const client = this.#clients.get(id) ?? this.#newClient(id)
+    const client = this.#members.client(id)
     const stream = new EventStream<Events>(
       client,
       res,
@@ -296,17 +322,15 @@ export class ClientPool<Events extends object = EventMap> {
       lastEventId,
       admission.opening,
     )
-    const channels = new Set(this.#targets(channelAddresses(admission.channels)))
-    stream.targets = [this.#everyone, client.target, ...channels]
-    for (const target of stream.targets) this.#addMember(stream as EventStream, target)
+    this.#members.add(stream as EventStream, admission.channels)
     this.#counts.opened += 1
-    if (this.#isBooted) this.#start(stream as EventStream, admission.replay)
+    if (this.#feed.isBooted) this.#start(stream as EventStream, admission.replay)
     else {
       stream.parked = true
       this.#onBoot.push(() => this.#start(stream as EventStream, admission.replay))
     }
     // Last, as the client would leave the pool with its only stream.
-    this.#replaceOldest(client)
+    this.#members.replaceOldest(client)
     this.#emitter.emit('open', stream)
     return stream
   }
@@ -328,27 +352,6 @@ export class ClientPool<Events extends object = EventMap> {
     if (stream.isOpen && !stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream)
   }
 
-  #streams(): IterableIterator<EventStream> {
-    return this.#everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
-  }
-
-  #newClient(id: string): Client<Events> {
-    const target = this.#window.target(formatTarget({ kind: 'client', name: id }))
-    const client = new Client<Events>(id, target, this.#sender)
-    this.#clients.set(id, client)
-    return client
-  }
-
-  #replaceOldest(client: Client<Events>): void {
-    const excess = client.target.size - this.#options.maxStreamsPerClient
-    const oldest = [...client.streams].slice(0, Math.max(0, excess))
-    for (const stream of oldest) {
-      // Told before and still there: it does not read, and would hold a place for each newcomer.
-      if (stream.isEnding) stream.destroy('replaced')
-      else stream.finish('replaced', 'data:\n\n')
-    }
-  }
-
   #start(stream: EventStream, replay: Admission['replay']): void {
     if (stream.isClosed) return
     const { tail, start } = this.#window
@@ -365,52 +368,10 @@ export class ClientPool<Events extends object = EventMap> {
     }
   }
 
-  #join(stream: EventStream, channels: readonly string[]): void {
-    const addresses = channelAddresses(channels)
-    // What waits for it is older than its joining, and must not drag in older entries of the channel.
-    this.#pump.advance(stream)
-    // By what it got just now it may have ended.
-    if (stream.isClosed) return
-    for (const target of this.#targets(addresses)) {
-      if (target.has(stream)) continue
-      this.#addMember(stream, target)
-      stream.targets = [...stream.targets, target]
-      if (stream.parked || stream.cursor < this.#window.tail) {
-        stream.joinedAt ??= new Map()
-        stream.joinedAt.set(target, this.#window.tail)
-      }
-    }
-  }
-
-  #leave(stream: EventStream, channels: readonly string[]): void {
-    const addresses = channelAddresses(channels)
-    this.#pump.advance(stream)
-    for (const target of this.#targets(addresses)) this.#removeMember(stream, target)
-  }
-
-  #targets(addresses: readonly string[]): Target[] {
-    return addresses.map(address => this.#window.target(address))
-  }
-
-  #addMember(stream: EventStream, target: Target): void {
-    if (target.size === 0 && target.name.startsWith('#')) this.#channels += 1
-    target.add(stream)
-  }
-
-  #removeMember(stream: EventStream, target: Target): void {
-    if (target.remove(stream)) {
-      stream.targets = stream.targets.filter(other => other !== target)
-      if (target.size === 0 && target.name.startsWith('#')) this.#channels -= 1
-    }
-    if (target !== this.#everyone) this.#window.release(target)
-  }
-
   #onClosed(stream: EventStream, reason: CloseReason): void {
     this.#pump.forget(stream)
     this.#resumption.forget(stream)
-    for (const target of stream.targets) this.#removeMember(stream, target)
-    // Another stream of the same id may have come in the meantime: that one keeps the client.
-    if (stream.client.target.size === 0) this.#clients.delete(stream.id)
+    this.#members.remove(stream)
     this.#counts.closed[reason] += 1
     this.#emitter.emit('close', stream as EventStream<Events>, reason)
   }
@@ -429,85 +390,50 @@ export class ClientPool<Events extends object = EventMap> {
   #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
     const target = formatTarget(address)
     const nonce = this.#nonce()
-    const appended = this.#isClosed
+    return this.#store(key === undefined ? { nonce, target, frame } : { nonce, target, frame, key })
+  }
+
+  #store(entry: Omit<Entry, 'id'>): Promise<string> {
+    const stored = this.#isClosed
       ? Promise.reject(
           new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
         )
-      : this.#log.append(
-          key === undefined ? { nonce, target, frame } : { nonce, target, frame, key },
-        )
+      : this.#log.append(entry)
     // Also marks the rejection as handled, so that a send that nobody awaits cannot end the process.
-    appended.catch(error => this.#emitter.error(error))
-    return appended
+    stored.catch(error => {
+      if (error instanceof SseError && error.code === 'ERR_SSE_LOG_UNCERTAIN') {
+        error.retry = () => this.#store(entry)
+      }
+      this.#emitter.error(error)
+    })
+    return stored
   }
 
-  #sink(): LogSink {
-    return {
-      reset: (entries, reason) => {
-        if (reason === 'boot' && !this.#isBooted) this.#boot(entries)
-        else this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
-        this.#resumption.windowRenewed()
-      },
-      append: entries => {
-        for (const entry of entries) {
-          if (entry.target !== '') this.#counts.entries += 1
-          this.#window.append(entry)
-        }
-        this.#resumption.windowChanged()
-      },
-      state: isUp => {
-        this.#isUp = isUp
-        this.#resumption.stateChanged(isUp)
-      },
-    }
+  #countHere(id: string | undefined): { clients: number; streams: number } {
+    if (id === undefined) return { clients: this.size, streams: this.connections }
+    const streams = this.#members.clients.get(id)?.target.size ?? 0
+    return { clients: Math.min(streams, 1), streams }
   }
 
-  #boot(entries: Parameters<LogSink['reset']>[0]): void {
-    for (const entry of entries) this.#window.append(entry)
-    this.#isBooted = true
+  /** The window is filled: streams that came before can start. */
+  #boot(): void {
     for (const start of this.#onBoot.splice(0)) start()
-    for (const stream of this.#streams()) {
+    for (const stream of this.#members.streams()) {
       this.#pump.advance(stream)
       if (!stream.parked) this.#greet(stream)
     }
-  }
-
-  /** Another window: streams go on where they were, if it still has that place. */
-  #renew(entries: Parameters<LogSink['reset']>[0], reason: GapReason): void {
-    const places = new Map<EventStream, string | undefined>()
-    for (const stream of this.#streams()) {
-      if (stream.parked) continue
-      this.#pump.advance(stream)
-      places.set(stream, this.#window.idAt(stream.cursor))
-    }
-    this.#window.clear()
-    this.#isRenewing = true
-    for (const entry of entries) this.#window.append(entry)
-    this.#isRenewing = false
-    for (const [stream, id] of places) {
-      const position = id === undefined ? undefined : this.#window.find(id)
-      if (position !== undefined) stream.goOnAt(position)
-      else {
-        stream.gap = reason
-        // What another log says of this id is from another time.
-        if (reason === 'replaced') stream.removal = undefined
-      }
-      this.#pump.advance(stream)
-    }
+    void this.#presence.enter()
   }
 
   async #drain(spread: number): Promise<void> {
-    await drain(this.#everyone, spread)
+    const told = this.#presence.leave()
+    await drain(this.#members.everyone, spread)
+    await told
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
     this.#heartbeat.stop()
     await this.#log.close()
   }
-}
-
-/** All names are checked before the first target is made, or a wrong one would leave some behind. */
-function channelAddresses(names: readonly string[]): string[] {
-  return names.map(name => formatTarget({ kind: 'channel', name: channelName(name) }))
 }
 
 function exceptOf(options: SendOptions | undefined): string | undefined {

@@ -39,7 +39,6 @@ export interface PoolStats {
 /** What is only counted up. */
 export class Counts {
   opened = 0
-  entries = 0
   replays = 0
   gaps = 0
   readonly closed: Record<CloseReason, number> = {

@@ -43,6 +43,8 @@ export class Window {
   #bytes = 0
   #marks = 0
   #tail = 0
+  /** How far in the log this window has got; not always an entry that it keeps. */
+  #reached: string | undefined
   /** The entry that is being put in, and those that came meanwhile. */
   readonly #incoming: Entry[] = []
 
@@ -94,6 +96,7 @@ export class Window {
     const target = address ? this.target(addressOfMembers(address)) : new Target('')
     const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
     this.#tail = slot.position
+    this.#reached = entry.id
     this.#slots.push(slot)
     this.#bytes += slot.bytes
     if (address === undefined) this.#marks += 1
@@ -102,12 +105,18 @@ export class Window {
     this.#options.onAppend(target)
   }
 
+  /** An entry of the log that has no place here: nobody receives it or resumes from it. */
+  pass(id: string): void {
+    this.#reached = id
+  }
+
   /** Forgets all entries; members stay, and positions go on growing. */
   clear(): void {
     this.#slots = []
     this.#head = 0
     this.#bytes = 0
     this.#marks = 0
+    this.#reached = undefined
     for (const target of this.#targets.values()) {
       target.first = target.last = target.newestByKey = target.batches = undefined
       target.evicted = 0
@@ -165,7 +174,7 @@ export class Window {
   /** Whether the window has got as far as this entry of the log. */
   hasReached(id: string | null): boolean {
     if (id === null) return true
-    return this.tailId !== undefined && this.#options.compare(this.tailId, id) >= 0
+    return this.#reached !== undefined && this.#options.compare(this.#reached, id) >= 0
   }
 
   /** The id at a position; undefined when it is no longer, or not yet, in the window. */

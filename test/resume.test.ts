@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { MESSAGE } from '../src/presence.js'
 import { connect, serveStreams, type TestClient, testPool } from './helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
@@ -41,6 +42,8 @@ class ArrayLog implements EventLog {
     sink.reset([...this.stored], 'boot')
   }
   async append(entry: Omit<Entry, 'id'>) {
+    // What processes say to each other would shift the ids that these tests name.
+    if (entry.target === MESSAGE) return ''
     await this.beforeAppend()
     const id = this.store(entry)
     if (this.isLive) this.deliver()

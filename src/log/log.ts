@@ -30,6 +30,8 @@ export interface LogSink {
   append(entries: readonly Entry[]): void
   /** Whether the engine can be reached; assumed up until told otherwise. */
   state(up: boolean): void
+  /** A failure that is nobody's rejection, once for each; it becomes the pool's `error` event. */
+  error(error: unknown): void
 }
 
 export interface EventLog {

@@ -176,7 +176,7 @@ test('fault 18: 10,000 garbage ids at once ask the log once or twice', async () 
     onAppend: () => {},
     onEvict: () => {},
   })
-  const sink = { append: append(window), reset: append(window), state: () => {} }
+  const sink = { append: append(window), reset: append(window), state: () => {}, error: () => {} }
   await log.open(sink)
   await log.append({ nonce: 'n', target: '*', frame: 'data: x\n\n' })
 

@@ -1,0 +1,120 @@
+/**
+ * What the log tells this process: the window as it is at first, new entries, the window anew when
+ * continuity was lost, and whether the log is in reach.
+ */
+import type { Entry, LogSink } from './log/log.js'
+import { MESSAGE, type Presence } from './presence.js'
+import type { Resumption } from './resume.js'
+import type { EventStream, GapReason } from './stream.js'
+import type { Window } from './window.js'
+
+export interface FeedOptions {
+  readonly window: Window
+  readonly resumption: Resumption
+  readonly presence: Presence
+  readonly streams: () => Iterable<EventStream>
+  readonly advance: (stream: EventStream) => void
+  /** The window is filled for the first time: whoever came before can start now. */
+  readonly onBoot: () => void
+  readonly onError: (error: unknown) => void
+}
+
+export class Feed implements LogSink {
+  readonly #options: FeedOptions
+  #isUp = true
+  #isBooted = false
+  #isRenewing = false
+  #entries = 0
+
+  constructor(options: FeedOptions) {
+    this.#options = options
+  }
+
+  /** Whether the log can be reached. */
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** Whether the log has filled the window; until then nobody's cursor can be decided. */
+  get isBooted(): boolean {
+    return this.#isBooted
+  }
+
+  /** While the window is filled anew nobody's cursor fits it yet. */
+  get isRenewing(): boolean {
+    return this.#isRenewing
+  }
+
+  /** Events that came from the log. */
+  get entries(): number {
+    return this.#entries
+  }
+
+  reset(entries: readonly Entry[], reason: 'boot' | 'trimmed' | 'replaced'): void {
+    if (reason === 'boot' && !this.#isBooted) {
+      this.#fill(entries)
+      this.#isBooted = true
+      this.#options.onBoot()
+    } else {
+      this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
+    }
+    this.#options.resumption.windowRenewed()
+  }
+
+  append(entries: readonly Entry[]): void {
+    const { window, presence } = this.#options
+    for (const entry of entries) {
+      if (entry.target === MESSAGE) {
+        window.pass(entry.id)
+        presence.hear(entry.frame)
+        continue
+      }
+      if (entry.target !== '') this.#entries += 1
+      window.append(entry)
+    }
+    this.#options.resumption.windowChanged()
+  }
+
+  state(isUp: boolean): void {
+    this.#isUp = isUp
+    this.#options.resumption.stateChanged(isUp)
+  }
+
+  error(error: unknown): void {
+    this.#options.onError(error)
+  }
+
+  /** What processes said to each other in the past is neither an event nor a question any more. */
+  #fill(entries: readonly Entry[]): void {
+    const { window } = this.#options
+    for (const entry of entries) {
+      if (entry.target === MESSAGE) window.pass(entry.id)
+      else window.append(entry)
+    }
+  }
+
+  /** Another window: streams go on where they were, if it still has that place. */
+  #renew(entries: readonly Entry[], reason: GapReason): void {
+    const { window, streams, advance } = this.#options
+    const places = new Map<EventStream, string | undefined>()
+    for (const stream of streams()) {
+      if (stream.parked) continue
+      advance(stream)
+      places.set(stream, window.idAt(stream.cursor))
+    }
+    window.clear()
+    this.#isRenewing = true
+    this.#fill(entries)
+    this.#isRenewing = false
+    for (const [stream, id] of places) {
+      const position = id === undefined ? undefined : window.find(id)
+      if (position !== undefined) stream.goOnAt(position)
+      else {
+        stream.gap = reason
+        // What another log says of this id is from another time.
+        if (reason === 'replaced') stream.removal = undefined
+      }
+      advance(stream)
+    }
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * Who is connected on this process: clients by id, their streams, and the channels that these have
+ * joined. Membership is what makes a stream get an entry, and decides where it starts in a channel.
+ */
+import { Client, type Sender } from './client.js'
+import { formatTarget } from './log/log.js'
+import { channelName } from './names.js'
+import type { Refusal } from './stats.js'
+import type { EventStream } from './stream.js'
+import type { Target } from './target.js'
+import type { Window } from './window.js'
+
+export interface MembersOptions<Events extends object> {
+  readonly window: Window
+  readonly maxClients: number
+  readonly maxStreamsPerClient: number
+  readonly onDuplicate: 'replace' | 'reject'
+  readonly sender: Sender<Events>
+  readonly advance: (stream: EventStream) => void
+}
+
+const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
+
+export class Members<Events extends object> {
+  readonly clients = new Map<string, Client<Events>>()
+  readonly #options: MembersOptions<Events>
+  readonly #everyone: Target
+  #channels = 0
+
+  constructor(options: MembersOptions<Events>) {
+    this.#options = options
+    this.#everyone = options.window.target(EVERYONE)
+  }
+
+  get everyone(): Target {
+    return this.#everyone
+  }
+
+  /** Open streams. */
+  get size(): number {
+    return this.#everyone.size
+  }
+
+  /** Channels with at least one member. */
+  get channels(): number {
+    return this.#channels
+  }
+
+  /** All streams; right also while they come and go. */
+  streams(): IterableIterator<EventStream> {
+    return this.#everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
+  }
+
+  /** Why there is no place for one more; before its id is known, why for none at all. */
+  refusal(id?: string): Refusal | undefined {
+    const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
+    const own = id === undefined ? 0 : (this.clients.get(id)?.target.size ?? 0)
+    const isDuplicate = own >= maxStreamsPerClient
+    if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
+    // One that takes another's place needs no room of its own; without an id any might be one.
+    const mayReplace =
+      id === undefined
+        ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
+        : isDuplicate
+    return this.size >= maxClients && !mayReplace ? 'full' : undefined
+  }
+
+  /** The client of that id, made when there is none. */
+  client(id: string): Client<Events> {
+    let client = this.clients.get(id)
+    if (client === undefined) {
+      const target = this.#options.window.target(formatTarget({ kind: 'client', name: id }))
+      client = new Client<Events>(id, target, this.#options.sender)
+      this.clients.set(id, client)
+    }
+    return client
+  }
+
+  /** A new stream becomes a member of everyone, of its client and of these channels. */
+  add(stream: EventStream, channels: readonly string[]): void {
+    const joined = new Set(this.#targets(channels))
+    stream.targets = [this.#everyone, stream.client.target, ...joined]
+    for (const target of stream.targets) this.#addTo(target, stream)
+  }
+
+  remove(stream: EventStream): void {
+    for (const target of stream.targets) this.#removeFrom(target, stream)
+    stream.targets = []
+    // Another stream of the same id may have come in the meantime: that one keeps the client.
+    if (stream.client.target.size === 0) this.clients.delete(stream.id)
+  }
+
+  /** Closes the client's oldest streams, if it has more than it may have. */
+  replaceOldest(client: Client<Events>): void {
+    const excess = client.target.size - this.#options.maxStreamsPerClient
+    if (excess <= 0) return
+    for (const stream of [...client.streams].slice(0, excess)) {
+      // Told before and still there: it does not read, and would hold a place for each newcomer.
+      if (stream.isEnding) stream.destroy('replaced')
+      else stream.finish('replaced', 'data:\n\n')
+    }
+  }
+
+  join(stream: EventStream, channels: readonly string[]): void {
+    const { window, advance } = this.#options
+    checkAll(channels)
+    // What waits for it is older than its joining, and must not drag in older entries of the channel.
+    advance(stream)
+    // By what it got just now it may have ended.
+    if (stream.isClosed) return
+    for (const target of this.#targets(channels)) {
+      if (target.has(stream)) continue
+      this.#addTo(target, stream)
+      stream.targets = [...stream.targets, target]
+      if (stream.parked || stream.cursor < window.tail) {
+        stream.joinedAt ??= new Map()
+        stream.joinedAt.set(target, window.tail)
+      }
+    }
+  }
+
+  leave(stream: EventStream, channels: readonly string[]): void {
+    checkAll(channels)
+    this.#options.advance(stream)
+    for (const left of this.#targets(channels)) {
+      this.#removeFrom(left, stream)
+      stream.targets = stream.targets.filter(target => target !== left)
+    }
+  }
+
+  #targets(channels: readonly string[]): Target[] {
+    checkAll(channels)
+    return channels.map(name =>
+      this.#options.window.target(formatTarget({ kind: 'channel', name })),
+    )
+  }
+
+  #addTo(target: Target, stream: EventStream): void {
+    if (target.size === 0 && isChannel(target)) this.#channels += 1
+    target.add(stream)
+  }
+
+  #removeFrom(target: Target, stream: EventStream): void {
+    if (target.remove(stream) && target.size === 0 && isChannel(target)) this.#channels -= 1
+    if (target !== this.#everyone) this.#options.window.release(target)
+  }
+}
+
+function isChannel(target: Target): boolean {
+  return target.name.startsWith('#')
+}
+
+/** All names are checked before the first target is made, or a wrong one would leave some behind. */
+function checkAll(channels: readonly string[]): void {
+  for (const name of channels) channelName(name)
+}

@@ -1,0 +1,158 @@
+/**
+ * Who is connected on which process. Processes know each other by the log alone, so this asks there:
+ * one question, and an answer from each process. They pass through the log without a place in the
+ * window, so they displace no event there; in an engine that keeps a number of entries they do count.
+ */
+import { hostname } from 'node:os'
+
+/** How many are connected, all processes together. */
+export interface PoolCount {
+  /** Processes that answered. */
+  processes: number
+  /** Client ids; one that is connected to two processes counts twice. */
+  clients: number
+  streams: number
+}
+
+/** A process on which a client is connected. */
+export interface Location {
+  /** Host name and process id. */
+  process: string
+  /** The client's open streams there. */
+  streams: number
+}
+
+/** What a process says of itself. */
+interface Answer {
+  readonly from: string
+  readonly process: string
+  readonly clients: number
+  readonly streams: number
+}
+
+type Message =
+  | { readonly says: 'here' | 'bye'; readonly from: string }
+  | { readonly says: 'ask'; readonly from: string; readonly question: string; readonly id?: string }
+  | ({ readonly says: 'answer'; readonly question: string } & Answer)
+
+export interface PresenceOptions {
+  /** Appends a message to the log; undefined when no other process shares it. */
+  readonly tell: ((message: string) => Promise<unknown>) | undefined
+  /** What this process has: of one client, or altogether. */
+  readonly count: (id: string | undefined) => { clients: number; streams: number }
+  readonly nonce: () => string
+}
+
+/** The target of a message between processes; versions that know none take it for a mark. */
+export const MESSAGE = '?'
+
+/** Milliseconds for which an answer is waited for. */
+const PATIENCE = 1000
+
+export class Presence {
+  readonly #options: PresenceOptions
+  readonly #self: string
+  /** The other processes, as far as they have been heard of. */
+  readonly #others = new Set<string>()
+  /** Whether it can be that some have not been heard of: they were there before this process. */
+  #mayKnowMore = true
+  readonly #asked = new Map<string, (answer: Answer) => void>()
+
+  constructor(options: PresenceOptions) {
+    this.#options = options
+    this.#self = options.nonce()
+  }
+
+  /** Tells the others, so that they need not wait for a time-out to know that there is one more. */
+  enter(): Promise<void> {
+    return this.#mention({ says: 'here', from: this.#self })
+  }
+
+  leave(): Promise<void> {
+    return this.#mention({ says: 'bye', from: this.#self })
+  }
+
+  async locate(id: string): Promise<Location[]> {
+    const answers = await this.#ask(id)
+    return answers
+      .filter(({ streams }) => streams > 0)
+      .map(({ process, streams }) => ({ process, streams }))
+  }
+
+  async count(): Promise<PoolCount> {
+    const total = { processes: 0, clients: 0, streams: 0 }
+    for (const { clients, streams } of await this.#ask(undefined)) {
+      total.processes += 1
+      total.clients += clients
+      total.streams += streams
+    }
+    return total
+  }
+
+  /** What came by the log as a {@link MESSAGE}, from this process or another. */
+  hear(text: string): void {
+    const message = parse(text)
+    if (message === undefined || message.from === this.#self) return
+    if (message.says === 'bye') this.#others.delete(message.from)
+    else this.#others.add(message.from)
+    if (message.says === 'ask') {
+      const { question, id } = message
+      void this.#mention({ says: 'answer', question, ...this.#answer(id) })
+    }
+    if (message.says === 'answer') this.#asked.get(message.question)?.(message)
+  }
+
+  async #ask(id: string | undefined): Promise<Answer[]> {
+    const answers = [this.#answer(id)]
+    if (this.#options.tell === undefined) return answers
+    const question = this.#options.nonce()
+    const waitsFor = new Set(this.#others)
+    let timer: NodeJS.Timeout | undefined
+    const all = new Promise<void>(resolve => {
+      this.#asked.set(question, answer => {
+        answers.push(answer)
+        waitsFor.delete(answer.from)
+        if (waitsFor.size === 0 && !this.#mayKnowMore) resolve()
+      })
+      timer = setTimeout(() => {
+        // Gone without a word, and not to be waited for again.
+        for (const silent of waitsFor) this.#others.delete(silent)
+        this.#mayKnowMore = false
+        resolve()
+      }, PATIENCE)
+      if (waitsFor.size === 0 && !this.#mayKnowMore) resolve()
+    })
+    try {
+      await this.#tell({ says: 'ask', from: this.#self, question, ...(id !== undefined && { id }) })
+      await all
+    } finally {
+      clearTimeout(timer)
+      this.#asked.delete(question)
+    }
+    return answers
+  }
+
+  #answer(id: string | undefined): Answer {
+    const process_ = `${hostname()}:${process.pid}`
+    return { from: this.#self, process: process_, ...this.#options.count(id) }
+  }
+
+  /** Tells what nobody waits for: if it fails, others wait for a time-out instead. */
+  async #mention(message: Message): Promise<void> {
+    await this.#tell(message).catch(() => {})
+  }
+
+  async #tell(message: Message): Promise<void> {
+    await this.#options.tell?.(JSON.stringify(message))
+  }
+}
+
+/** Undefined for what a newer version may say. */
+function parse(text: string): Message | undefined {
+  try {
+    const message = JSON.parse(text) as Message
+    return typeof message?.from === 'string' ? message : undefined
+  } catch {
+    return undefined
+  }
+}
