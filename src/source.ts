@@ -38,6 +38,39 @@ export function iterate(source: unknown): Items {
   )
 }
 
+/**
+ * Hands out items one by one, until there are no more, `take` says false, or the source is stopped
+ * by the function that this puts among `stops`. Rejects with the source's own error.
+ */
+export async function readWhile(
+  stops: Set<() => void>,
+  { items, stop }: Items,
+  take: (item: unknown) => Promise<boolean>,
+): Promise<void> {
+  const readAll = async () => {
+    for await (const item of items) {
+      if (!(await take(item))) break
+    }
+  }
+  const done = readAll()
+  let leave!: () => void
+  const left = new Promise<void>(resolve => {
+    leave = () => {
+      // A stopped source may fail in its own way, which is no news once the client has left.
+      done.catch(() => {})
+      stop()
+      resolve()
+    }
+  })
+  stops.add(leave)
+  try {
+    await Promise.race([done, left])
+  } finally {
+    // Else a long stream would keep each source that it ever had.
+    stops.delete(leave)
+  }
+}
+
 /** A source that fails to close must not end the process when a browser merely leaves. */
 async function close(iterator: AsyncIterator<unknown>): Promise<void> {
   try {

@@ -6,6 +6,7 @@
  * It knows its pool only by the callbacks of its host.
  */
 import type { Client } from './client.js'
+import { DirectSends } from './direct.js'
 import { type CloseReason, SseError } from './errors.js'
 import {
   Chunk,
@@ -17,7 +18,7 @@ import {
   encodeStreamEvent,
   type StreamEvent,
 } from './event.js'
-import { iterate, type StreamSource } from './source.js'
+import { iterate, readWhile, type StreamSource } from './source.js'
 import type { Slot, Target } from './target.js'
 import { lean } from './transport/lean.js'
 import {
@@ -63,15 +64,6 @@ export interface StreamRoute {
   readonly hello: Chunk
   /** A heartbeat of the route's own, instead of the pool's. */
   readonly ping?: Chunk
-}
-
-/** A direct send that waits: it follows all entries up to `after`, as the app sent them before. */
-interface DirectSend {
-  readonly chunk: Chunk
-  readonly bytes: number
-  readonly after: number
-  /** Ends the stream, for this reason. */
-  readonly closes: CloseReason | undefined
 }
 
 /** Finds an outlet's stream again without a closure for each. */
@@ -132,8 +124,7 @@ export class EventStream<Events extends object = EventMap> {
   #hidesCursor = false
   #reason: CloseReason | undefined
   /** Direct sends that wait, if any do. */
-  #direct: DirectSend[] | undefined
-  #directBytes = 0
+  #direct: DirectSends | undefined
   #waiting: ((open: boolean) => void)[] | undefined
   #closed: { promise: Promise<CloseReason>; resolve: (reason: CloseReason) => void } | undefined
   #abort: AbortController | undefined
@@ -241,34 +232,15 @@ export class EventStream<Events extends object = EventMap> {
     source: StreamSource<Item>,
     map?: (item: Item) => StreamEvent<Events>,
   ): Promise<void> {
-    const { items, stop } = iterate(source)
-    if (this.#ended) return stop()
+    const items = iterate(source)
+    if (this.#ended) return items.stop()
     // A source may be quiet for long, and the client should know by then that it is connected.
     this.#sendsFirst()
-    const sendAll = async () => {
-      for await (const item of items) {
-        const event = map ? map(item as Item) : (item as StreamEvent<Events>)
-        if (!this.send(event) && !(await this.drained())) break
-      }
-    }
-    const sent = sendAll()
-    let leave!: () => void
-    const left = new Promise<void>(resolve => {
-      leave = () => {
-        // A stopped source may fail in its own way, which is no news once the client has left.
-        sent.catch(() => {})
-        stop()
-        resolve()
-      }
-    })
     this.#sources ??= new Set()
-    this.#sources.add(leave)
-    try {
-      await Promise.race([sent, left])
-    } finally {
-      // Else a long stream would keep each source that it ever had.
-      this.#sources.delete(leave)
-    }
+    await readWhile(this.#sources, items, async item => {
+      const event = map ? map(item as Item) : (item as StreamEvent<Events>)
+      return this.send(event) || this.drained()
+    })
   }
 
   /** Resolves to true as soon as `send` would return true, and to false when the stream has closed. */
@@ -358,7 +330,7 @@ export class EventStream<Events extends object = EventMap> {
 
   /** @internal The position that the oldest direct send waits for. */
   get directAfter(): number | undefined {
-    return this.#direct?.[0]?.after
+    return this.#direct?.after
   }
 
   /**
@@ -415,10 +387,9 @@ export class EventStream<Events extends object = EventMap> {
 
   /** @internal Writes the oldest direct send. */
   writeDirect(): void {
-    const waiting = this.#direct as DirectSend[]
-    const direct = waiting.shift() as DirectSend
-    if (waiting.length === 0) this.#direct = undefined
-    this.#directBytes -= direct.bytes
+    const waiting = this.#direct as DirectSends
+    const direct = waiting.shift()
+    if (waiting.after === undefined) this.#direct = undefined
     if (direct.bytes > 0) this.write(direct.chunk)
     if (!this.#isFull) this.#settleWaiting()
     if (direct.closes !== undefined) {
@@ -431,7 +402,7 @@ export class EventStream<Events extends object = EventMap> {
   finish(reason: CloseReason, dataLines: string, after = this.#host.tail()): void {
     if (this.#ended) return
     // Whoever was removed must not get the entries that later direct sends would wait for.
-    this.#direct = this.#direct?.map(send => ({ ...send, after: Math.min(send.after, after) }))
+    this.#direct?.cap(after)
     this.#push(encodeClose(this.#route.closeEvent, dataLines), after, reason)
   }
 
@@ -482,12 +453,11 @@ export class EventStream<Events extends object = EventMap> {
     this.#reason = reason
     this.#ended = true
     this.#direct = undefined
-    this.#directBytes = 0
     this.#opening = undefined
     this.#outlet[STREAM] = undefined
     this.#host.closed(this as EventStream, reason)
     this.#settleWaiting()
-    for (const leave of this.#sources ?? []) leave()
+    for (const stop of this.#sources ?? []) stop()
     this.#abort?.abort(closedError(reason))
     this.#closed?.resolve(reason)
   }
@@ -498,16 +468,18 @@ export class EventStream<Events extends object = EventMap> {
     this.#outlet.on('close', onOutletClose)
   }
 
+  get #directBytes(): number {
+    return this.#direct?.bytes ?? 0
+  }
+
   get #isFull(): boolean {
     return this.#blocked || this.#directBytes >= HIGH_WATER
   }
 
   #push(text: string, after = this.#host.tail(), closes?: CloseReason): boolean {
     if (closes !== undefined) this.#ended = true
-    const bytes = Buffer.byteLength(text)
-    this.#direct ??= []
-    this.#direct.push({ chunk: new Chunk(text), bytes, after, closes })
-    this.#directBytes += bytes
+    this.#direct ??= new DirectSends()
+    this.#direct.push(text, after, closes)
     if (this.#opened) {
       this.#host.advance(this as EventStream)
     } else {
