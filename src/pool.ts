@@ -2,7 +2,7 @@
  * All clients: who is connected, by id, and how to push to one, to a channel or to everyone.
  *
  * The pool puts the parts together. The path of one event: `send` encodes it and appends it to the
- * log; the log gives it an id and hands it to the sink; the sink puts it into the window, in the list
+ * log; the log gives it an id and hands it to the feed; the feed puts it into the window, in the list
  * of its target; the target waits in the pump until the end of the tick; then each of its members
  * gets what lies between its cursor and the tail. See docs/architecture.md.
  */
