@@ -19,26 +19,22 @@ export interface MembersOptions<Events extends object> {
   readonly advance: (stream: EventStream) => void
 }
 
-const EVERYONE = formatTarget({ kind: 'everyone', name: '' })
-
 export class Members<Events extends object> {
   readonly clients = new Map<string, Client<Events>>()
   readonly #options: MembersOptions<Events>
-  readonly #everyone: Target
   #channels = 0
 
   constructor(options: MembersOptions<Events>) {
     this.#options = options
-    this.#everyone = options.window.target(EVERYONE)
   }
 
   get everyone(): Target {
-    return this.#everyone
+    return this.#options.window.everyone
   }
 
   /** Open streams. */
   get size(): number {
-    return this.#everyone.size
+    return this.everyone.size
   }
 
   /** Channels with at least one member. */
@@ -48,7 +44,7 @@ export class Members<Events extends object> {
 
   /** All streams; right also while they come and go. */
   streams(): IterableIterator<EventStream> {
-    return this.#everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
+    return this.everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
   }
 
   /** Why there is no place for one more; before its id is known, why for none at all. */
@@ -79,7 +75,7 @@ export class Members<Events extends object> {
   /** A new stream becomes a member of everyone, of its client and of these channels. */
   add(stream: EventStream, channels: readonly string[]): void {
     const joined = new Set(this.#targets(channels))
-    stream.targets = [this.#everyone, stream.client.target, ...joined]
+    stream.targets = [this.everyone, stream.client.target, ...joined]
     for (const target of stream.targets) this.#addTo(target, stream)
   }
 
@@ -142,7 +138,7 @@ export class Members<Events extends object> {
 
   #removeFrom(target: Target, stream: EventStream): void {
     if (target.remove(stream) && target.size === 0 && isChannel(target)) this.#channels -= 1
-    if (target !== this.#everyone) this.#options.window.release(target)
+    this.#options.window.release(target)
   }
 }
 

@@ -37,6 +37,8 @@ export interface WindowOptions {
 export class Window {
   readonly #options: WindowOptions
   readonly #targets = new Map<string, Target>()
+  /** Always here: whoever connects later is a member of this very target. */
+  readonly everyone = this.target(formatTarget({ kind: 'everyone', name: '' }))
   /** Oldest first. Those before `#head` have been evicted and await the next clean-up. */
   #slots: (Slot | undefined)[] = []
   #head = 0
@@ -136,7 +138,8 @@ export class Window {
 
   /** Forgets a target that has neither members nor entries left. */
   release(target: Target): void {
-    if (target.size === 0 && target.first === undefined) this.#targets.delete(target.name)
+    if (target === this.everyone || target.size > 0 || target.first !== undefined) return
+    this.#targets.delete(target.name)
   }
 
   /** The position of the entry with exactly this id. */

@@ -140,3 +140,13 @@ test('a number is the same id as its text', async () => {
   await seven.until(({ data }) => data.includes('you'))
   expect(seven.data).toEqual(['you'])
 })
+
+test('a broadcast reaches those who come after all earlier ones have left the window, with nobody there', async () => {
+  const pool = testPool({ window: { events: 1 } })
+  const { origin } = await serveStreams({ pool })
+  for (const event of ['one', 'two', 'three']) await pool.broadcast(event)
+  for (const event of ['one', 'two', 'three']) await pool.send('nobody', event)
+  const client = await connect(origin, '/?id=ada')
+  await pool.broadcast('four')
+  await client.until(({ data }) => data.includes('four'))
+})
