@@ -104,6 +104,21 @@ export function encodeComment(text: unknown): string {
     .join('\n')}\n\n`
 }
 
+/** What a frame of {@link encodePoolEvent} says. */
+export function decodeFrame(frame: string): { event: string; data: string; retry?: number } {
+  let event = 'message'
+  let retry: number | undefined
+  const data: string[] = []
+  for (const line of frame.split('\n')) {
+    const end = line.indexOf(': ')
+    const value = line.slice(end + 2)
+    if (line.startsWith('event: ')) event = value
+    else if (line.startsWith('data: ')) data.push(value)
+    else if (line.startsWith('retry: ')) retry = Number(value)
+  }
+  return { event, data: data.join('\n'), ...(retry !== undefined && { retry }) }
+}
+
 interface Fields {
   event?: unknown
   data?: unknown

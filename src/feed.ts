@@ -4,16 +4,16 @@
  */
 import type { Entry, LogSink } from './log/log.js'
 import { MESSAGE, type Presence } from './presence.js'
-import type { Resumption } from './resume.js'
-import type { EventStream, GapReason } from './stream.js'
+import type { Resumable, Resumption } from './resume.js'
+import type { GapReason } from './stream.js'
 import type { Window } from './window.js'
 
 export interface FeedOptions {
   readonly window: Window
   readonly resumption: Resumption
   readonly presence: Presence
-  readonly streams: () => Iterable<EventStream>
-  readonly advance: (stream: EventStream) => void
+  /** All who have a cursor. */
+  readonly readers: () => Iterable<Resumable>
   /** The window is filled for the first time: whoever came before can start now. */
   readonly onBoot: () => void
   readonly onError: (error: unknown) => void
@@ -93,28 +93,28 @@ export class Feed implements LogSink {
     }
   }
 
-  /** Another window: streams go on where they were, if it still has that place. */
+  /** Another window: all go on where they were, if it still has that place. */
   #renew(entries: readonly Entry[], reason: GapReason): void {
-    const { window, streams, advance } = this.#options
-    const places = new Map<EventStream, string | undefined>()
-    for (const stream of streams()) {
-      if (stream.parked) continue
-      advance(stream)
-      places.set(stream, window.idAt(stream.cursor))
+    const { window, readers } = this.#options
+    const places = new Map<Resumable, string | undefined>()
+    for (const reader of readers()) {
+      if (reader.parked) continue
+      reader.wake()
+      places.set(reader, window.idAt(reader.cursor))
     }
     window.clear()
     this.#isRenewing = true
     this.#fill(entries)
     this.#isRenewing = false
-    for (const [stream, id] of places) {
+    for (const [reader, id] of places) {
       const position = id === undefined ? undefined : window.find(id)
-      if (position !== undefined) stream.goOnAt(position)
+      if (position !== undefined) reader.goOnAt(position)
       else {
-        stream.gap = reason
+        reader.gap = reason
         // What another log says of this id is from another time.
-        if (reason === 'replaced') stream.removal = undefined
+        if (reason === 'replaced') reader.removal = undefined
       }
-      advance(stream)
+      reader.wake()
     }
   }
 }

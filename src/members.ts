@@ -65,17 +65,27 @@ export class Members<Events extends object> {
   client(id: string): Client<Events> {
     let client = this.clients.get(id)
     if (client === undefined) {
-      const target = this.#options.window.target(formatTarget({ kind: 'client', name: id }))
-      client = new Client<Events>(id, target, this.#options.sender)
+      client = new Client<Events>(id, this.targetOf(id), this.#options.sender)
       this.clients.set(id, client)
     }
     return client
   }
 
+  /** Where the entries for a client are, connected or not. */
+  targetOf(id: string): Target {
+    return this.#options.window.target(formatTarget({ kind: 'client', name: id }))
+  }
+
+  /** @throws TypeError for a wrong name. */
+  channelTargets(channels: readonly string[]): Target[] {
+    checkAll(channels)
+    const names = [...new Set(channels)]
+    return names.map(name => this.#options.window.target(formatTarget({ kind: 'channel', name })))
+  }
+
   /** A new stream becomes a member of everyone, of its client and of these channels. */
   add(stream: EventStream, channels: readonly string[]): void {
-    const joined = new Set(this.#targets(channels))
-    stream.targets = [this.everyone, stream.client.target, ...joined]
+    stream.targets = [this.everyone, stream.client.target, ...this.channelTargets(channels)]
     for (const target of stream.targets) this.#addTo(target, stream)
   }
 
@@ -104,7 +114,7 @@ export class Members<Events extends object> {
     advance(stream)
     // By what it got just now it may have ended.
     if (stream.isClosed) return
-    for (const target of this.#targets(channels)) {
+    for (const target of this.channelTargets(channels)) {
       if (target.has(stream)) continue
       this.#addTo(target, stream)
       stream.targets = [...stream.targets, target]
@@ -118,17 +128,10 @@ export class Members<Events extends object> {
   leave(stream: EventStream, channels: readonly string[]): void {
     checkAll(channels)
     this.#options.advance(stream)
-    for (const left of this.#targets(channels)) {
+    for (const left of this.channelTargets(channels)) {
       this.#removeFrom(left, stream)
       stream.targets = stream.targets.filter(target => target !== left)
     }
-  }
-
-  #targets(channels: readonly string[]): Target[] {
-    checkAll(channels)
-    return channels.map(name =>
-      this.#options.window.target(formatTarget({ kind: 'channel', name })),
-    )
   }
 
   #addTo(target: Target, stream: EventStream): void {
@@ -137,7 +140,7 @@ export class Members<Events extends object> {
   }
 
   #removeFrom(target: Target, stream: EventStream): void {
-    if (target.remove(stream) && target.size === 0 && isChannel(target)) this.#channels -= 1
+    if (target.delete(stream) && target.size === 0 && isChannel(target)) this.#channels -= 1
     this.#options.window.release(target)
   }
 }

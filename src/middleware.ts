@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from './errors.js'
 import { Chunk, END_ID, type EventMap } from './event.js'
+import { answerPoll, isPoll } from './long-poll.js'
 import { channelName, isClientId } from './names.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { ClientPool } from './pool.js'
@@ -65,6 +66,9 @@ function eventStreams<Events extends object>(
     const id = await identify(ctx, pool, route)
     const channels = await channelsOf(ctx, route)
     if (isGone(ctx)) return undefined
+    if (route.longPoll && isPoll(ctx)) {
+      return answerPoll(ctx, pool.tap({ id, channels }, lastEventIdOf(ctx), route.replay))
+    }
     if (ctx.method === 'HEAD') return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.
     const late = pool.refusal(id)
@@ -106,7 +110,7 @@ function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
 async function negotiate<Events extends object>(
   ctx: Context,
   pool: ClientPool<Events>,
-  { allowedOrigins }: ResolvedRouteOptions,
+  { allowedOrigins, longPoll }: ResolvedRouteOptions,
 ): Promise<void> {
   if (allowedOrigins !== undefined) {
     ctx.vary('Origin')
@@ -121,7 +125,8 @@ async function negotiate<Events extends object>(
       ctx.set('Access-Control-Allow-Credentials', 'true')
     }
   }
-  if (!acceptsStreams(ctx)) {
+  if (longPoll) ctx.vary('Accept')
+  if (!acceptsStreams(ctx) && !(longPoll && isPoll(ctx))) {
     pool.countRefusal('type')
     ctx.throw(406, `This resource is a ${TYPE}`)
   }

@@ -92,6 +92,12 @@ export interface SseOptions<Events extends object = EventMap> extends PoolOption
   /** `false` leaves ids and replay to the app: no cursor, no gap, no ids. Default `true`. */
   resume?: boolean | undefined
   /**
+   * `true`: a client that asks for `application/json` gets what came after its cursor as a
+   * {@link PollAnswer}, or waits up to 25 seconds for it. For networks that hold back streams. The
+   * handler does not run for it, and a poll takes no place of `maxClients`. Default `false`.
+   */
+  longPoll?: boolean | undefined
+  /**
    * What a full or closing pool answers. `'reject'` (default): 503 with `Retry-After`. `'retry'`: an
    * empty stream with a `retry`, because any 4xx or 5xx stops a browser's EventSource for good.
    */
@@ -124,6 +130,7 @@ export interface ResolvedRouteOptions {
   readonly retry: readonly [number, number] | undefined
   readonly replay: 'missed' | 'latest' | 'all'
   readonly resume: boolean
+  readonly longPoll: boolean
   readonly overflow: 'reject' | 'retry'
   readonly maxAge: readonly [number, number] | undefined
   readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
@@ -170,6 +177,12 @@ const oneOf = (...values: string[]): Rule => ({
   accepts: value => values.includes(value as string),
 })
 
+const aBoolean = (fallback: boolean): Rule => ({
+  default: fallback,
+  expected: 'a boolean',
+  accepts: value => typeof value === 'boolean',
+})
+
 const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
   default: undefined,
   expected,
@@ -208,7 +221,7 @@ const POOL_RULES: Record<keyof PoolOptions, Rule> = {
       isRecord(value) &&
       ['open', 'append', 'compare', 'barrier', 'close'].every(name => aFunction(value[name])),
   ),
-  lean: { default: false, expected: 'a boolean', accepts: v => typeof v === 'boolean' },
+  lean: aBoolean(false),
   serialize: {
     default: JSON.stringify,
     expected: 'a function from data to a string',
@@ -240,7 +253,8 @@ const ROUTE_RULES: Record<Exclude<keyof SseOptions, keyof PoolOptions>, Rule> = 
     value => isWhole(value, 1, MAX_DELAY) || isRange(value, 1),
   ),
   replay: oneOf('missed', 'latest', 'all'),
-  resume: { default: true, expected: 'a boolean', accepts: v => typeof v === 'boolean' },
+  resume: aBoolean(true),
+  longPoll: aBoolean(false),
   overflow: oneOf('reject', 'retry'),
   maxAge: optional('milliseconds as [min, max]', value => isRange(value, 1)),
   allowedOrigins: optional(
@@ -283,6 +297,9 @@ export function resolveSseOptions<Events extends object>(given: SseOptions<Event
     part(name => !isPoolOption(name)),
   )
   checkName('sse(): option "closeEvent"', route.closeEvent)
+  if (route.longPoll && !route.resume) {
+    throw new TypeError('sse(): option "longPoll" needs the ids that "resume: false" leaves out')
+  }
   return {
     pool: given.pool,
     poolOptions,

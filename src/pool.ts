@@ -10,7 +10,7 @@ import { Channel } from './channel.js'
 import type { Client, Sender, SendOptions } from './client.js'
 import { dismissToReturn, drain } from './drain.js'
 import { PoolEmitter, type PoolEvents } from './emitter.js'
-import { type CloseReason, got, SseError } from './errors.js'
+import { type CloseReason, didYouMean, got, SseError } from './errors.js'
 import { type EventMap, encodeData, encodePoolEvent, type PoolEvent } from './event.js'
 import { Feed } from './feed.js'
 import { Heartbeat } from './heartbeat.js'
@@ -22,9 +22,10 @@ import { type PoolOptions, type ResolvedPoolOptions, resolvePoolOptions } from '
 import { type Location, MESSAGE, type PoolCount, Presence } from './presence.js'
 import { Pump } from './pump.js'
 import { nonceSource } from './random.js'
-import { Resumption } from './resume.js'
+import { type Resumable, Resumption } from './resume.js'
 import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
+import { type EventsOptions, type EventTargets, type PoolEntry, readAll, Tap } from './tap.js'
 import type { AnyResponse } from './transport/transport.js'
 import { Window } from './window.js'
 
@@ -48,6 +49,7 @@ export class ClientPool<Events extends object = EventMap> {
   readonly #heartbeat: Heartbeat
   readonly #emitter = new PoolEmitter<Events>()
   readonly #members: Members<Events>
+  readonly #taps = new Set<Tap>()
   readonly #host: StreamHost
   readonly #sender: Sender<Events>
   readonly #nonce = nonceSource()
@@ -91,7 +93,6 @@ export class ClientPool<Events extends object = EventMap> {
     this.#resumption = new Resumption({
       window: this.#window,
       log: this.#log,
-      advance,
       onResumed: () => {
         this.#counts.replays += 1
       },
@@ -131,8 +132,7 @@ export class ClientPool<Events extends object = EventMap> {
       window: this.#window,
       resumption: this.#resumption,
       presence: this.#presence,
-      streams: () => this.#members.streams(),
-      advance,
+      readers: () => [...this.#members.streams(), ...this.#taps],
       onBoot: () => this.#boot(),
       onError,
     })
@@ -245,6 +245,7 @@ export class ClientPool<Events extends object = EventMap> {
       clients: this.size,
       streams: this.connections,
       lean: streams.filter(stream => stream.isLean).length,
+      polls: this.#taps.size,
       channels: this.#members.channels,
       lagging: this.#pump.hungry + streams.filter(stream => stream.isBlocked).length,
       parked: streams.filter(stream => stream.parked).length,
@@ -298,7 +299,54 @@ export class ClientPool<Events extends object = EventMap> {
     return this
   }
 
+  /**
+   * The entries for a client and for channels, and broadcasts, as an async iterable: to bridge them to
+   * a WebSocket, or for a job that follows a channel. It has a cursor of its own, so a reader that is
+   * slow costs no memory, and gets an `sse.gap` entry when it has missed something.
+   *
+   * Ends when the client is removed, when the pool closes and when `signal` aborts.
+   * @throws TypeError for a wrong id, name or option.
+   */
+  events(targets: EventTargets = {}, options: EventsOptions = {}): AsyncGenerator<PoolEntry> {
+    checkNames(targets, ['id', 'channels', 'everyone'])
+    checkNames(options, ['since', 'replay', 'signal'])
+    const { since = '', replay = 'missed', signal } = options
+    return readAll(this.tap(targets, since, replay), signal)
+  }
+
   // What follows is for the middleware.
+
+  /** @internal A reader without a stream. It is to be closed by whoever asked for it. */
+  tap(
+    { id, channels = [], everyone = true }: EventTargets,
+    since: string,
+    replay: Admission['replay'],
+  ): Tap {
+    const own = id === undefined ? undefined : clientIdOf(id)
+    const clientTarget = own === undefined ? undefined : this.#members.targetOf(own)
+    const tap = new Tap({
+      window: this.#window,
+      id: own ?? '',
+      targets: [
+        ...(everyone ? [this.#window.everyone] : []),
+        ...(clientTarget === undefined ? [] : [clientTarget]),
+        ...this.#members.channelTargets(channels),
+      ],
+      clientTarget,
+      since,
+      onGap: () => {
+        this.#counts.gaps += 1
+      },
+      onClose: () => {
+        this.#taps.delete(tap)
+        this.#resumption.forget(tap)
+      },
+    })
+    this.#taps.add(tap)
+    if (this.#isClosed) tap.close()
+    else this.#start(tap, true, replay)
+    return tap
+  }
 
   /** @internal Why a new stream cannot be admitted, if so; before its id is known, why none can. */
   refusal(id?: string): Refusal | undefined {
@@ -324,11 +372,7 @@ export class ClientPool<Events extends object = EventMap> {
     )
     this.#members.add(stream as EventStream, admission.channels)
     this.#counts.opened += 1
-    if (this.#feed.isBooted) this.#start(stream as EventStream, admission.replay)
-    else {
-      stream.parked = true
-      this.#onBoot.push(() => this.#start(stream as EventStream, admission.replay))
-    }
+    this.#start(stream as EventStream, route.resume, admission.replay)
     // Last, as the client would leave the pool with its only stream.
     this.#members.replaceOldest(client)
     this.#emitter.emit('open', stream)
@@ -352,19 +396,25 @@ export class ClientPool<Events extends object = EventMap> {
     if (stream.isOpen && !stream.hasCursor && stream.withIds) this.#heartbeat.greet(stream)
   }
 
-  #start(stream: EventStream, replay: Admission['replay']): void {
-    if (stream.isClosed) return
+  /** Decides where it begins, as soon as the log has filled the window. */
+  #start(reader: Resumable, resumes: boolean, replay: Admission['replay']): void {
+    if (!this.#feed.isBooted) {
+      reader.parked = true
+      this.#onBoot.push(() => this.#start(reader, resumes, replay))
+      return
+    }
+    if (reader.isClosed) return
     const { tail, start } = this.#window
-    stream.parked = false
+    reader.parked = false
     // One that the log held already when it came is history to it.
-    stream.removal = undefined
-    stream.openedAt = tail
-    stream.cursor = replay === 'missed' ? tail : start
-    stream.latestOnly = replay === 'latest'
-    if (stream.resumes && stream.lastEventId !== '') {
-      stream.openedAt = 0
-      stream.latestOnly = false
-      this.#resumption.resume(stream)
+    reader.removal = undefined
+    reader.openedAt = tail
+    reader.cursor = replay === 'missed' ? tail : start
+    reader.latestOnly = replay === 'latest'
+    if (resumes && reader.lastEventId !== '') {
+      reader.openedAt = 0
+      reader.latestOnly = false
+      this.#resumption.resume(reader)
     }
   }
 
@@ -418,6 +468,7 @@ export class ClientPool<Events extends object = EventMap> {
   /** The window is filled: streams that came before can start. */
   #boot(): void {
     for (const start of this.#onBoot.splice(0)) start()
+    for (const tap of this.#taps) tap.wake()
     for (const stream of this.#members.streams()) {
       this.#pump.advance(stream)
       if (!stream.parked) this.#greet(stream)
@@ -428,6 +479,7 @@ export class ClientPool<Events extends object = EventMap> {
   async #drain(spread: number): Promise<void> {
     const told = this.#presence.leave()
     await drain(this.#members.everyone, spread)
+    for (const tap of this.#taps) tap.close()
     await told
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
@@ -437,8 +489,14 @@ export class ClientPool<Events extends object = EventMap> {
 }
 
 function exceptOf(options: SendOptions | undefined): string | undefined {
-  for (const name in options) {
-    if (name !== 'except') throw new TypeError(`Unknown option "${name}"; known is except`)
-  }
+  checkNames(options, ['except'])
   return options?.except === undefined ? undefined : clientIdOf(options.except)
+}
+
+function checkNames(options: object | undefined, known: readonly string[]): void {
+  for (const name in options) {
+    if (!known.includes(name)) {
+      throw new TypeError(`Unknown option "${name}"${didYouMean(name, known)}`)
+    }
+  }
 }

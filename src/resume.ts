@@ -7,13 +7,30 @@
  * the log is asked once.
  */
 import type { EventLog } from './log/log.js'
-import type { EventStream, GapReason } from './stream.js'
+import type { GapReason } from './stream.js'
+import type { Slot, Target } from './target.js'
 import type { Window } from './window.js'
+
+/** Who goes on from a cursor: an event stream, or a tap. */
+export interface Resumable {
+  readonly lastEventId: string
+  cursor: number
+  openedAt: number
+  latestOnly: boolean
+  readonly clientTarget: Target | undefined
+  readonly isClosed: boolean
+  parked: boolean
+  gap: GapReason | undefined
+  removal: Slot | undefined
+  hasCursor: boolean
+  goOnAt(position: number): void
+  /** It is decided where it goes on. */
+  wake(): void
+}
 
 export interface ResumptionOptions {
   readonly window: Window
   readonly log: EventLog
-  readonly advance: (stream: EventStream) => void
   readonly onResumed: () => void
   readonly onError: (error: unknown) => void
 }
@@ -21,7 +38,7 @@ export interface ResumptionOptions {
 export class Resumption {
   readonly #options: ResumptionOptions
   /** Who waits for an answer to a question that has not been put yet. */
-  #parked = new Set<EventStream>()
+  #parked = new Set<Resumable>()
   #isAsking = false
   /** Settles when the window has got as far as the log had. */
   #arrival: { id: string | null; resolve: (isRenewed: boolean) => void } | undefined
@@ -31,15 +48,15 @@ export class Resumption {
     this.#options = options
   }
 
-  resume(stream: EventStream): void {
-    if (this.#goOn(stream)) return
-    stream.parked = true
-    this.#parked.add(stream)
+  resume(reader: Resumable): void {
+    if (this.#goOn(reader)) return
+    reader.parked = true
+    this.#parked.add(reader)
     void this.#ask()
   }
 
-  forget(stream: EventStream): void {
-    this.#parked.delete(stream)
+  forget(reader: Resumable): void {
+    this.#parked.delete(reader)
   }
 
   /** The window has new entries. */
@@ -62,12 +79,12 @@ export class Resumption {
     void this.#ask()
   }
 
-  #goOn(stream: EventStream): boolean {
-    const position = this.#options.window.find(stream.lastEventId)
+  #goOn(reader: Resumable): boolean {
+    const position = this.#options.window.find(reader.lastEventId)
     if (position === undefined) return false
-    stream.goOnAt(position)
-    stream.hasCursor = true
-    stream.parked = false
+    reader.goOnAt(position)
+    reader.hasCursor = true
+    reader.parked = false
     this.#options.onResumed()
     return true
   }
@@ -81,11 +98,11 @@ export class Resumption {
         this.#parked = new Set()
         if (!(await this.#caughtUp())) {
           // Out of reach: nothing is decided, and the question is put again once it is back.
-          for (const stream of this.#parked) asked.add(stream)
+          for (const reader of this.#parked) asked.add(reader)
           this.#parked = asked
           return
         }
-        for (const stream of asked) this.#decide(stream)
+        for (const reader of asked) this.#decide(reader)
       }
     } finally {
       this.#isAsking = false
@@ -111,16 +128,18 @@ export class Resumption {
     }
   }
 
-  #decide(stream: EventStream): void {
-    if (stream.isClosed) return
-    if (!this.#goOn(stream)) {
+  #decide(reader: Resumable): void {
+    if (reader.isClosed) return
+    if (!this.#goOn(reader)) {
       const { window } = this.#options
-      stream.parked = false
-      stream.gap = gapReason(window, stream.lastEventId)
+      reader.parked = false
+      reader.gap = gapReason(window, reader.lastEventId)
       // What is kept is newer than its cursor then, and a removal must not be slept through.
-      if (stream.gap === 'trimmed') stream.removal = window.removalIn(stream.client.target)
+      if (reader.gap === 'trimmed' && reader.clientTarget !== undefined) {
+        reader.removal = window.removalIn(reader.clientTarget)
+      }
     }
-    this.#options.advance(stream)
+    reader.wake()
   }
 }
 

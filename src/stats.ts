@@ -12,6 +12,8 @@ export interface PoolStats {
   streams: number
   /** Of these, those that keep nothing but their socket; see the option `lean`. */
   lean: number
+  /** Readers without a stream now: long polls, and iterations over `pool.events()`. */
+  polls: number
   /** With at least one member now. */
   channels: number
   /** Streams that are behind now because their reader is slow. */

@@ -374,6 +374,16 @@ export class EventStream<Events extends object = EventMap> {
   }
 
   /** @internal */
+  get clientTarget(): Target {
+    return this.client.target
+  }
+
+  /** @internal It is decided where it goes on. */
+  wake(): void {
+    this.#host.advance(this as EventStream)
+  }
+
+  /** @internal */
   get isLean(): boolean {
     return this.#transport === lean
   }

@@ -25,6 +25,11 @@ export interface Reader {
   removal: Slot | undefined
 }
 
+/** A reader that nobody writes to, and that wants to know when an entry comes. */
+export interface Watcher extends Reader {
+  wake(): void
+}
+
 /** An entry in the window. */
 export class Slot {
   readonly position: number
@@ -79,6 +84,7 @@ export class Target {
   evicted = 0
   /** The newest entry of each key; most targets never see one. */
   newestByKey: Map<string, Slot> | undefined
+  #watchers: Set<Watcher> | undefined
   /** Batches up to `last`, by their first entry: members with the same cursor share them. */
   batches: Map<Slot, Batch> | undefined
 
@@ -109,11 +115,37 @@ export class Target {
   }
 
   /** False when it was no member. */
-  remove(reader: Reader): boolean {
+  delete(reader: Reader): boolean {
     if (this.#members instanceof Set) return this.#members.delete(reader)
     if (this.#members !== reader) return false
     this.#members = undefined
     return true
+  }
+
+  watch(watcher: Watcher): void {
+    this.#watchers ??= new Set()
+    this.#watchers.add(watcher)
+  }
+
+  unwatch(watcher: Watcher): void {
+    this.#watchers?.delete(watcher)
+    if (this.#watchers?.size === 0) this.#watchers = undefined
+  }
+
+  /** Whether nobody would miss it. */
+  get isForgettable(): boolean {
+    return this.size === 0 && this.first === undefined && this.#watchers === undefined
+  }
+
+  /** Keeps a removal with all whom it concerns, lest it be evicted before a slow one gets there. */
+  setRemoval(slot: Slot): void {
+    for (const member of this.members()) member.removal = slot
+    for (const watcher of this.#watchers ?? []) watcher.removal = slot
+  }
+
+  /** Tells those who wait for entries. */
+  wake(): void {
+    for (const watcher of this.#watchers ?? []) watcher.wake()
   }
 
   append(slot: Slot): void {

@@ -103,8 +103,9 @@ export class Window {
     this.#bytes += slot.bytes
     if (address === undefined) this.#marks += 1
     target.append(slot)
-    if (removal) for (const member of target.members()) member.removal = slot
+    if (removal) target.setRemoval(slot)
     this.#options.onAppend(target)
+    target.wake()
   }
 
   /** An entry of the log that has no place here: nobody receives it or resumes from it. */
@@ -138,8 +139,7 @@ export class Window {
 
   /** Forgets a target that has neither members nor entries left. */
   release(target: Target): void {
-    if (target === this.everyone || target.size > 0 || target.first !== undefined) return
-    this.#targets.delete(target.name)
+    if (target !== this.everyone && target.isForgettable) this.#targets.delete(target.name)
   }
 
   /** The position of the entry with exactly this id. */

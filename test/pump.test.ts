@@ -273,7 +273,7 @@ describe('the pump', () => {
     send('*')
     await turn()
     for (const { targets } of streams.slice(0, 50)) {
-      for (const target of targets) target.remove(streams[0] as never)
+      for (const target of targets) target.delete(streams[0] as never)
     }
     const late = stream('late')
     late.cursor = window.tail

@@ -190,15 +190,15 @@ test('fault 18: 10,000 garbage ids at once ask the log once or twice', async () 
           return log.barrier()
         },
       } as MemoryLog,
-      advance: () => {
-        decided += 1
-        if (decided === 10_000) resolve()
-      },
       onResumed: () => {},
       onError: () => {},
     })
+    const wake = () => {
+      decided += 1
+      if (decided === 10_000) resolve()
+    }
     for (let i = 0; i < 10_000; i++) {
-      resumption.resume({ lastEventId: `garbage-${i}`, isClosed: false } as EventStream)
+      resumption.resume({ lastEventId: `garbage-${i}`, isClosed: false, wake } as EventStream)
     }
   })
   await done
