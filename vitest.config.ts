@@ -31,10 +31,20 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'lean',
+          // Once more with lean streams, where the connection matters.
+          include: ['test/{stream,pump,resume,heartbeat}.test.ts', 'test/faults/*.test.ts'],
+          env: { TEST_LEAN: 'true' },
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'dist',
           include: ['test/dist/*.test.ts'],
           testTimeout: 30_000,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -45,7 +55,7 @@ export default defineConfig({
           testTimeout: 30_000,
           hookTimeout: 60_000,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -231,7 +231,7 @@ test('fault 14: a real EventSource with the cursor of a restarted server gets th
   const live = nextMessage(source, 'message')
   origin = second.origin
   const reopened = opening(after)
-  first.server.closeAllConnections()
+  first.cut()
   const stream = await reopened
   expect(stream.lastEventId).toBe(lastEventId)
   expect((await gap).data).toBe('{"reason":"unknown"}')

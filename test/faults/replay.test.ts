@@ -82,7 +82,7 @@ test('fault 21: a client that leaves in mid-replay goes on there', async () => {
 
 test('fault 21: a real EventSource whose connection is cut again and again misses nothing', async () => {
   const pool = testPool()
-  const { origin, server } = await serveStreams({ pool, retry: 1 })
+  const { origin, cut } = await serveStreams({ pool, retry: 1 })
   const opened = opening(pool)
   const source = new EventSource(`${origin}/?id=ada`)
   onTestFinished(() => source.close())
@@ -100,7 +100,7 @@ test('fault 21: a real EventSource whose connection is cut again and again misse
     await new Promise<void>(resolve => {
       arrived = resolve
     })
-    server.closeAllConnections()
+    cut()
     for (const data of numbered(round * 20 + 11, round * 20 + 20)) void pool.send('ada', data)
     await reopened
   }

@@ -10,25 +10,38 @@ import { onTestFinished } from 'vitest'
 
 type AnyServer = http.Server | http2.Http2Server | http2.Http2SecureServer
 
+interface Listening {
+  readonly port: number
+  readonly origin: string
+  /** Breaks all connections off. Node's `closeAllConnections` knows nothing of lean streams. */
+  readonly cut: () => void
+}
+
 /** Listens on a free loopback port until the test has finished. */
-export async function listen(server: AnyServer): Promise<{ port: number; origin: string }> {
+export async function listen(server: AnyServer): Promise<Listening> {
   const sockets = new Set<net.Socket>()
   server.on('connection', socket => sockets.add(socket))
+  const cut = () => {
+    for (const socket of sockets) socket.destroy()
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   onTestFinished(() => {
-    for (const socket of sockets) socket.destroy()
+    cut()
     server.close()
   })
   const { port } = server.address() as AddressInfo
-  return { port, origin: `http://127.0.0.1:${port}` }
+  return { port, origin: `http://127.0.0.1:${port}`, cut }
 }
+
+/** In the project `lean` all pools are, if the test does not say otherwise. */
+const lean = process.env.TEST_LEAN === 'true'
 
 /** A pool that is closed when the test has finished. */
 export function testPool<Events extends object = EventMap>(
   options?: PoolOptions<Events>,
 ): ClientPool<Events> {
-  const pool = new ClientPool<Events>(options)
+  const pool = new ClientPool<Events>({ lean, ...options })
   onTestFinished(() => pool.close())
   return pool
 }
