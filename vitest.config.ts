@@ -35,6 +35,7 @@ export default defineConfig({
           // Once more with lean streams, where the connection matters.
           include: ['test/{stream,pump,resume,heartbeat}.test.ts', 'test/faults/*.test.ts'],
           env: { TEST_LEAN: 'true' },
+          setupFiles: 'test/setup/lean.ts',
           sequence: { groupOrder: 1 },
         },
       },

@@ -64,7 +64,9 @@ describe('sse() as a middleware', () => {
       connection: 'keep-alive',
     })
     expect(client.text).toMatch(/^:ok\n\n/)
-    expect((await connect(origin)).headers.connection).toBe('close')
+    expect(
+      (await connect(origin, '/', { headers: { connection: 'close' } })).headers.connection,
+    ).toBe('close')
   })
 
   test("keeps the app's own headers, wherever they are set", async () => {

@@ -138,13 +138,15 @@ export class TestClient {
   }
 }
 
-/** Opens a stream by HTTP/1.1 on a connection of its own. */
+/** Opens a stream by HTTP/1.1 on a connection of its own, which is kept alive as browsers ask for. */
 export async function connect(
   origin: string,
   path = '/',
   options: http.RequestOptions = {},
 ): Promise<TestClient> {
-  const request = http.request(`${origin}${path}`, { agent: false, ...options })
+  // Node would ask for `close` here, with which no stream is ever lean.
+  const headers = { Connection: 'keep-alive', ...options.headers }
+  const request = http.request(`${origin}${path}`, { agent: false, ...options, headers })
   request.on('error', () => {})
   request.end()
   onTestFinished(() => {

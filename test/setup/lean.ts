@@ -1,0 +1,15 @@
+/** For the project `lean`: a file in which no stream ever becomes lean says nothing there. */
+import { afterAll, expect } from 'vitest'
+import { EventStream } from '../../src/stream.js'
+
+let lean = 0
+
+const { detach } = EventStream.prototype
+EventStream.prototype.detach = function (this: EventStream) {
+  detach.call(this)
+  if (this.isLean) lean += 1
+}
+
+afterAll(() => {
+  expect(lean, 'streams that became lean').toBeGreaterThan(0)
+})
