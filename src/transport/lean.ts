@@ -6,7 +6,7 @@
  * a response has ended and when a connection closes, by Node's own listeners. It looks first whether
  * all is as it knows it from Node 20 to 26, and otherwise leaves the connection alone.
  */
-import type { ServerResponse } from 'node:http'
+import { OutgoingMessage, type ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import type { Transport } from './transport.js'
 
@@ -33,6 +33,8 @@ export const lean: Transport<Socket> = {
 
   end(socket) {
     if (!socket.writable) return
+    // Its stream has left the pool, and a reader that does not take the rest would hold up the server.
+    socket.once('timeout', socket.destroy)
     socket.write(LAST_CHUNK)
     // Without a parser it cannot serve another request.
     socket.destroySoon()
@@ -56,6 +58,9 @@ interface HttpSocket extends Socket {
   readonly _httpMessage?: ServerResponse | null
   readonly parser?: { readonly socket: Socket; readonly incoming: unknown } | null
 }
+
+/** Whether the connection ends with this response, as the client or the app has asked for. */
+type LastResponse = ServerResponse & { readonly _last?: boolean }
 
 type Listener = (...args: unknown[]) => void
 
@@ -88,8 +93,10 @@ export function detachSocket(res: ServerResponse): Socket | undefined {
     socket.parser.incoming === res.req &&
     // A body that is still on its way would be lost.
     res.req.complete &&
+    // A middleware that wraps `end`, to save a session for example, must see the end.
+    res.end === OutgoingMessage.prototype.end &&
     // Otherwise Node closes the connection at `finish`.
-    res.shouldKeepAlive
+    (res as LastResponse)._last === false
   if (!isOrdinary) return undefined
   const ofSocket = findAll(socket, OF_SOCKET)
   if (ofSocket === undefined || findAll(res, OF_RESPONSE) === undefined) return undefined

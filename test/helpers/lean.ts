@@ -1,0 +1,44 @@
+/** Waiting for streams to become lean, which is after Koa has asked for its answer. */
+import type { PoolOptions, SseOptions } from 'koa-sse-pool'
+import { onTestFinished, vi } from 'vitest'
+import { EventStream } from '../../src/stream.js'
+import type { Handler } from './app.js'
+import { connect, serveStreams, testPool } from './server.js'
+
+/** From now on: waits until so many streams have tried to become lean, and gives the last of them. */
+export function watchAttempts() {
+  const tried: EventStream[] = []
+  let check = () => {}
+  const { detach } = EventStream.prototype
+  const spy = vi.spyOn(EventStream.prototype, 'detach')
+  spy.mockImplementation(function (this: EventStream) {
+    detach.call(this)
+    tried.push(this)
+    check()
+  })
+  onTestFinished(() => spy.mockRestore())
+  return (count = 1) =>
+    new Promise<EventStream>(resolve => {
+      check = () => {
+        const stream = tried[count - 1]
+        if (stream !== undefined) resolve(stream)
+      }
+      check()
+    })
+}
+
+/** One stream that is lean, with its client. */
+export async function openLean(
+  options: PoolOptions = {},
+  route: SseOptions = {},
+  handler?: Handler,
+) {
+  const pool = testPool({ ...options, lean: true })
+  const attempt = watchAttempts()
+  const served = await serveStreams({ ...route, pool }, handler)
+  const client = await connect(served.origin, '/?id=ada')
+  const stream = await attempt()
+  const { lean } = pool.stats()
+  if (lean !== 1) throw new Error(`The stream should be lean; stats().lean is ${lean}`)
+  return { ...served, pool, client, stream, attempt }
+}
