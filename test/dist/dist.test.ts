@@ -37,6 +37,11 @@ describe.concurrent.each(nodes)('on Node %i', major => {
   ])('an app that %s it delivers an event, closes and exits by itself', async (_, script) => {
     await run(nodePath(major), [script])
   })
+
+  it('streams are lean, forget their request, end, and let the process exit by itself', async () => {
+    const { stderr } = await run(nodePath(major), ['--expose-gc', 'lean.mjs'])
+    expect(stderr).toBe('')
+  })
 })
 
 it('has the same public surface for import and require', async () => {
