@@ -2,7 +2,6 @@
 import { once } from 'node:events'
 import type http from 'node:http'
 import http2 from 'node:http2'
-import { setImmediate as turn } from 'node:timers/promises'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -141,9 +140,13 @@ describe('a stream of a lean pool stays ordinary', () => {
   })
 
   test('whose body has not arrived yet, and the handler of it gets the rest', async () => {
-    const body: string[] = []
+    const body = deferred<string>()
     const { port, pool, attempt } = await serveBoth(ctx => {
-      ctx.req.setEncoding('utf8').on('data', data => body.push(data))
+      let text = ''
+      ctx.req.setEncoding('utf8').on('data', data => {
+        text += data
+      })
+      ctx.req.on('end', () => body.resolve(text))
     })
     const socket = await rawConnection(port)
     const answer = reading(socket)
@@ -151,7 +154,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     const stream = await attempt()
     expect(stream.isLean).toBe(false)
     socket.write('rest')
-    while (body.join('') !== 'halfrest') await turn()
+    expect(await body.promise).toBe('halfrest')
     await pool.send('ada', 'pooled')
     await answer.until('data: pooled')
     stream.end()

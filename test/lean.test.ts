@@ -13,7 +13,7 @@ import helmet from 'koa-helmet'
 import logger from 'koa-logger'
 import responseTime from 'koa-response-time'
 import session from 'koa-session'
-import { sse } from 'koa-sse-pool'
+import { type CloseReason, type EventStream, sse } from 'koa-sse-pool'
 import { request } from 'undici'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import {
@@ -54,11 +54,13 @@ const tls = {
 async function openRaw(pool = testPool({ lean: true }), handler?: Handler) {
   const attempt = watchAttempts()
   const served = await serveStreams({ pool }, handler)
+  const connected = once(served.server, 'connection') as Promise<[Socket]>
   const socket = await rawGet(served.port, '/?id=ada')
   const answer = reading(socket)
   const stream = await attempt()
   expect(stream.isLean).toBe(true)
-  return { ...served, pool, socket, answer, stream }
+  const [connection] = await connected
+  return { ...served, pool, socket, answer, stream, connection }
 }
 
 describe('a lean stream', () => {
@@ -146,10 +148,30 @@ describe('a lean stream', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, lean: 0 })
   })
 
+  test('is closed as slow also when it was full before it became lean', async () => {
+    const pool = testPool({ lean: true, stallTimeout: 50 })
+    const closes = watchCloses(pool)
+    const attempt = watchAttempts()
+    let wasBlocked = false
+    const { origin } = await serveStreams({ pool }, async ({ sse: stream }) => {
+      stream.comment()
+      while (!stream.isOpen) await turn()
+      while (stream.send('x'.repeat(65_536)));
+      wasBlocked = stream.isBlocked
+      await stream.drained()
+    })
+    const client = await connect(origin)
+    expect((await attempt()).isLean).toBe(true)
+    expect(wasBlocked).toBe(true)
+    client.response.pause()
+    for (let i = 0; i < 300; i++) void pool.broadcast('x'.repeat(65_536))
+    expect(await closes.next).toBe('slow')
+  })
+
   test('that is sent more than may wait is closed as slow', async () => {
     const { stream, client } = await openLean({ maxBufferedBytes: 100_000 })
     client.response.pause()
-    while (!stream.isClosed) stream.send('x'.repeat(50_000))
+    for (let i = 0; i < 1000 && !stream.isClosed; i++) stream.send('x'.repeat(50_000))
     expect(await stream.closed).toBe('slow')
   })
 })
@@ -219,17 +241,21 @@ describe('the end of a lean stream', () => {
     await new Promise(resolve => server.close(resolve))
   })
 
-  test('what is sent between the FIN and the close of the connection ends nothing else', async () => {
-    const { pool, socket, stream } = await openRaw()
+  test.each<[string, (stream: EventStream) => unknown, CloseReason]>([
+    ['sends', stream => stream.send('into the void'), 'client'],
+    ['ends', stream => stream.end(), 'end'],
+  ])('is no error when the app %s after the FIN', async (_, act, reason) => {
+    const pool = testPool({ lean: true })
     const closes = watchCloses(pool)
-    const isClosed = new Promise<void>(resolve => pool.once('close', () => resolve()))
+    const { socket, stream, connection } = await openRaw(pool)
+    const errors = vi.fn()
+    connection.on('error', errors)
+    const gone = closeOf(connection)
+    connection.once('end', () => act(stream))
     socket.end()
-    while (!stream.isClosed) {
-      stream.send('into the void')
-      await turn()
-    }
-    await isClosed
-    expect(closes.reasons).toEqual(['client'])
+    await gone
+    expect(closes.reasons).toEqual([reason])
+    expect(errors).not.toHaveBeenCalled()
   })
 
   test('comes by the stall limit when the reader does not take its last bytes', async () => {
@@ -379,9 +405,13 @@ describe('around a lean stream', () => {
     const limits = { headersTimeout: 50, requestTimeout: 50, keepAliveTimeout: 50 }
     const server = http.createServer({ connectionsCheckingInterval: 20, ...limits }, app.callback())
     server.setTimeout(100)
+    const connected = once(server, 'connection') as Promise<[Socket]>
     const { origin, port } = await listen(server)
     const client = await connect(origin)
     expect((await attempt()).isLean).toBe(true)
+    // Nor is there a timer left of those that Node has set.
+    const [socket] = await connected
+    expect(socket.timeout).toBe(0)
 
     // What proves that the limits were applied are connections that fall to them.
     const victims = ['GET / HTTP/1.1\r\nHo', ask('/plain'), ask('/never')].map(async bytes => {
