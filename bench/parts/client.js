@@ -2,25 +2,41 @@
 // The load client: raw sockets that read into one shared buffer, and look at no more than the
 // number in each frame. It checks every frame of every stream: none lost, none twice, in order.
 import { connect } from 'node:net'
-import { DIGITS, MARK, targetOf } from './event.js'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DIGITS, groupOf, MARK, monotonic } from './event.js'
+import { feedTo } from './feed.js'
 
 const MARK_CODE = MARK.charCodeAt(0)
 const ZERO = 0x30
 
 const buffer = Buffer.allocUnsafe(256 * 1024)
 
-/** @typedef {{ index: number, socket: import('node:net').Socket, last: number, value: number, missing: number }} Stream */
+/**
+ * @typedef Stream
+ * @property {number} index
+ * @property {import('node:net').Socket} socket
+ * @property {number} next the number that the next frame must have
+ * @property {number} value of the number that is being read
+ * @property {number} missing digits of it
+ * @property {number} beats
+ */
 
 /** @type {Stream[]} */
 const streams = []
-/** Frames so far, and what somebody waits for. */
+/** @type {string | undefined} */
+let wrong
+/** What is expected: each number, or each that falls to the stream where there are groups. */
+let expected = { from: 1, groups: 1 }
+/** Frames since `begin`, and what somebody waits for. */
 let frames = 0
 let goal = Number.POSITIVE_INFINITY
 let reached = () => {}
-/** @type {string | undefined} */
-let wrong
-/** Targeted: each stream gets those meant for it. Otherwise each gets all. */
-let clients = 0
+/** When each frame came, where that is asked. @type {{ value: number, at: number }[] | undefined} */
+let arrivals
+/** Heartbeats since `begin`, where they are counted, and how many bytes each has. */
+let beats = 0
+let beatSize = -1
+let countsBeats = false
 
 /** @param {Stream} stream @param {number} length */
 function read(stream, length) {
@@ -43,62 +59,99 @@ function read(stream, length) {
 
 /** @param {Stream} stream */
 function arrive(stream) {
-  const { value, last, index } = stream
-  const isRight =
-    clients === 0 ? value === last + 1 : value > last && targetOf(value, clients) === index
-  if (!isRight) wrong ??= `stream ${index} got ${value} after ${last}`
-  stream.last = value
+  const { value, next, index } = stream
+  if (value !== next) wrong ??= `stream ${index} got ${value}, not ${next}`
+  stream.next = value + expected.groups
   frames += 1
+  arrivals?.push({ value, at: monotonic() })
   if (frames >= goal) reached()
 }
 
-/** @param {number} port @param {number} index */
-function open(port, index) {
+/** A read without an entry. Its size tells one heartbeat from two. @param {Stream} stream @param {number} length */
+function beat(stream, length) {
+  if (beatSize === -1) beatSize = length
+  if (length !== beatSize) {
+    wrong ??= `stream ${stream.index} got a heartbeat of ${length} bytes, not ${beatSize}`
+  }
+  beats += 1
+  stream.beats += 1
+}
+
+/** @param {number} index */
+function firstFor(index) {
+  const { from, groups } = expected
+  return from + groupOf(groups + groupOf(index, groups) - groupOf(from, groups), groups)
+}
+
+/** @param {{ port: number, index: number, channels: number, lastEventId?: string }} request */
+function open({ port, index, channels, lastEventId }) {
   return new Promise((resolve, reject) => {
     /** @type {Stream} */
-    const stream = { index, socket: /** @type {any} */ (undefined), last: 0, value: 0, missing: 0 }
+    const stream = {
+      index,
+      socket: /** @type {any} */ (undefined),
+      next: firstFor(index),
+      value: 0,
+      missing: 0,
+      beats: 0,
+    }
     let answered = false
     const onRead = (/** @type {number} */ length) => {
+      const before = frames
+      read(stream, length)
       if (!answered) {
         answered = true
         const status = buffer.toString('latin1', 0, 12)
         if (status === 'HTTP/1.1 200') resolve(stream)
         else reject(new Error(`stream ${index} was answered ${status}`))
-      }
-      read(stream, length)
+      } else if (countsBeats && frames === before) beat(stream, length)
       return true
     }
-    stream.socket = connect({
-      port,
-      host: '127.0.0.1',
-      onread: { buffer, callback: onRead },
-    })
+    stream.socket = connect({ port, host: '127.0.0.1', onread: { buffer, callback: onRead } })
     stream.socket.on('error', reject)
     stream.socket.on('close', () => {
       wrong ??= `stream ${index} was closed`
     })
-    stream.socket.write(
-      `GET /?id=${index} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n`,
-    )
+    const channel = channels > 0 ? `&channel=${groupOf(index, channels)}` : ''
+    stream.socket.write(requestOf(`id=${index}${channel}`, lastEventId))
     streams.push(stream)
   })
+}
+
+/** @param {string} query @param {string} [lastEventId] */
+function requestOf(query, lastEventId) {
+  const cursor = lastEventId === undefined ? '' : `Last-Event-ID: ${lastEventId}\r\n`
+  return (
+    `GET /?${query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n` + `${cursor}\r\n`
+  )
 }
 
 /** @type {Record<string, (args: any) => unknown>} */
 const commands = {
   /** Until there are so many streams. */
-  async connect({ port, count }) {
+  async connect({ port, count, channels = 0, lastEventId }) {
     while (streams.length < count) {
       const some = Math.min(count - streams.length, 200)
       const from = streams.length
-      await Promise.all(Array.from({ length: some }, (_, i) => open(port, from + i)))
+      await Promise.all(
+        Array.from({ length: some }, (_, i) =>
+          open({ port, index: from + i, channels, lastEventId }),
+        ),
+      )
     }
   },
-  /** The next frame has this number. */
-  begin({ from, targeted }) {
-    clients = targeted ? streams.length : 0
+  /** The next entry has this number. With groups, each stream gets only those that fall to it. */
+  begin({ from, groups = 1, timed = false, withBeats = false }) {
+    expected = { from, groups }
     frames = 0
-    for (const stream of streams) stream.last = from - 1
+    beats = 0
+    beatSize = -1
+    countsBeats = withBeats
+    arrivals = timed ? [] : undefined
+    for (const stream of streams) {
+      stream.next = firstFor(stream.index)
+      stream.beats = 0
+    }
   },
   /** Resolves when so many frames have arrived since `begin`. */
   async until({ count }) {
@@ -112,25 +165,65 @@ const commands = {
     if (frames > count) wrong ??= `${frames} frames arrived, not ${count}`
     if (wrong !== undefined) throw new Error(wrong)
   },
+  /** From publish to arrival; `times` are when the entries since `begin` were published. */
+  delays({ times }) {
+    const delays = (arrivals ?? []).map(({ value, at }) => at - times[value - expected.from])
+    delays.sort((a, b) => a - b)
+    const part = (/** @type {number} */ share) => delays[Math.floor(share * (delays.length - 1))]
+    return { p50: part(0.5), p99: part(0.99) }
+  },
+  /** Heartbeats since `begin`: all, and those of the streams that got the fewest and the most. */
+  beats() {
+    if (wrong !== undefined) throw new Error(wrong)
+    const each = streams.map(stream => stream.beats)
+    return { all: beats, least: Math.min(...each), most: Math.max(...each) }
+  },
+  /** When no heartbeat has come for a while, so that none is under way; or after `most` ms. */
+  async lull({ most }) {
+    const until = monotonic() + most
+    for (let before = -1; before !== beats && monotonic() < until; ) {
+      before = beats
+      await sleep(100)
+    }
+  },
+  /** One more client, which keeps the id that the next entry has. */
+  async learnId({ port }) {
+    const socket = connect({ port, host: '127.0.0.1' })
+    socket.write(requestOf('id=learner'))
+    let text = ''
+    learnt = new Promise(resolve => {
+      socket.on('data', bytes => {
+        text += bytes
+        const frame = text.slice(0, text.indexOf(MARK))
+        if (!text.includes(MARK)) return
+        resolve(frame.slice(frame.lastIndexOf('\nid: ') + 5).split('\n')[0])
+        socket.destroy()
+      })
+    })
+    await new Promise(resolve => socket.once('data', resolve))
+  },
+  learntId: () => learnt,
+  feed: feedTo,
   /** One more client, which asks and then never reads. */
   async stall({ port }) {
     const socket = connect({ port, host: '127.0.0.1' })
     socket.on('error', () => {})
     await new Promise(resolve => socket.once('connect', resolve))
-    socket.write(
-      'GET /?id=stalled HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n',
-    )
+    socket.write(requestOf('id=stalled'))
     await new Promise(resolve => socket.once('data', resolve))
     socket.pause()
   },
 }
 
+/** @type {Promise<string | undefined>} */
+let learnt = Promise.resolve(undefined)
+
 process.on('message', async (/** @type {any} */ { id, command, args }) => {
   try {
-    process.send?.({ id, result: await commands[command]?.(args) })
+    process.send?.({ id, result: await commands[command]?.(args ?? {}) })
   } catch (error) {
     process.send?.({ id, error: /** @type {Error} */ (error).message })
   }
 })
 process.on('disconnect', () => process.exit())
-process.send?.({ ready: 0 })
+process.send?.({ ready: {} })

@@ -26,7 +26,18 @@ export function frameOf({ id, event, data }) {
   return `id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`
 }
 
-/** The client that a targeted event is for. @param {number} seq @param {number} clients */
-export function targetOf(seq, clients) {
-  return seq % clients
+/**
+ * The client id or channel that an event is for, where each has its own: a client is in the
+ * channel of its index, modulo their number.
+ *
+ * @param {number} seq @param {number} groups how many ids or channels there are
+ */
+export function groupOf(seq, groups) {
+  return seq % groups
+}
+
+/** Milliseconds of the machine's monotonic clock, the same in every process. */
+export function monotonic() {
+  const [seconds, nanoseconds] = process.hrtime()
+  return seconds * 1e3 + nanoseconds / 1e6
 }

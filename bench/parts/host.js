@@ -3,40 +3,73 @@
 // library is used.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { eventAt, targetOf } from './event.js'
+import { eventAt, groupOf, monotonic } from './event.js'
+import { listenForFeed } from './feed.js'
 
 /**
  * @typedef {import('./event.js').BenchEvent} BenchEvent
  * @typedef {{ cpu: number, rss: number, heap?: number }} Usage µs and bytes
  *
+ * @typedef Settings of the server, for workloads that need another than the usual one
+ * @property {number} ping ms between heartbeats; 0 for none, or as rarely as the server can
+ * @property {number} history how many entries are to be kept for replay
+ * @property {boolean} channels each stream joins the channel that its request names
+ * @property {object} [pool] more options for ours
+ *
  * @typedef Hosted
  * @property {import('node:net').Server} [server] listens on a port of its own choice
  * @property {number} [port] where somebody else listens already
+ * @property {string} [feedPath] where that one takes entries by POST
  * @property {(event: BenchEvent) => unknown} broadcast
  * @property {(client: string, event: BenchEvent) => unknown} [send]
+ * @property {(channel: string, event: BenchEvent) => unknown} [sendToChannel]
+ * @property {boolean} [replays] a client that comes back gets what it missed
  * @property {() => Usage} [usage] of this process, if absent
- * @property {false} [loop] there is no event loop to look at
- *
- * @param {Hosted} hosted
  */
-export function host({ server, port, broadcast, send, usage = ownUsage, loop }) {
+
+/** @type {Settings} */
+export const settings = {
+  ...{ ping: 0, history: 0, channels: false },
+  ...JSON.parse(process.env.BENCH ?? '{}'),
+}
+
+/** Ends this process: the server cannot be measured, and why. @param {string} reason */
+export function skip(reason) {
+  process.send?.({ skipped: reason }, () => process.exit())
+}
+
+/** @param {Hosted} hosted */
+export async function host({ server, port, feedPath, usage = ownUsage, ...hosted }) {
+  const { broadcast, send, sendToChannel } = hosted
   const delay = monitorEventLoopDelay({ resolution: 1 })
+  /** @param {'everyone' | 'client' | 'channel'} to @param {number} groups @param {BenchEvent} event */
+  const deliver = (to, groups, event) => {
+    if (to === 'everyone') return broadcast(event)
+    const name = String(groupOf(Number(event.id), groups))
+    return to === 'client' ? send?.(name, event) : sendToChannel?.(name, event)
+  }
 
   /** @type {Record<string, (args: any) => unknown>} */
   const commands = {
-    async publish({ from, count, perTurn, size }) {
+    async publish({ from, count, perTurn, size, to = 'everyone', groups }) {
       for (let i = 0; i < count; i += 1) {
         if (i > 0 && i % perTurn === 0) await nextTurn()
-        await broadcast(eventAt(from + i, size))
+        await deliver(to, groups, eventAt(from + i, size))
       }
     },
-    async send({ from, count, perTurn, clients }) {
-      for (let i = 0; i < count; i += 1) {
-        if (i > 0 && i % perTurn === 0) await nextTurn()
-        const seq = from + i
-        await send?.(String(targetOf(seq, clients)), eventAt(seq))
-      }
-    },
+    /** By a timer; answers when each was published. */
+    publishSteadily: ({ from, count, every }) =>
+      new Promise(resolve => {
+        /** @type {number[]} */
+        const times = []
+        const timer = setInterval(() => {
+          times.push(monotonic())
+          broadcast(eventAt(from + times.length - 1))
+          if (times.length < count) return
+          clearInterval(timer)
+          resolve(times)
+        }, every)
+      }),
     async usage({ collect }) {
       if (collect) await collectGarbage()
       return usage()
@@ -47,7 +80,7 @@ export function host({ server, port, broadcast, send, usage = ownUsage, loop }) 
     },
     stopDelay() {
       delay.disable()
-      return loop === false ? undefined : delay.percentile(99) / 1e6
+      return delay.percentile(99) / 1e6
     },
   }
 
@@ -58,14 +91,28 @@ export function host({ server, port, broadcast, send, usage = ownUsage, loop }) 
   })
   process.on('disconnect', () => process.exit())
 
-  const ready = (/** @type {number} */ at) =>
-    process.send?.({ ready: at, canSend: send !== undefined })
-  if (server === undefined) ready(/** @type {number} */ (port))
-  else {
-    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => {
-      ready(/** @type {import('node:net').AddressInfo} */ (server.address()).port)
-    })
+  const own = server && (await listen(server))
+  const feed = feedPath
+    ? { port, path: feedPath }
+    : { port: await listen(listenForFeed(seq => broadcast(eventAt(seq)))) }
+  /** @type {import('./worker.js').Facts} */
+  const facts = {
+    port: /** @type {number} */ (own ?? port),
+    feed: /** @type {{ port: number, path?: string }} */ (feed),
+    hasLoop: server !== undefined,
+    replays: hosted.replays === true,
+    targets: { client: send !== undefined, channel: sendToChannel !== undefined },
   }
+  process.send?.({ ready: facts })
+}
+
+/** @param {import('node:net').Server} server @returns {Promise<number>} */
+function listen(server) {
+  return new Promise(resolve => {
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => {
+      resolve(/** @type {import('node:net').AddressInfo} */ (server.address()).port)
+    })
+  })
 }
 
 /** @returns {Usage} */

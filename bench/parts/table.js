@@ -9,14 +9,21 @@
  * @param {{ file: string, title: string }[]} servers
  */
 export function tableOf(figures, titles, servers) {
-  const rows = [['', ...servers.map(server => server.title)], servers.map(() => '--:')]
-  rows[1]?.unshift('---')
+  const rows = [
+    ['', ...servers.map(server => server.title)],
+    ['---', ...servers.map(() => '--:')],
+  ]
   for (const [metric, title] of Object.entries(titles)) {
     const byServer = figures.get(metric)
     if (byServer === undefined) continue
     const base = byServer.get('net') ?? []
     rows.push([title, ...servers.map(({ file }) => cellOf(byServer.get(file) ?? [], base))])
   }
+  return markdownOf(rows)
+}
+
+/** @param {string[][]} rows the second of which says how columns are aligned */
+export function markdownOf(rows) {
   return rows.map(row => `| ${row.join(' | ')} |`).join('\n')
 }
 
@@ -35,7 +42,7 @@ function cellOf(rounds, base) {
 }
 
 /** @param {number[]} values */
-function median(values) {
+export function median(values) {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length / 2
   const low = sorted[Math.ceil(middle) - 1] ?? Number.NaN
@@ -44,7 +51,7 @@ function median(values) {
 }
 
 /** @param {number} value */
-function short(value) {
+export function short(value) {
   const size = Math.abs(value)
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2)
 }

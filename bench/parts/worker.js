@@ -16,27 +16,40 @@ export function pin(part) {
   return isPinned ? ['taskset', '-c', String(part === 'server' ? cores[0] : cores[1])] : []
 }
 
+/**
+ * @typedef Facts what a server says of itself; a client says nothing
+ * @property {number} port
+ * @property {{ port: number, path?: string }} feed where it takes entries
+ * @property {boolean} hasLoop it runs on Node, and has an event loop to look at
+ * @property {boolean} replays
+ * @property {{ client: boolean, channel: boolean }} targets what it can send to
+ */
+
+/** The server has said that it cannot be measured. */
+export class Skipped extends Error {}
+
 export class Worker {
   #child
   #calls = 0
   /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
   #waiting = new Map()
-  /** @type {Promise<{ ready: number, canSend?: boolean }>} */
+  /** @type {Promise<Facts>} */
   ready
 
-  /** @param {string} file @param {'server' | 'client'} part */
-  constructor(file, part) {
+  /** @param {string} file @param {'server' | 'client'} part @param {object} [settings] */
+  constructor(file, part, settings = {}) {
     const [execPath = process.execPath, ...options] = [...pin(part), process.execPath]
     this.#child = fork(new URL(`../${file}`, import.meta.url), {
       execPath,
       execArgv: [...options, '--expose-gc'],
       // What a library warns of under load is not what is measured.
-      env: { ...process.env, NODE_NO_WARNINGS: '1' },
+      env: { ...process.env, NODE_NO_WARNINGS: '1', BENCH: JSON.stringify(settings) },
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })
     this.ready = new Promise((resolve, reject) => {
       this.#child.on('message', (/** @type {any} */ message) => {
-        if (message.ready !== undefined) resolve(message)
+        if (message.ready !== undefined) resolve(message.ready)
+        else if (message.skipped !== undefined) reject(new Skipped(message.skipped))
         else {
           const call = this.#waiting.get(message.id)
           this.#waiting.delete(message.id)

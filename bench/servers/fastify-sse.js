@@ -2,24 +2,31 @@
 // @fastify/sse has no broadcast: a Map of `reply.sse`, with the route open by `keepAlive`.
 import fastifySse from '@fastify/sse'
 import Fastify from 'fastify'
-import { host } from '../parts/host.js'
+import { Groups } from '../parts/groups.js'
+import { host, settings } from '../parts/host.js'
 
 /** @type {Map<string, any>} */
 const streams = new Map()
+/** @type {Groups<any>} */
+const channels = new Groups()
 
 const fastify = Fastify()
 // JSON is made once for all, and not by each stream.
 await fastify.register(/** @type {any} */ (fastifySse), {
-  heartbeatInterval: 0,
+  heartbeatInterval: settings.ping,
   serializer: String,
 })
 fastify.get('/', /** @type {any} */ ({ sse: true }), async (request, /** @type {any} */ reply) => {
-  const { id } = /** @type {{ id: string }} */ (request.query)
+  const { id, channel } = /** @type {{ id: string, channel: string }} */ (request.query)
   reply.sse.keepAlive()
   reply.sse.sendHeaders()
   reply.raw.flushHeaders()
   streams.set(id, reply.sse)
-  reply.sse.onClose(() => streams.delete(id))
+  if (settings.channels) channels.add(channel, reply.sse)
+  reply.sse.onClose(() => {
+    streams.delete(id)
+    channels.delete(channel, reply.sse)
+  })
 })
 await fastify.ready()
 
@@ -32,5 +39,9 @@ host({
   },
   send: (client, { id, event, data }) => {
     void streams.get(client)?.send({ id, event, data: JSON.stringify(data) })
+  },
+  sendToChannel(name, { id, event, data }) {
+    const message = { id, event, data: JSON.stringify(data) }
+    for (const stream of channels.of(name)) void stream.send(message)
   },
 })

@@ -8,7 +8,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { host } from '../parts/host.js'
+import { host, settings } from '../parts/host.js'
 import { pin } from '../parts/worker.js'
 
 const MODULE = ['/usr/lib/nginx/modules', '/usr/lib64/nginx/modules']
@@ -36,17 +36,21 @@ async function run() {
   const worker = await workerOf(/** @type {number} */ (nginx.pid))
 
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  /** @param {string} path @param {import('../parts/event.js').BenchEvent} event */
+  const post = (path, { event, data }) =>
+    new Promise((resolve, reject) => {
+      const headers = { 'X-EventSource-Event': event, 'Content-Type': 'application/json' }
+      request({ port, agent, path, method: 'POST', headers })
+        .on('response', res => res.resume().on('end', resolve))
+        .on('error', reject)
+        .end(JSON.stringify(data))
+    })
   host({
     port,
-    loop: false,
-    broadcast: ({ event, data }) =>
-      new Promise((resolve, reject) => {
-        const headers = { 'X-EventSource-Event': event, 'Content-Type': 'application/json' }
-        request({ port, agent, path: '/publish', method: 'POST', headers })
-          .on('response', res => res.resume().on('end', resolve))
-          .on('error', reject)
-          .end(JSON.stringify(data))
-      }),
+    feedPath: '/publish',
+    broadcast: event => post('/publish', event),
+    sendToChannel: (name, event) => post(`/publish?channel=${name}`, event),
+    replays: true,
     usage: () => usageOf(worker),
   })
 }
@@ -70,8 +74,17 @@ http {
     keepalive_requests 1000000;
     client_max_body_size 10m;
     client_body_buffer_size 1m;
-    location = /publish { nchan_publisher; nchan_channel_id all; nchan_message_buffer_length 100; }
-    location = / { nchan_subscriber eventsource; nchan_channel_id all; nchan_subscriber_first_message newest; }
+    location = /publish {
+      nchan_publisher;
+      nchan_channel_id all$arg_channel;
+      nchan_message_buffer_length ${settings.history || 100};
+    }
+    location = / {
+      nchan_subscriber eventsource;
+      nchan_channel_id all$arg_channel;
+      nchan_subscriber_first_message newest;
+      nchan_eventsource_ping_interval ${settings.ping / 1000};
+    }
   }
 }
 `

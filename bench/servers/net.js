@@ -2,7 +2,8 @@
 // Bare node `net`: what no server on Node can beat. One Buffer, framed once, for every socket.
 import { createServer } from 'node:net'
 import { frameOf } from '../parts/event.js'
-import { host } from '../parts/host.js'
+import { Groups } from '../parts/groups.js'
+import { host, settings } from '../parts/host.js'
 
 const HEAD =
   'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n' +
@@ -10,12 +11,19 @@ const HEAD =
 
 /** @type {Map<string, import('node:net').Socket>} */
 const sockets = new Map()
+/** @type {Groups<import('node:net').Socket>} */
+const channels = new Groups()
 
 const server = createServer({ noDelay: true }, socket => {
   socket.once('data', request => {
-    const id = /id=(\d+)/.exec(request.toString('latin1', 0, 64))?.[1] ?? ''
+    const [, id = '', channel = ''] =
+      /id=(\w+)(?:&channel=(\d+))?/.exec(request.toString('latin1', 0, 64)) ?? []
     sockets.set(id, socket)
-    socket.on('close', () => sockets.delete(id))
+    if (settings.channels) channels.add(channel, socket)
+    socket.on('close', () => {
+      sockets.delete(id)
+      channels.delete(channel, socket)
+    })
     socket.write(HEAD)
   })
   socket.on('error', () => {})
@@ -27,6 +35,13 @@ function chunkOf(event) {
   return Buffer.from(`${Buffer.byteLength(frame).toString(16)}\r\n${frame}\r\n`)
 }
 
+const HEARTBEAT = Buffer.from('3\r\n:\n\n\r\n')
+if (settings.ping > 0) {
+  setInterval(() => {
+    for (const socket of sockets.values()) socket.write(HEARTBEAT)
+  }, settings.ping)
+}
+
 host({
   server,
   broadcast(event) {
@@ -34,4 +49,8 @@ host({
     for (const socket of sockets.values()) socket.write(chunk)
   },
   send: (id, event) => sockets.get(id)?.write(chunkOf(event)),
+  sendToChannel(name, event) {
+    const chunk = chunkOf(event)
+    for (const socket of channels.of(name)) socket.write(chunk)
+  },
 })

@@ -3,11 +3,21 @@
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import { ClientPool, sse } from '../../dist/index.js'
-import { host } from '../parts/host.js'
+import { host, settings } from '../parts/host.js'
 
-const pool = new ClientPool({ maxClients: 100_000, pingInterval: 600_000 })
+const pool = new ClientPool({
+  maxClients: 100_000,
+  pingInterval: settings.ping || 600_000,
+  ...settings.pool,
+})
 const app = new Koa()
-app.use(sse({ pool, id: ctx => ctx.query.id }))
+app.use(
+  sse({
+    pool,
+    id: ctx => ctx.query.id,
+    ...(settings.channels && { channels: ctx => [String(ctx.query.channel)] }),
+  }),
+)
 
 host({
   server: createServer(app.callback()),
@@ -18,4 +28,8 @@ host({
   send(id, { event, data }) {
     pool.send(id, { event, data })
   },
+  sendToChannel(name, { event, data }) {
+    pool.channel(name).send({ event, data })
+  },
+  replays: true,
 })

@@ -1,0 +1,93 @@
+// @ts-check
+// What koa-sse-pool is to reach: ratios to a named peer in the same round, and a few plain figures.
+import { markdownOf, median, short } from './table.js'
+
+/**
+ * @typedef {(metric: string, server: string) => number} At what one round measured; else not a number
+ *
+ * @typedef Target
+ * @property {string} what
+ * @property {number} most
+ * @property {string} [to] whom the ratio is to; without one `of` gives a figure in `unit`
+ * @property {string} [unit]
+ * @property {(at: At) => number} of
+ */
+
+/** @type {Record<string, string>} */
+const PEERS = { net: 'bare `net`', nchan: 'nchan', 'res-write': 'Koa + `res.write`' }
+
+/** @param {string} what @param {string} metric @param {string} peer @param {number} most @returns {Target} */
+function ratio(what, metric, peer, most, server = 'ours') {
+  const to = PEERS[peer] ?? peer
+  return { what, most, to, of: at => at(metric, server) / at(metric, peer) }
+}
+
+/** @type {Target[]} */
+const TARGETS = [
+  ratio('delivery, 1,000 streams', 'one-1000', 'net', 1.15),
+  ratio('delivery, 1,000 streams', 'one-1000', 'nchan', 1.1),
+  ratio('delivery, 1,000 streams', 'one-1000', 'koa-sse-stream', 0.45),
+  ratio('delivery, 1,000 streams', 'one-1000', 'better-sse', 0.55),
+  ratio('delivery, {many} streams', 'one-many', 'net', 1.1),
+  ratio('delivery, {many} streams', 'one-many', 'nchan', 0.85),
+  ratio('as fast as possible', 'feed', 'nchan', 0.5),
+  {
+    what: 'burst of 16 (0.6 µs where one alone costs 4)',
+    most: 0.15,
+    to: 'one alone',
+    of: at => at('burst-16', 'ours') / at('one-1000', 'ours'),
+  },
+  ratio('targeted, 1,000 ids', 'send-1000', 'net', 2),
+  ratio('targeted, {many} ids', 'send-many', 'net', 2),
+  {
+    what: 'targeted, growth from 1,000 to {many} ids',
+    most: 1,
+    to: 'bare `net`’s growth',
+    of: at =>
+      at('send-many', 'ours') /
+      at('send-1000', 'ours') /
+      (at('send-many', 'net') / at('send-1000', 'net')),
+  },
+  ratio('p50 latency, 1,000 × 10/s', 'p50', 'net', 1.15),
+  ratio('idle stream', 'rss-many', 'res-write', 1.05),
+  ratio('idle stream, lean', 'rss-many', 'res-write', 0.5, 'ours-lean'),
+  ratio('idle stream, lean', 'rss-many', 'nchan', 1, 'ours-lean'),
+  ratio('connect storm', 'connect', 'res-write', 1.15),
+  ratio('heartbeat, {many} streams', 'heartbeat', 'net', 1.1),
+  {
+    what: 'heartbeats to a stream written to within the interval',
+    most: 0,
+    unit: 'an interval',
+    of: at => at('heartbeat-busy', 'ours'),
+  },
+  {
+    what: 'event-loop delay p99, {most} streams',
+    most: 20,
+    unit: 'ms',
+    of: at => at('delay', 'ours'),
+  },
+  { what: 'stalled client, 50 MB published', most: 5, unit: 'MB', of: at => at('stalled', 'ours') },
+  ratio('growth from 1,000 to {many} streams', 'growth', 'net', 1),
+]
+
+/** @param {import('./table.js').Figures} figures @param {number} rounds */
+export function targetsOf(figures, rounds) {
+  const rows = [
+    ['target', 'at most', 'measured', ''],
+    ['---', '--:', '--:', '---'],
+  ]
+  for (const { what, most, to, unit, of } of TARGETS) {
+    const suffix = to === undefined ? unit : `× ${to}`
+    const values = Array.from({ length: rounds }, (_, round) =>
+      of((metric, server) => figures.get(metric)?.get(server)?.[round] ?? Number.NaN),
+    ).filter(Number.isFinite)
+    const value = median(values)
+    const verdict = value <= most ? 'met' : '**not met**'
+    rows.push(
+      values.length === 0
+        ? [what, `${most} ${suffix}`, '–', 'not measured']
+        : [what, `${most} ${suffix}`, short(value), verdict],
+    )
+  }
+  return markdownOf(rows)
+}

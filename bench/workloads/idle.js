@@ -1,0 +1,32 @@
+// @ts-check
+// What it costs to come, and then to stay without doing anything.
+
+/** @type {import('./index.js').Workload} */
+export const idle = {
+  rows: {
+    connect: 'connecting {many}: CPU µs a stream',
+    'rss-1000': 'idle stream, of 1,000, after GC: KB of resident memory',
+    'rss-many': 'idle stream, of {many}, after GC: KB of resident memory',
+    'heap-many': 'idle stream, of {many}, after GC: KB of V8 heap and buffers',
+  },
+
+  async run(pair, { many }, report) {
+    const { server } = pair
+    const collect = true
+    // One for what only the first request loads.
+    await pair.grow(1)
+    const empty = await server.ask('usage', { collect })
+    let connected = 0
+    for (const count of new Set([1000, many])) {
+      const cpu = await pair.cpuOf(() => pair.grow(count + 1))
+      if (count === many) report('connect', cpu / (count - connected))
+      connected = count
+      const quiet = await server.ask('usage', { collect })
+      if (count === 1000) report('rss-1000', (quiet.rss - empty.rss) / count / 1000)
+      if (count > 1000) {
+        report('rss-many', (quiet.rss - empty.rss) / count / 1000)
+        if (quiet.heap !== undefined) report('heap-many', (quiet.heap - empty.heap) / count / 1000)
+      }
+    }
+  },
+}
