@@ -5,6 +5,7 @@
 export const delay = {
   rows: { delay: 'event-loop delay p99, broadcasts to {most}: ms' },
   isSlow: true,
+  isLong: true,
 
   async run(pair, { most }, report) {
     if (!pair.facts.hasLoop) return

@@ -30,6 +30,7 @@ import { targeted } from './targeted.js'
  * @property {Record<string, string>} rows of the table, by metric
  * @property {Partial<import('../parts/host.js').Settings>} [settings] that the server starts with
  * @property {boolean} [isSlow] it is left out of a quick run
+ * @property {boolean} [isLong] peers are measured in the first round only, being far off
  * @property {Run} run
  */
 

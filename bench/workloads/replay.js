@@ -9,6 +9,7 @@ export const replay = {
   },
   settings: { history: 2000 },
   isSlow: true,
+  isLong: true,
 
   async run(pair, { stormy, missed }, report) {
     const { client, facts } = pair
