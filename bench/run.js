@@ -58,14 +58,17 @@ const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
 const files = openFiles()
 const plan = options.quick
   ? {
-      ...{ many: 1000, most: 1000, deliveries: 20_000, fed: 320 },
-      ...{ seconds: 1, beats: 2, stormy: 500, missed: 1000 },
+      ...{ many: 1000, most: 1000, deliveries: 40_000, fed: 320 },
+      ...{ seconds: 2, beats: 2, stormy: 500, missed: 1000 },
     }
   : {
       ...{ many: Math.min(10_000, files - 500), most: Math.min(20_000, files - 500) },
       ...{ deliveries: 60_000, fed: 640, seconds: 4, beats: 3, stormy: 5000, missed: 1000 },
     }
 
+const given = process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : []
+/** Only a whole run is worth keeping. */
+const isPartial = Boolean(options.quick || options.only || options.workloads)
 const only = options.only?.split(',')
 const servers = SERVERS.filter(
   ({ file }) => (file !== 'nchan' || nchanIsHere) && (!only || only.includes(file)),
@@ -88,7 +91,7 @@ for (let round = 0; round < rounds; round += 1) {
 const results = [
   '# Results',
   '',
-  `Written by \`npm run bench\`. **Median** ×ratio to bare \`net\` (least–most) of ${rounds} ` +
+  `From \`${['npm run bench', ...given].join(' ')}\`. **Median** ×ratio to bare \`net\` (least–most) of ${rounds} ` +
     'interleaved rounds; less is better throughout.',
   '',
   tableOf(figures, titles(), servers),
@@ -97,13 +100,13 @@ const results = [
   '',
   'Of koa-sse-pool. A ratio is the median of those within each round.',
   '',
-  sized(targetsOf(figures, rounds)),
+  sized(targetsOf(figures, rounds, isPartial)),
   '',
   ...notes().map(note => `- ${note}`),
   '',
 ].join('\n')
 process.stdout.write(results)
-if (!options.quick && !only && !wanted) {
+if (!isPartial) {
   writeFileSync(new URL('RESULTS.md', import.meta.url), results)
 }
 

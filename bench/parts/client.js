@@ -60,7 +60,7 @@ function read(stream, length) {
 /** @param {Stream} stream */
 function arrive(stream) {
   const { value, next, index } = stream
-  if (value !== next) wrong ??= `stream ${index} got ${value}, not ${next}`
+  if (value !== next) fail(`stream ${index} got ${value}, not ${next}`)
   stream.next = value + expected.groups
   frames += 1
   arrivals?.push({ value, at: monotonic() })
@@ -71,10 +71,16 @@ function arrive(stream) {
 function beat(stream, length) {
   if (beatSize === -1) beatSize = length
   if (length !== beatSize) {
-    wrong ??= `stream ${stream.index} got a heartbeat of ${length} bytes, not ${beatSize}`
+    fail(`stream ${stream.index} got a heartbeat of ${length} bytes, not ${beatSize}`)
   }
   beats += 1
   stream.beats += 1
+}
+
+/** Whoever waits for the rest need not wait any longer. @param {string} reason */
+function fail(reason) {
+  wrong ??= reason
+  reached()
 }
 
 /** @param {number} index */
@@ -109,9 +115,7 @@ function open({ port, index, channels, lastEventId }) {
     }
     stream.socket = connect({ port, host: '127.0.0.1', onread: { buffer, callback: onRead } })
     stream.socket.on('error', reject)
-    stream.socket.on('close', () => {
-      wrong ??= `stream ${index} was closed`
-    })
+    stream.socket.on('close', () => fail(`stream ${index} was closed`))
     const channel = channels > 0 ? `&channel=${groupOf(index, channels)}` : ''
     stream.socket.write(requestOf(`id=${index}${channel}`, lastEventId))
     streams.push(stream)
@@ -155,7 +159,7 @@ const commands = {
   },
   /** Resolves when so many frames have arrived since `begin`. */
   async until({ count }) {
-    if (frames < count) {
+    if (frames < count && wrong === undefined) {
       goal = count
       await new Promise(resolve => {
         reached = () => resolve(undefined)

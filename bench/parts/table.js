@@ -31,14 +31,14 @@ export function markdownOf(rows) {
 function cellOf(rounds, base) {
   const values = rounds.filter(value => value !== undefined)
   if (values.length === 0) return '–'
-  const spread = `${short(Math.min(...values))}–${short(Math.max(...values))}`
+  const spread = ` (${short(Math.min(...values))}–${short(Math.max(...values))})`
   const ratios = rounds.flatMap((value, round) => {
     const by = base[round]
     // A ratio to next to nothing says nothing.
     return value === undefined || by === undefined || by < 0.05 ? [] : [value / by]
   })
   const ratio = ratios.length === 0 ? '' : ` ×${median(ratios).toFixed(2)}`
-  return `**${short(median(values))}**${ratio} (${spread})`
+  return `**${short(median(values))}**${ratio}${values.length === 1 ? '' : spread}`
 }
 
 /** @param {number[]} values */
