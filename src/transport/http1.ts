@@ -86,6 +86,6 @@ function takesFramedChunks(res: ServerResponse): boolean {
     // A middleware that wraps `write`, to compress for example, must see every byte.
     res.write === OutgoingMessage.prototype.write &&
     // Corked by the app: what `res.write` holds back would be overtaken.
-    res.writableCorked <= (opening.has(res.socket) ? 1 : 0)
+    (res.writableCorked === 0 || (res.writableCorked === 1 && opening.has(res.socket)))
   )
 }
