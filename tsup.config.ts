@@ -1,7 +1,12 @@
 import { defineConfig } from 'tsup'
 
 export default defineConfig({
-  entry: ['src/index.ts', 'src/compat.ts'],
+  entry: {
+    index: 'src/index.ts',
+    compat: 'src/compat.ts',
+    redis: 'src/log/redis.ts',
+    testing: 'src/testing.ts',
+  },
   format: ['esm', 'cjs'],
   target: 'node20',
   dts: true,

@@ -8,6 +8,8 @@ export default defineConfig({
     alias: [
       { find: /^koa-sse-pool$/, replacement: source('index.ts') },
       { find: /^koa-sse-pool\/compat$/, replacement: source('compat.ts') },
+      { find: /^koa-sse-pool\/redis$/, replacement: source('log/redis.ts') },
+      { find: /^koa-sse-pool\/testing$/, replacement: source('testing.ts') },
     ],
   },
   test: {

@@ -6,6 +6,8 @@ const dist = new URL('../dist/', import.meta.url)
 
 await markTypes('index')
 await markTypes('compat')
+await markTypes('redis')
+await markTypes('testing')
 await makeFactory('compat')
 
 /**

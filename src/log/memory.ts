@@ -3,6 +3,7 @@
  * it stores nothing itself; it only counts.
  */
 import { randomBytes } from 'node:crypto'
+import { SseError } from '../errors.js'
 import type { Entry, EventLog, LogSink } from './log.js'
 
 export class MemoryLog implements EventLog {
@@ -10,6 +11,7 @@ export class MemoryLog implements EventLog {
   readonly #suffix = `-${randomBytes(6).toString('hex')}`
   #sequence = 0
   #sink: LogSink | undefined
+  #isClosed = false
 
   async open(sink: LogSink): Promise<void> {
     this.#sink = sink
@@ -19,6 +21,7 @@ export class MemoryLog implements EventLog {
   }
 
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
+    if (this.#isClosed) throw new SseError('ERR_SSE_LOG_DOWN', 'The log is closed')
     // A counter and no clock: ids still rise when the clock is set back.
     this.#sequence += 1
     const id = this.#sequence.toString(36) + this.#suffix
@@ -36,6 +39,7 @@ export class MemoryLog implements EventLog {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     this.#sink = undefined
   }
 }

@@ -55,6 +55,8 @@ it('has the same public surface for import and require', async () => {
     ]
   `)
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
+  expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog'])
+  expect(surface['koa-sse-pool/testing'].imported).toEqual(['eventLogSuite'])
   for (const { imported, required } of Object.values<Record<string, string[]>>(surface)) {
     expect(required).toEqual(imported)
   }

@@ -2,7 +2,12 @@ import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
 const surface = {}
-for (const entry of ['koa-sse-pool', 'koa-sse-pool/compat']) {
+for (const entry of [
+  'koa-sse-pool',
+  'koa-sse-pool/compat',
+  'koa-sse-pool/redis',
+  'koa-sse-pool/testing',
+]) {
   surface[entry] = {
     imported: Object.keys(await import(entry)).sort(),
     required: Object.keys(require(entry)).sort(),

@@ -1,0 +1,141 @@
+/** The part of the suite in which the engine fails. */
+import assert from 'node:assert/strict'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { LogFault } from './testing.js'
+import { append, ids, type LogProcess, nonce, type Plan } from './testing-process.js'
+
+/** Appends as an app would that loses nothing: again, with the same nonce, until it is stored. */
+async function persist({ log }: LogProcess, frame: string): Promise<string> {
+  const entry = { nonce: nonce(), target: '*', frame }
+  for (;;) {
+    try {
+      return await log.append(entry)
+    } catch (error) {
+      const { code } = error as { code?: unknown }
+      assert.match(String(code), /^ERR_SSE_LOG_(DOWN|UNCERTAIN)$/)
+      await pause(10)
+    }
+  }
+}
+
+async function pair(open: () => Promise<LogProcess>): Promise<[LogProcess, LogProcess]> {
+  const processes: [LogProcess, LogProcess] = [await open(), await open()]
+  await Promise.all(processes.map(({ opened }) => opened))
+  return processes
+}
+
+export const faultTests: Record<LogFault, Plan> = {
+  cut: {
+    'cut connections lose nothing and double nothing': async (shared, open) => {
+      const processes = await pair(open)
+      const [writer, reader] = processes
+      const frames: string[] = []
+      for (let round = 0; round < 5; round++) {
+        const some = Array.from({ length: 50 }, (_, index) => `${round}-${index}`)
+        const appended = some.map(frame => persist(writer, frame))
+        await shared.cut?.()
+        const stored = await Promise.all(appended)
+        frames.push(...some)
+        for (const process of processes) {
+          await process.until('all arrived', () => process.entries.length >= frames.length)
+          const known = new Set(ids(process))
+          for (const id of stored) assert.ok(known.has(id), `nobody knows the id ${id}`)
+        }
+      }
+      assert.deepEqual(writer.entries.map(({ frame }) => frame).sort(), frames.sort())
+      assert.deepEqual(ids(reader), ids(writer))
+      for (const { resets } of processes) assert.deepEqual(resets, ['boot'])
+      const late = await open()
+      await late.opened
+      assert.deepEqual(ids(late), ids(writer))
+    },
+  },
+
+  flush: {
+    'a log that was emptied is another one': async (shared, open) => {
+      const processes = await pair(open)
+      const [writer] = processes
+      await append(writer, 'old')
+      for (const process of processes) await process.has(['old'])
+      await shared.flush?.()
+      for (const process of processes) {
+        await process.until('told', () => process.resets.includes('replaced'))
+        assert.notEqual(process.window.length, 0, 'there is no cursor')
+      }
+      await append(writer, 'new')
+      for (const process of processes) {
+        await process.has(['new'])
+        assert.deepEqual(process.resets, ['boot', 'replaced'])
+      }
+    },
+
+    'a log that was emptied and written to at once is another one': async (shared, open) => {
+      const processes = await pair(open)
+      const [writer] = processes
+      for (let index = 0; index < 20; index++) await append(writer, `old ${index}`)
+      await shared.flush?.()
+      await persist(writer, 'new')
+      for (const process of processes) {
+        await process.until('told', () => process.resets.includes('replaced'))
+        await process.has(['new'])
+      }
+    },
+  },
+
+  trim: {
+    'a log that was trimmed beyond what was read says so or goes on': async (shared, open) => {
+      const processes = await pair(open)
+      const [writer] = processes
+      await append(writer, 'old')
+      for (const process of processes) await process.has(['old'])
+      await shared.trim?.()
+      await append(writer, 'new')
+      for (const process of processes) {
+        await process.until('arrived', () => process.entries.at(-1)?.frame === 'new')
+        const hasGoneOn = process.resets.length === 1
+        await process.has(hasGoneOn ? ['old', 'new'] : ['new'])
+        assert.deepEqual(process.resets, hasGoneOn ? ['boot'] : ['boot', 'trimmed'])
+      }
+    },
+  },
+
+  stop: {
+    'an engine that is away is told, and is found again when it is back': async (shared, open) => {
+      const processes = await pair(open)
+      const [writer] = processes
+      await append(writer, 'before')
+      await shared.stop?.()
+      for (const process of processes) await process.until('down', () => !process.isUp)
+      await assert.rejects(append(writer, 'meanwhile'), {
+        code: /^ERR_SSE_LOG_(DOWN|UNCERTAIN)$/,
+      })
+      await assert.rejects(writer.log.barrier())
+      await shared.start?.()
+      for (const process of processes) await process.until('up', () => process.isUp)
+      const id = await persist(writer, 'after')
+      for (const process of processes) {
+        await process.until('arrived', () => process.window.at(-1)?.id === id)
+      }
+    },
+
+    'an engine that is absent at first is waited for': async (shared, open) => {
+      await shared.stop?.()
+      const process = await open()
+      await process.until('down', () => !process.isUp)
+      await assert.rejects(append(process, 'too early'), { code: 'ERR_SSE_LOG_DOWN' })
+      await shared.start?.()
+      await process.opened
+      await process.until('up', () => process.isUp)
+      await append(process, 'there')
+      await process.has(['there'])
+    },
+
+    'a log can be closed while its engine is away': async (shared, open) => {
+      const [process] = await pair(open)
+      await shared.stop?.()
+      await process.until('down', () => !process.isUp)
+      await process.log.close()
+      await shared.start?.()
+    },
+  },
+}

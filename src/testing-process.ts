@@ -1,0 +1,107 @@
+/** One process of the suite: a log that is open, and all that it was told. */
+import assert from 'node:assert/strict'
+import type { Entry, EventLog, LogSink } from './log/log.js'
+import { nonceSource } from './random.js'
+import type { SharedLog } from './testing.js'
+
+/** Tests by name; `open` starts a further process. */
+export type Plan = Record<
+  string,
+  (shared: SharedLog, open: () => Promise<LogProcess>) => Promise<void>
+>
+
+export interface LogProcess {
+  readonly log: EventLog
+  readonly opened: Promise<void>
+  /** What a pool's window would hold, if it kept everything. */
+  readonly window: readonly Entry[]
+  /** That without the marks. */
+  readonly entries: readonly Entry[]
+  readonly resets: readonly string[]
+  readonly isUp: boolean
+  /** Resolves as soon as the condition holds; asked after each thing that the process is told. */
+  until(what: string, condition: () => boolean): Promise<void>
+  /** Waits for as many entries as there are frames, which must be just these. */
+  has(frames: readonly string[]): Promise<void>
+}
+
+/** An engine needs less than this, in ms, to come back from any fault. */
+const PATIENCE = 25_000
+
+export const nonce = nonceSource()
+
+/** Appends an entry for everyone; resolves to its id. */
+export function append({ log }: LogProcess, frame: string): Promise<string> {
+  return log.append({ nonce: nonce(), target: '*', frame })
+}
+
+export function ids({ entries }: LogProcess): string[] {
+  return entries.map(({ id }) => id)
+}
+
+export function start(log: EventLog): LogProcess {
+  let window: Entry[] = []
+  let isUp = true
+  const resets: string[] = []
+  const checks = new Set<() => void>()
+  const told = () => {
+    for (const check of checks) check()
+  }
+  const sink: LogSink = {
+    reset(entries, reason) {
+      window = [...entries]
+      resets.push(reason)
+      told()
+    },
+    append(entries) {
+      window.push(...entries)
+      told()
+    },
+    state(up) {
+      isUp = up
+      told()
+    },
+  }
+  const until = (what: string, condition: () => boolean) =>
+    new Promise<void>((resolve, reject) => {
+      const state = () =>
+        `${window.length} entries, resets: ${resets.join(', ')}, ${isUp ? 'up' : 'down'}`
+      const timer = setTimeout(() => {
+        checks.delete(check)
+        reject(new assert.AssertionError({ message: `Never ${what}; there are ${state()}` }))
+      }, PATIENCE)
+      const check = () => {
+        if (!condition()) return
+        clearTimeout(timer)
+        checks.delete(check)
+        resolve()
+      }
+      checks.add(check)
+      check()
+    })
+  const opened = log.open(sink)
+  opened.catch(() => {})
+  const self: LogProcess = {
+    log,
+    opened,
+    get window() {
+      return window
+    },
+    get entries() {
+      return window.filter(({ target }) => target !== '')
+    },
+    resets,
+    get isUp() {
+      return isUp
+    },
+    until,
+    async has(frames) {
+      await until(`${frames.length} entries`, () => self.entries.length >= frames.length)
+      assert.deepEqual(
+        self.entries.map(({ frame }) => frame),
+        frames,
+      )
+    },
+  }
+  return self
+}

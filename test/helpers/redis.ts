@@ -1,0 +1,137 @@
+/** A Redis server of the test's own: on a free loopback port, in a folder of its own, ended with it. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import net, { type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import { findProgram } from '../setup/needs.js'
+
+/** Its child dies with it, even by SIGKILL: the shell sees its input end. */
+const GUARD = '"$@" & child=$!; read -r _; kill -9 $child; wait'
+
+export class RedisServer {
+  readonly port: number
+  readonly #folder: string
+  readonly #options: readonly string[]
+  #guard: ChildProcess | undefined
+  #pid = 0
+  #admin: Redis | undefined
+
+  static async start(...options: string[]): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-redis-'))
+    const server = new RedisServer(await freePort(), folder, options)
+    await server.run()
+    return server
+  }
+
+  /** Where a server can be started later. */
+  static async absent(...options: string[]): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-redis-'))
+    return new RedisServer(await freePort(), folder, options)
+  }
+
+  private constructor(port: number, folder: string, options: readonly string[]) {
+    this.port = port
+    this.#folder = folder
+    this.#options = options
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`
+  }
+
+  /** Starts it, or starts it again, on the same port and data. */
+  async run(): Promise<void> {
+    const program = findProgram('redis-server')
+    if (!program) throw new Error('redis-server is missing; npm run setup installs it')
+    const { port } = this
+    const options = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', this.#folder]
+    const persistence = ['--save', '', '--appendonly', 'no']
+    this.#guard = spawn(
+      'sh',
+      ['-c', GUARD, 'sh', program, ...options, ...persistence, ...this.#options],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    )
+    let output = ''
+    await new Promise<void>((resolve, reject) => {
+      this.#guard?.stdout?.on('data', (text: Buffer) => {
+        output += text
+        const [, pid] = /^(\d+):/m.exec(output) ?? []
+        if (pid) this.#pid = Number(pid)
+        if (/Failed listening|fatal/i.test(output)) reject(new Error(output))
+        if (output.includes('Ready to accept connections')) resolve()
+      })
+      this.#guard?.once('exit', () => reject(new Error(`redis-server ended:\n${output}`)))
+    })
+    this.#guard.stdout?.on('data', () => {
+      output = ''
+    })
+  }
+
+  /** One admin command, by a connection that no test kills; sent until the server takes it. */
+  async command(command: string, ...args: (string | number)[]): Promise<unknown> {
+    if (this.#admin === undefined) {
+      this.#admin = new Redis(this.port, '127.0.0.1', { maxRetriesPerRequest: null })
+      this.#admin.on('error', () => {})
+    }
+    return this.#admin.call(command, args)
+  }
+
+  /** Cuts all connections but that of the admin. */
+  async cut(): Promise<void> {
+    await this.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+  }
+
+  pause(): void {
+    process.kill(this.#pid, 'SIGSTOP')
+  }
+
+  goOn(): void {
+    process.kill(this.#pid, 'SIGCONT')
+  }
+
+  /** Kills it as a power failure would. */
+  async kill(): Promise<void> {
+    const guard = this.#guard
+    if (guard === undefined || guard.exitCode !== null) return
+    guard.stdin?.end()
+    await once(guard, 'exit')
+  }
+
+  async restart(): Promise<void> {
+    await this.kill()
+    await this.run()
+  }
+
+  async stop(): Promise<void> {
+    this.#admin?.disconnect()
+    await this.kill()
+    await rm(this.#folder, { recursive: true })
+  }
+}
+
+/** The drivers, each with a way to make a client that is closed by `end`. */
+export const drivers = {
+  'node-redis': (url: string, options: object = {}) => {
+    const client = createClient({ url, ...options })
+    client.on('error', () => {})
+    return { client, end: () => {} }
+  },
+  ioredis: (url: string, options: object = {}) => {
+    const client = new Redis(url, { lazyConnect: true, ...options })
+    client.on('error', () => {})
+    return { client, end: () => client.disconnect() }
+  },
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
