@@ -23,7 +23,7 @@ export interface IoredisClient {
 export type RedisClient = NodeRedisClient | IoredisClient
 
 /** Makes a new connection; its errors and its end come by `onLost`, once or more often. */
-export type Dial = (onLost: (error: Error) => void) => Driver
+export type Dial = (timeout: number, onLost: (error: Error) => void) => Driver
 
 export interface Driver {
   connect(): Promise<unknown>
@@ -44,13 +44,13 @@ export function dialer(client: unknown): { dial: Dial; keyPrefix: string } {
   }
   if (typeof given.duplicate === 'function' && typeof given.call === 'function') {
     // ioredis puts its prefix before the key itself.
-    return { dial: onLost => ioredis(given as IoredisDuplicate, onLost), keyPrefix: '' }
+    return { dial: (...args) => ioredis(given as IoredisDuplicate, ...args), keyPrefix: '' }
   }
   if (typeof given.duplicate === 'function' && typeof given.sendCommand === 'function') {
     const template = given as NodeRedisDuplicate
     // In node-redis a raw command is sent as it is.
     const keyPrefix = String(template.options?.keyPrefix ?? '')
-    return { dial: onLost => nodeRedis(template, onLost), keyPrefix }
+    return { dial: (...args) => nodeRedis(template, ...args), keyPrefix }
   }
   throw new TypeError(
     `redisLog(): option "client" must be a client made by createClient() of the package "redis" or ` +
@@ -70,9 +70,18 @@ interface NodeRedisDuplicate {
   disconnect?(): Promise<void>
 }
 
-function nodeRedis(template: NodeRedisDuplicate, onLost: (error: Error) => void): Driver {
+function nodeRedis(
+  template: NodeRedisDuplicate,
+  timeout: number,
+  onLost: (error: Error) => void,
+): Driver {
   const client = template.duplicate({
-    socket: { ...template.options?.socket, reconnectStrategy: false, socketTimeout: undefined },
+    socket: {
+      ...template.options?.socket,
+      connectTimeout: timeout,
+      reconnectStrategy: false,
+      socketTimeout: undefined,
+    },
     disableOfflineQueue: true,
     commandsQueueMaxLength: undefined,
     // By default each command gets an AbortSignal with a timer, at five times the cost.
@@ -86,16 +95,30 @@ function nodeRedis(template: NodeRedisDuplicate, onLost: (error: Error) => void)
   })
   client.on('error', onLost)
   client.on('end', () => onLost(new Error('The connection was closed')))
+  const destroy = () => {
+    try {
+      if (client.destroy) client.destroy()
+      else client.disconnect?.().catch(() => {})
+    } catch {
+      // Version 5 throws when it is closed already.
+    }
+  }
+  let isDialling = false
+  let isUnwanted = false
+  client.on('connect', () => {
+    isDialling = false
+    if (isUnwanted) destroy()
+  })
   return {
-    connect: () => client.connect(),
+    connect() {
+      isDialling = true
+      return client.connect()
+    },
     send: args => client.sendCommand(args),
     destroy() {
-      try {
-        if (client.destroy) client.destroy()
-        else client.disconnect?.().catch(() => {})
-      } catch {
-        // Version 5 throws when it is closed already.
-      }
+      isUnwanted = true
+      // Destroyed before it is connected it would connect all the same, and stay so.
+      if (!isDialling) destroy()
     },
   }
 }
@@ -109,9 +132,14 @@ interface IoredisDuplicate {
   readonly stream?: { destroy(): void }
 }
 
-function ioredis(template: IoredisDuplicate, onLost: (error: Error) => void): Driver {
+function ioredis(
+  template: IoredisDuplicate,
+  timeout: number,
+  onLost: (error: Error) => void,
+): Driver {
   const client = template.duplicate({
     lazyConnect: true,
+    connectTimeout: timeout,
     retryStrategy: null,
     reconnectOnError: null,
     enableOfflineQueue: false,

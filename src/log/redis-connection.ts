@@ -8,18 +8,23 @@ export class Connection {
   /** Resolves when it is over, to the reason. */
   readonly closed: Promise<Error>
   readonly #driver: Driver
+  readonly #timeout: number
   #isClosed = false
   #close: (reason: Error) => void = () => {}
 
-  constructor(dial: Dial) {
+  /** @param timeout for connecting, in ms. */
+  constructor(dial: Dial, timeout: number) {
+    this.#timeout = timeout
     this.closed = new Promise(resolve => {
       this.#close = resolve
     })
-    this.#driver = dial(error => this.destroy(error))
+    this.#driver = dial(timeout, error => this.destroy(error))
   }
 
-  async connect(timeout: number): Promise<void> {
-    await this.#within(timeout, 'connecting took', this.#driver.connect())
+  async connect(): Promise<void> {
+    const lost = this.closed.then(reason => Promise.reject(reason))
+    const connected = Promise.race([this.#driver.connect(), lost])
+    await this.#within(this.#timeout, 'connecting took', connected)
   }
 
   /** The reply to a command; the connection ends when there is none for so long, in ms. */
@@ -98,6 +103,13 @@ export class Line {
     return this.#current
   }
 
+  /** Gives the connection to nobody any more, and makes another once those who have it are done. */
+  retire(connection: Connection, reason: Error, done: Promise<unknown>): void {
+    if (connection !== this.#connection) return
+    this.#current = rejected(reason)
+    void done.finally(() => connection.destroy(reason))
+  }
+
   async close(): Promise<void> {
     const error = new Error('the log is closed')
     this.#closing.abort(error)
@@ -125,9 +137,9 @@ export class Line {
   }
 
   async #connect(): Promise<Connection> {
-    const connection = new Connection(this.#options.dial)
+    const connection = new Connection(this.#options.dial, this.#options.timeout)
     this.#connection = connection
-    await connection.connect(this.#options.timeout)
+    await connection.connect()
     await this.#options.prepare?.(connection)
     return connection
   }

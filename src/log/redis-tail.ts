@@ -11,8 +11,11 @@ import type { Connection } from './redis-connection.js'
 import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './redis-entry.js'
 import { isErrorReply } from './redis-errors.js'
 
-/** Entries asked for at once. */
+/** Entries asked for at once, unless they are large. */
 const PAGE = 500
+
+/** About how much a reply may hold, in characters: 500 entries may also be 500 MB. */
+const PAGE_SIZE = 4 * 1024 * 1024
 
 /** How much longer than it may block a command may take, in ms. */
 const GRACE = 2000
@@ -45,6 +48,7 @@ export class Tail {
   /** How many entries the stream had ever got, at least; Redis counts that since version 7. */
   #added: number | undefined
   #waiters: Waiter[] = []
+  #page = 50
 
   constructor(options: TailOptions) {
     this.#options = options
@@ -91,13 +95,15 @@ export class Tail {
 
   async #read(connection: Connection): Promise<boolean> {
     const { key, timeout } = this.#options
-    const range = ['XRANGE', key, this.#cursor, '+', 'COUNT', String(PAGE + 1)]
+    const count = this.#page + 1
+    const range = ['XRANGE', key, this.#cursor, '+', 'COUNT', String(count)]
     const rows = (await connection.send(range, timeout)) as Row[]
     if (!isSameRow(rows[0], this.#last as Row)) {
       await this.#fill(connection, await this.#lossReason(connection, rows[0]))
       return false
     }
     if (rows.length > 1) {
+      this.#fitPage(rows)
       if (this.#added !== undefined) this.#added += rows.length - 1
       // Before the sink is called, as it would otherwise get all of it again if it failed.
       this.#last = rows.at(-1) as Row
@@ -105,7 +111,7 @@ export class Tail {
       if (entries.length > 0) this.#options.sink.append(entries)
       this.#settle()
     }
-    return rows.length <= PAGE
+    return rows.length < count
   }
 
   /** Those that are ours and new. */
@@ -155,11 +161,12 @@ export class Tail {
     let bytes = 0
     let end = '+'
     for (;;) {
-      const count = Math.min(PAGE, maxEntries - newestFirst.length)
+      const count = Math.min(this.#page, maxEntries - newestFirst.length)
       const range = ['XREVRANGE', key, end, '-', 'COUNT', String(count)]
       const page = (await connection.send(range, timeout)) as Row[]
+      this.#fitPage(page)
       for (const row of page) {
-        bytes += row[1].reduce((sum, field) => sum + field.length, 0)
+        bytes += sizeOf(row)
         // The newest always counts, however large it is.
         if (bytes > windowBytes && newestFirst.length > 0) return newestFirst.reverse()
         newestFirst.push(row)
@@ -170,6 +177,14 @@ export class Tail {
       }
       end = idBefore(oldest[0])
     }
+  }
+
+  /** The next page is as large as it may be if its entries are like these. */
+  #fitPage(rows: readonly Row[]): void {
+    if (rows.length === 0) return
+    let size = 1
+    for (const row of rows) size += sizeOf(row)
+    this.#page = Math.max(1, Math.min(PAGE, Math.floor((PAGE_SIZE * rows.length) / size)))
   }
 
   /** The last entry read is no longer there: has only its end been cut off, or is it another log? */
@@ -217,4 +232,10 @@ export class Tail {
       else this.#waiters.push(waiter)
     }
   }
+}
+
+function sizeOf([, fields]: Row): number {
+  let size = 0
+  for (const field of fields) size += field.length
+  return size
 }

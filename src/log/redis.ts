@@ -168,7 +168,9 @@ class RedisStreamLog implements RedisLog {
     }
     if (this.#closing) throw downError('not stored', 'the log is closed')
     const known = this.#tail?.idOf(nonce) ?? this.#unread.get(nonce)
-    if (known !== undefined) return known
+    // With `wait`, one that readers know already may still lack its replicas.
+    const isEnough = this.#options.wait === undefined || !this.#doubtful.has(nonce)
+    if (known !== undefined && isEnough) return known
     const rowId = await this.#add(entry)
     const id = `${rowId}-${nonce}`
     if (this.#doubtful.delete(nonce)) {
@@ -212,7 +214,9 @@ class RedisStreamLog implements RedisLog {
     } catch (error) {
       if (error instanceof SseError) throw error
       // Redis became a replica: the address may lead to its successor by now.
-      if (errorKind(error) === 'READONLY') connection.destroy(error as Error)
+      if (errorKind(error) === 'READONLY') {
+        this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
+      }
       if (isErrorReply(error) || isUnsent(error)) throw downError('not stored', error)
       this.#doubt(entry.nonce)
       throw uncertainError(error)

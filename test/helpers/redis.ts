@@ -44,7 +44,7 @@ export class RedisServer {
   }
 
   /** Starts it, or starts it again, on the same port and data. */
-  async run(): Promise<void> {
+  async run(...more: string[]): Promise<void> {
     const program = findProgram('redis-server')
     if (!program) throw new Error('redis-server is missing; npm run setup installs it')
     const { port } = this
@@ -52,7 +52,7 @@ export class RedisServer {
     const persistence = ['--save', '', '--appendonly', 'no']
     this.#guard = spawn(
       'sh',
-      ['-c', GUARD, 'sh', program, ...options, ...persistence, ...this.#options],
+      ['-c', GUARD, 'sh', program, ...options, ...persistence, ...this.#options, ...more],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     )
     let output = ''
@@ -110,6 +110,83 @@ export class RedisServer {
     this.#admin?.disconnect()
     await this.kill()
     await rm(this.#folder, { recursive: true })
+  }
+}
+
+/** Stands between a client and the server, and can hold back what either says. */
+export class Middleman {
+  readonly #server: net.Server
+  readonly #sockets = new Set<net.Socket>()
+  #isHeld = false
+  #lostReply: string | undefined
+  #onLost = () => {}
+
+  static async to(port: number): Promise<Middleman> {
+    const server = net.createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return new Middleman(server, port)
+  }
+
+  private constructor(server: net.Server, port: number) {
+    this.#server = server
+    server.on('connection', near => this.#join(near, net.connect(port, '127.0.0.1')))
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  hold(): void {
+    this.#isHeld = true
+    for (const socket of this.#sockets) socket.pause()
+  }
+
+  release(): void {
+    this.#isHeld = false
+    for (const socket of this.#sockets) socket.resume()
+  }
+
+  /** Lets the next such command pass, and cuts the connection instead of passing on its reply. */
+  loseReplyTo(command: string): Promise<void> {
+    this.#lostReply = command
+    return new Promise(resolve => {
+      this.#onLost = resolve
+    })
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy()
+    this.#server.close()
+  }
+
+  #join(near: net.Socket, far: net.Socket): void {
+    let isReplyLost = false
+    near.on('data', chunk => {
+      if (this.#lostReply !== undefined && chunk.includes(this.#lostReply)) {
+        this.#lostReply = undefined
+        isReplyLost = true
+      }
+      far.write(chunk)
+    })
+    far.on('data', chunk => {
+      if (!isReplyLost) near.write(chunk)
+      else {
+        near.destroy()
+        this.#onLost()
+      }
+    })
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      this.#sockets.add(socket)
+      if (this.#isHeld) socket.pause()
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        this.#sockets.delete(socket)
+        other.destroy()
+      })
+    }
   }
 }
 

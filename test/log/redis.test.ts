@@ -1,0 +1,176 @@
+import { redisLog } from 'koa-sse-pool/redis'
+import { createClient, createCluster } from 'redis'
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { append, type LogProcess, nonce, start } from '../../src/testing-process.js'
+import { drivers, RedisServer } from '../helpers/redis.js'
+
+let server: RedisServer
+beforeAll(async () => {
+  server = await RedisServer.start('--repl-diskless-sync-delay', '0')
+})
+beforeEach(async () => void (await server.command('FLUSHALL')))
+afterAll(() => server.stop())
+
+type Options = Partial<Parameters<typeof redisLog>[0]>
+
+async function open(options: Options = {}): Promise<LogProcess & { readonly foreign: number }> {
+  const log = redisLog({ client: createClient({ url: server.url }), key: 'log', ...options })
+  onTestFinished(() => log.close())
+  const process = start(log)
+  await process.opened
+  return Object.defineProperty(process as LogProcess & { foreign: number }, 'foreign', {
+    get: () => log.foreign,
+  })
+}
+
+describe('redisLog()', () => {
+  const client = createClient()
+  for (const [options, message] of [
+    [{ client }, 'option "key" must be the key of the stream, a non-empty string; got undefined'],
+    [{ client, key: 'k', maxEntry: 5 }, 'unknown option "maxEntry"; did you mean "maxEntries"?'],
+    [{ client, key: 'k', timeout: 0 }, 'option "timeout" must be milliseconds, a whole number'],
+    [{ client, key: 'k', maxEntries: '5' }, 'option "maxEntries" must be a whole number from 1 to'],
+    [{ client, key: 'k', wait: 1 }, 'option "wait" must be an object such as { replicas: 1'],
+    [{ client, key: 'k', wait: { replicas: 1 } }, 'wait: option "timeout" must be milliseconds'],
+    [{ key: 'k' }, 'option "client" must be a client made by createClient()'],
+    [{ key: 'k', client: 'redis://' }, 'or by new Redis() of "ioredis"; got "redis://"'],
+    [
+      { key: 'k', client: createCluster({ rootNodes: [] }) },
+      'must be a client of one node; got one of a cluster',
+    ],
+    [undefined, 'options must be an object; got undefined'],
+  ] as const) {
+    test(`says: ${message}`, () => {
+      expect(() => redisLog(options as never)).toThrow(TypeError)
+      expect(() => redisLog(options as never)).toThrow(message)
+    })
+  }
+})
+
+describe.each(Object.keys(drivers) as (keyof typeof drivers)[])('by %s the log', name => {
+  test('has two connections of its own, and leaves the client alone', async () => {
+    const { client } = drivers[name](server.url, { name: 'mine', connectionName: 'mine' })
+    const before = 'isOpen' in client ? client.isOpen : client.status
+    const process = await open({ client })
+    const names = async () =>
+      String(await server.command('CLIENT', 'LIST')).match(/name=mine/g)?.length ?? 0
+    expect(await names()).toBe(2)
+    await process.log.close()
+    await expect.poll(names).toBe(0)
+    expect('isOpen' in client ? client.isOpen : client.status).toBe(before)
+  })
+
+  test('puts the prefix of the client before its key', async () => {
+    const { client } = drivers[name](server.url, { keyPrefix: 'app:' })
+    const process = await open({ client, blockMs: 500 })
+    await append(process, 'hello')
+    await process.has(['hello'])
+    expect(await server.command('KEYS', '*')).toEqual(['app:log'])
+    await server.command('FLUSHALL')
+    await append(process, 'again')
+    await process.until('replaced', () => process.resets.includes('replaced'))
+  })
+
+  test('waits for replicas, when asked to', async () => {
+    const { client } = drivers[name](server.url)
+    const process = await open({ client, wait: { replicas: 1, timeout: 1000 } })
+    const entry = { nonce: nonce(), target: '*', frame: 'hello' }
+    await expect(process.log.append(entry)).rejects.toMatchObject({
+      code: 'ERR_SSE_LOG_UNCERTAIN',
+      message: expect.stringContaining('0 of 1 replicas have it after 1000 ms'),
+    })
+    await process.has(['hello'])
+    // That it is there for readers is not enough.
+    await expect(process.log.append(entry)).rejects.toThrow('0 of 1 replicas')
+    const replica = await RedisServer.start('--replicaof', '127.0.0.1', `${server.port}`)
+    onTestFinished(() => replica.stop())
+    const isOnline = async () => String(await server.command('INFO', 'replication'))
+    await expect.poll(isOnline, { timeout: 20_000 }).toContain('state=online')
+    expect(await process.log.append(entry)).toBe(process.entries[0]?.id)
+    const id = await append(process, 'replicated')
+    await process.has(['hello', 'replicated'])
+    expect(process.entries[1]?.id).toBe(id)
+    await replica.command('REPLICAOF', 'NO', 'ONE')
+    expect(await replica.command('XLEN', 'log')).toBe(await server.command('XLEN', 'log'))
+  }, 30_000)
+})
+
+describe('the stream', () => {
+  test('is kept to about maxEntries, of which a new process reads no more', async () => {
+    const process = await open({ maxEntries: 150 })
+    const frames = Array.from({ length: 1000 }, (_, index) => `${index}`)
+    await Promise.all(frames.map(frame => append(process, frame)))
+    expect(await server.command('XLEN', 'log')).toBeLessThan(350)
+    const late = await open({ maxEntries: 150 })
+    await late.has(frames.slice(-150))
+  })
+
+  test('is read at the start up to windowBytes, newest first', async () => {
+    const process = await open()
+    for (const frame of 'abc') await append(process, frame.repeat(1000))
+    const late = await open({ windowBytes: 2500 })
+    expect(late.entries.map(({ frame }) => frame[0])).toEqual(['b', 'c'])
+    const tiny = await open({ windowBytes: 1 })
+    expect(tiny.entries.map(({ frame }) => frame[0])).toEqual(['c'])
+  })
+
+  test('has ids that forged ones are never equal to', async () => {
+    const process = await open()
+    const id = await append(process, 'hello')
+    expect(id).toMatch(/^\d{13}-\d+-[\w-]{8}$/)
+    const { log } = process
+    const forged = id.replace(/.{8}$/, 'AAAAAAAA')
+    expect(log.compare(id, forged)).toBe(0)
+    expect(log.compare('9-2-a-b_c-de', '9-10-________')).toBeLessThan(0)
+    for (const foreign of [
+      '$',
+      '+',
+      '-',
+      '>',
+      '*',
+      "' OR 1",
+      '../',
+      '1-2',
+      '1-2-',
+      '-1-2-aaaaaaaa',
+    ]) {
+      expect(log.compare(id, foreign)).toBeNaN()
+    }
+  })
+
+  test('fault 34: skips what something else wrote, counts it, and goes on', async () => {
+    const process = await open()
+    await server.command('XADD', 'log', '*', 'temperature', '20')
+    await server.command('XADD', 'log', '*', 'n', 'not a nonce!', 't', '*', 'f', 'x')
+    await append(process, 'ours')
+    await process.has(['ours'])
+    expect(process.foreign).toBe(2)
+    await server.command('XADD', 'log', '*', 'temperature', '21')
+    // Nobody is ever given that last one, and nobody may wait for it.
+    expect(await process.log.barrier()).toBe(process.entries[0]?.id)
+    const late = await open()
+    await late.has(['ours'])
+    expect(late.foreign).toBe(3)
+  })
+
+  test('fault 34: has a cursor too when there is nothing but what something else wrote', async () => {
+    await server.command('XADD', 'log', '*', 'temperature', '20')
+    const process = await open()
+    expect(process.window).toHaveLength(1)
+    expect(await process.log.barrier()).toBe(process.window[0]?.id)
+  })
+
+  test('refuses a nonce that could not be part of an id', async () => {
+    const { log } = await open()
+    for (const wrong of ['', 'a b', 'a'.repeat(33)]) {
+      await expect(log.append({ nonce: wrong, target: '*', frame: '' })).rejects.toThrow(
+        'nonce must be 1 to 32 of the characters',
+      )
+    }
+  })
+
+  test('is opened once', async () => {
+    const { log } = await open()
+    await expect(log.open({ reset() {}, append() {}, state() {} })).rejects.toThrow('opened once')
+  })
+})
