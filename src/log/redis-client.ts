@@ -124,6 +124,7 @@ function nodeRedis(
 }
 
 interface IoredisDuplicate {
+  readonly options?: { readonly sentinels?: unknown }
   duplicate(overrides: object): IoredisDuplicate
   on(event: string, listener: (error: Error) => void): unknown
   connect(): Promise<unknown>
@@ -139,6 +140,8 @@ function ioredis(
 ): Driver {
   const client = template.duplicate({
     lazyConnect: true,
+    // It asks for more than we may be allowed, and hides that Redis is loading; Sentinel needs it.
+    enableReadyCheck: Array.isArray(template.options?.sentinels),
     connectTimeout: timeout,
     retryStrategy: null,
     reconnectOnError: null,

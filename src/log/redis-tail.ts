@@ -45,8 +45,8 @@ export class Tail {
   /** The ids of the newest entries, by nonce: one that comes again was sent again. */
   #ids = new Map<string, string>()
   #foreign = 0
-  /** How many entries the stream had ever got, at least; Redis counts that since version 7. */
-  #added: number | undefined
+  /** How many entries the stream has ever got, at least; Redis counts that since version 7. */
+  #added = 0
   #waiters: Waiter[] = []
   #page = 50
 
@@ -104,7 +104,7 @@ export class Tail {
     }
     if (rows.length > 1) {
       this.#fitPage(rows)
-      if (this.#added !== undefined) this.#added += rows.length - 1
+      this.#added += rows.length - 1
       // Before the sink is called, as it would otherwise get all of it again if it failed.
       this.#last = rows.at(-1) as Row
       const entries = this.#take(rows, 1)
@@ -142,7 +142,8 @@ export class Tail {
       this.#ids = new Map()
       const entries = this.#take(rows, 0)
       if (entries.length > 0) {
-        this.#added = info?.added
+        // Asked for before the rows, so that none of those that come later is counted twice.
+        this.#added = Math.max(info?.added ?? 0, rows.length)
         this.#last = rows.at(-1) as Row
         this.#options.sink.reset(entries, reason)
         // What they waited for may never come in this window.
@@ -199,9 +200,7 @@ export class Tail {
     if (info === undefined) return 'replaced'
     const order = compareRowIds(info.lastId, this.#cursor)
     if (order <= 0) return order === 0 ? 'trimmed' : 'replaced'
-    if (info.added !== undefined && this.#added !== undefined) {
-      return info.added >= this.#added ? 'trimmed' : 'replaced'
-    }
+    if (info.added !== undefined) return info.added >= this.#added ? 'trimmed' : 'replaced'
     // Before Redis 7: one that has been emptied is shorter than what appending trims it to.
     return info.length >= maxEntries ? 'trimmed' : 'replaced'
   }

@@ -26,9 +26,6 @@ export function redisLog(options: RedisLogOptions): RedisLog {
   return new RedisStreamLog(options)
 }
 
-/** A connection that was of use for so long, in ms, is made again without a long pause. */
-const LASTED = 10_000
-
 class RedisStreamLog implements RedisLog {
   readonly #options: ResolvedOptions
   readonly #nonce = nonceSource()
@@ -36,7 +33,8 @@ class RedisStreamLog implements RedisLog {
   #tail: Tail | undefined
   #tailLine: Line | undefined
   #sink: LogSink | undefined
-  /** An append has succeeded. */
+  /** It is connected to a replica, and looks for the primary; with pauses that grow, until then. */
+  #isReadOnly = false
   #isWell = () => {}
   readonly #isUp = { commands: true, tail: true }
   #wasUp = true
@@ -60,12 +58,10 @@ class RedisStreamLog implements RedisLog {
         await connection.send(['XREVRANGE', key, '+', '-', 'COUNT', '1'], timeout)
       },
       use: async (connection, isWell) => {
-        this.#isWell = isWell
+        if (this.#isReadOnly) this.#isWell = isWell
+        else isWell()
         this.#setUp('commands', true)
-        const start = performance.now()
-        const reason = await connection.closed
-        if (performance.now() - start > LASTED) isWell()
-        throw reason
+        throw await connection.closed
       },
       onFail: error => this.#onFail('commands', error),
     })
@@ -194,17 +190,13 @@ class RedisStreamLog implements RedisLog {
     }
     try {
       const added = connection.send(this.#addition(entry), timeout)
-      if (wait === undefined) {
-        const id = (await added) as string
-        this.#isWell()
-        return id
-      }
+      if (wait === undefined) return this.#added(await added)
       const command = ['WAIT', String(wait.replicas), String(wait.timeout)]
       const waited = connection.send(command, timeout + wait.timeout)
       const [first, second] = await Promise.allSettled([added, waited])
       if (first.status === 'rejected') throw first.reason
       const replicas = second.status === 'rejected' ? second.reason : Number(second.value)
-      if (typeof replicas === 'number' && replicas >= wait.replicas) return first.value as string
+      if (typeof replicas === 'number' && replicas >= wait.replicas) return this.#added(first.value)
       this.#doubt(entry.nonce)
       throw uncertainError(
         typeof replicas === 'number'
@@ -215,12 +207,19 @@ class RedisStreamLog implements RedisLog {
       if (error instanceof SseError) throw error
       // Redis became a replica: the address may lead to its successor by now.
       if (errorKind(error) === 'READONLY') {
+        this.#isReadOnly = true
         this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
       }
       if (isErrorReply(error) || isUnsent(error)) throw downError('not stored', error)
       this.#doubt(entry.nonce)
       throw uncertainError(error)
     }
+  }
+
+  #added(reply: unknown): string {
+    if (this.#isReadOnly) this.#isWell()
+    this.#isReadOnly = false
+    return reply as string
   }
 
   #addition(entry: Omit<Entry, 'id'>): string[] {

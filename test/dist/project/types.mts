@@ -1,7 +1,15 @@
 import { ClientPool, sse } from 'koa-sse-pool'
 import koasse, { sse as named } from 'koa-sse-pool/compat'
+import { type NodeRedisClient, redisLog } from 'koa-sse-pool/redis'
+import { eventLogSuite } from 'koa-sse-pool/testing'
+
+declare const client: NodeRedisClient
+const open = () => redisLog({ client, key: 'log' })
 
 sse({ pool: new ClientPool() })
+// Neither driver is installed here.
+sse({ log: redisLog({ client, key: 'log' }) })
+eventLogSuite({ test: (_name, run) => run(), create: () => ({ open, close() {} }) })
 koasse({ maxClients: 2 })
 named({ maxClients: 2 })
 
@@ -9,3 +17,5 @@ named({ maxClients: 2 })
 sse({ nonsense: true })
 // @ts-expect-error
 koasse({ nonsense: true })
+// @ts-expect-error
+redisLog({ client: 'redis://localhost', key: 'log' })
