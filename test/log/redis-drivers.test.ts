@@ -1,0 +1,199 @@
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { append, ids, nonce } from '../../src/testing-process.js'
+import { drivers } from '../helpers/redis.js'
+import {
+  begin,
+  isBlocked,
+  isDown,
+  isUp,
+  names,
+  open,
+  retry,
+  startMiddleman,
+  startServer,
+} from '../helpers/redis-process.js'
+
+describe.each(names)('by %s', driver => {
+  test('fault 25: connections that are killed lose and double nothing', async () => {
+    const server = await startServer()
+    const { url } = server
+    const [writer, reader] = [await open({ url, driver }), await open({ url, driver })]
+    const frames: string[] = []
+    for (let round = 0; round < 10; round++) {
+      await isBlocked(server, 2)
+      await server.cut()
+      // While nobody listens, and by somebody else.
+      const fields = ['n', nonce(), 't', '*', 'f', `${round}`]
+      await server.command('XADD', 'log', '*', ...fields)
+      frames.push(`${round}`)
+      for (const process of [writer, reader]) {
+        await process.has(frames)
+        await isUp(process)
+      }
+    }
+    await append(writer, 'last')
+    for (const process of [writer, reader]) await process.has([...frames, 'last'])
+    expect([writer.resets, reader.resets]).toEqual([['boot'], ['boot']])
+    expect(ids(reader)).toEqual(ids(writer))
+  }, 30_000)
+
+  test('fault 26: no acknowledged entry is lost when Redis is killed that writes all', async () => {
+    const server = await startServer('--appendonly', 'yes', '--appendfsync', 'always')
+    const process = await open({ url: server.url, driver })
+    const acknowledged: string[] = []
+    let hasBegun = () => {}
+    const begun = new Promise<void>(resolve => {
+      hasBegun = resolve
+    })
+    const writers = Array.from({ length: 20 }, async () => {
+      try {
+        for (;;) {
+          acknowledged.push(await append(process, 'x'))
+          if (acknowledged.length === 200) hasBegun()
+        }
+      } catch (error) {
+        return (error as { code?: string }).code
+      }
+    })
+    await begun
+    await server.kill()
+    for (const code of await Promise.all(writers)) expect(code).toMatch(/^ERR_SSE_LOG_/)
+    await server.run()
+    const id = await retry(() => append(process, 'after'))
+    for (const one of [process, await open({ url: server.url, driver })]) {
+      await one.until('arrived', () => one.window.at(-1)?.id === id)
+      const known = new Set(ids(one))
+      expect(acknowledged.filter(one => !known.has(one))).toEqual([])
+    }
+    expect(process.resets).toEqual(['boot'])
+  }, 30_000)
+
+  test('fault 30: a server that hangs is noticed in time, and waited for', async () => {
+    const server = await startServer()
+    const process = await open({ url: server.url, driver, blockMs: 1000, timeout: 1500 })
+    await isBlocked(server)
+    const paused = performance.now()
+    server.pause()
+    const entry = { nonce: nonce(), target: '*', frame: 'hello' }
+    const appended = process.log.append(entry)
+    await isDown(process)
+    expect(performance.now() - paused).toBeLessThan(1000 + 3000)
+    await expect(appended).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
+    await expect(append(process, 'x')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
+    server.goOn()
+    await isUp(process)
+    // What was sent before arrives now, or never; and again is the same.
+    const id = await process.log.append(entry)
+    await append(process, 'last')
+    await process.has(['hello', 'last'])
+    expect(process.entries[0]?.id).toBe(id)
+  }, 30_000)
+
+  test('fault 35: a reply that is lost is uncertain, and appended again it is one entry', async () => {
+    const server = await startServer()
+    const middleman = await startMiddleman(server)
+    const process = await open({ url: middleman.url, driver })
+    const other = await open({ url: server.url, driver })
+    const entry = { nonce: nonce(), target: '*', frame: 'once' }
+    const lost = middleman.loseReplyTo('XADD')
+    await expect(process.log.append(entry)).rejects.toMatchObject({
+      code: 'ERR_SSE_LOG_UNCERTAIN',
+      message: expect.stringContaining('the entry may or may not be stored'),
+    })
+    await lost
+    const id = await retry(() => process.log.append(entry))
+    await append(other, 'last')
+    for (const one of [process, other, await open({ url: server.url, driver })]) {
+      await one.has(['once', 'last'])
+      expect(one.entries[0]?.id).toBe(id)
+    }
+  })
+})
+
+describe.each(names)('fault 33: by %s', driver => {
+  test('without a password it is down, and says so once', async () => {
+    const server = await startServer('--requirepass', 'secret')
+    const process = begin({ url: server.url, driver })
+    await isDown(process)
+    await expect(append(process, 'x')).rejects.toMatchObject({
+      code: 'ERR_SSE_LOG_DOWN',
+      message: expect.stringMatching(/NOAUTH .*give the client a password/),
+    })
+    expect(process.errors.map(({ message }) => message)).toEqual([expect.stringMatching(/NOAUTH/)])
+    const withIt = await open({ url: server.url.replace('//', '//:secret@'), driver })
+    await append(withIt, 'hello')
+    await withIt.has(['hello'])
+  })
+
+  test('a replica refuses appends, and is taken again when it is promoted', async () => {
+    const primary = await startServer('--repl-diskless-sync-delay', '0')
+    const writer = await open({ url: primary.url, driver })
+    await append(writer, 'one')
+    const replica = await startServer('--replicaof', '127.0.0.1', `${primary.port}`)
+    const length = async () => replica.command('XLEN', 'log').catch(() => 0)
+    await expect.poll(length, { timeout: 10_000 }).toBe(2)
+    const process = await open({ url: replica.url, driver })
+    await process.has(['one'])
+    await expect(append(process, 'x')).rejects.toMatchObject({
+      code: 'ERR_SSE_LOG_DOWN',
+      message: expect.stringMatching(/READONLY .*connect to the primary/),
+    })
+    await replica.command('REPLICAOF', 'NO', 'ONE')
+    await retry(() => append(process, 'two'))
+    await process.has(['one', 'two'])
+  }, 20_000)
+
+  test('a script that blocks Redis makes appends reject, and is outlived', async () => {
+    const server = await startServer('--busy-reply-threshold', '20')
+    const process = await open({ url: server.url, driver, blockMs: 200 })
+    const { client, end } = drivers.ioredis(server.url)
+    onTestFinished(end)
+    // While it is blocked nobody could connect to unblock it.
+    await server.command('PING')
+    const script = client.eval('while true do end', 0).catch(() => {})
+    await isDown(process)
+    await expect(append(process, 'x')).rejects.toMatchObject({
+      code: 'ERR_SSE_LOG_DOWN',
+      message: expect.stringMatching(/BUSY .*end it by SCRIPT KILL/),
+    })
+    await server.command('SCRIPT', 'KILL')
+    await script
+    await isUp(process)
+    await append(process, 'hello')
+    await process.has(['hello'])
+  }, 20_000)
+
+  test('a server that loads its data is waited for', async () => {
+    const server = await startServer('--loading-process-events-interval-bytes', '1024')
+    const process = await open({ url: server.url, driver })
+    const frames = Array.from({ length: 300 }, (_, index) => `${index}`.padEnd(1000))
+    for (const frame of frames) await append(process, frame)
+    await server.command('EVAL', `for i = 1, 1000 do redis.call('SET', i, i) end`, 0)
+    await server.command('SAVE')
+    await server.kill()
+    await isDown(process)
+    // Microseconds for each key.
+    const running = server.run('--key-load-delay', '2000')
+    await process.until('loading', () =>
+      process.errors.some(({ message }) => /LOADING/.test(message)),
+    )
+    await running
+    await isUp(process)
+    await retry(() => append(process, 'hello'))
+    await process.has([...frames, 'hello'])
+    expect(process.resets).toEqual(['boot'])
+  }, 30_000)
+})
+
+test('closing while it connects or pauses ends all of it', async () => {
+  const server = await startServer()
+  const middleman = await startMiddleman(server)
+  for (const driver of names) {
+    middleman.hold()
+    const connecting = begin({ url: middleman.url, driver, timeout: 1000 })
+    await connecting.log.close()
+    middleman.release()
+  }
+  const clients = async () => String(await server.command('INFO', 'clients'))
+  await expect.poll(clients, { timeout: 5000 }).toContain('connected_clients:1\r\n')
+})
