@@ -117,6 +117,8 @@ export class RedisServer {
 export class Middleman {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
+  /** Sockets on which XREAD was sent: those of the connection that reads. */
+  readonly #reading = new Set<net.Socket>()
   #isHeld = false
   #lostReply: string | undefined
   #onLost = () => {}
@@ -134,6 +136,11 @@ export class Middleman {
 
   get url(): string {
     return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** Holds back what the server says of new entries, and nothing else. */
+  holdReading(): void {
+    for (const socket of this.#reading) socket.pause()
   }
 
   hold(): void {
@@ -162,6 +169,7 @@ export class Middleman {
   #join(near: net.Socket, far: net.Socket): void {
     let isReplyLost = false
     near.on('data', chunk => {
+      if (chunk.includes('XREAD')) this.#reading.add(far)
       if (this.#lostReply !== undefined && chunk.includes(this.#lostReply)) {
         this.#lostReply = undefined
         isReplyLost = true
@@ -184,6 +192,7 @@ export class Middleman {
       socket.on('error', () => {})
       socket.on('close', () => {
         this.#sockets.delete(socket)
+        this.#reading.delete(socket)
         other.destroy()
       })
     }

@@ -89,6 +89,26 @@ describe.each(names)('by %s', driver => {
     expect(process.entries[0]?.id).toBe(id)
   }, 30_000)
 
+  test('fault 35: appended again before it was read back, it has the id that readers know', async () => {
+    const server = await startServer()
+    const middleman = await startMiddleman(server)
+    const process = await open({ url: middleman.url, driver })
+    const other = await open({ url: server.url, driver })
+    await isBlocked(server, 2)
+    middleman.holdReading()
+    const entry = { nonce: nonce(), target: '*', frame: 'once' }
+    const lost = middleman.loseReplyTo('XADD')
+    await expect(process.log.append(entry)).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
+    await lost
+    const again = retry(() => process.log.append(entry))
+    // The mark, the entry, and the entry again.
+    await expect.poll(() => server.command('XLEN', 'log')).toBe(3)
+    middleman.release()
+    await other.has(['once'])
+    expect(await again).toBe(other.entries[0]?.id)
+    expect(ids(process)).toEqual(ids(other))
+  })
+
   test('fault 35: a reply that is lost is uncertain, and appended again it is one entry', async () => {
     const server = await startServer()
     const middleman = await startMiddleman(server)
