@@ -35,8 +35,6 @@ export function natsLog(options: NatsLogOptions): NatsLog {
 
 const MADE_ANEW = 'the stream was deleted and made anew'
 
-type Sink = LogSink & { error?(error: unknown): void }
-
 /** What is made of the connection once that is there. */
 interface Line {
   readonly connection: NatsConnectionLike
@@ -48,7 +46,7 @@ interface Line {
 class JetStreamLog implements NatsLog {
   readonly #options: ResolvedNatsOptions
   readonly #nonce = nonceSource()
-  #sink: Sink | undefined
+  #sink: LogSink | undefined
   #tail: Tail | undefined
   #line: Line | undefined
   #consumer: Consumer | undefined

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { type JetStreamManager, jetstreamManager } from '@nats-io/jetstream'
 import { connect, type NatsConnection, type NodeConnectionOptions } from '@nats-io/transport-node'
 import { onTestFinished } from 'vitest'
-import type { Entry, EventLog, LogSink } from '../../src/log/log.js'
+import type { Entry, EventLog } from '../../src/log/log.js'
 import { findProgram } from '../setup/needs.js'
 
 /** Its child dies with it, even by SIGKILL: the shell sees its input end. */
@@ -220,11 +220,11 @@ export function watch(log: EventLog) {
       states.push(isUp)
       told()
     },
-    error(error: unknown) {
+    error(error) {
       errors.push(error)
       told()
     },
-  } as LogSink)
+  })
   opened.catch(() => {})
   onTestFinished(() => log.close())
   return {
