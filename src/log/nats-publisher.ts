@@ -21,8 +21,8 @@ export class Publisher {
   readonly #onSettled: (() => void)[] = []
   /** Nonces of what had no reply; what is stored with them again may be the second. */
   readonly #doubtful = new Set<string>()
-  /** The highest sequence that was given. */
-  #highest = 0
+  /** The last sequence that was given. */
+  #last = 0
 
   constructor(options: PublisherOptions) {
     this.#options = options
@@ -75,14 +75,14 @@ export class Publisher {
 
   /** Whether a sequence follows those before, as it must unless another stream took their place. */
   isNext(sequence: number): boolean {
-    if (sequence <= this.#highest) return false
-    this.#highest = sequence
-    return true
+    const isNext = sequence > this.#last
+    this.#last = sequence
+    return isNext
   }
 
   /** The stream is another one, and counts anew. */
   forget(): void {
-    this.#highest = 0
+    this.#last = 0
   }
 
   #settle(lose?: (error: Error) => void): boolean {

@@ -18,7 +18,7 @@ import {
 } from './nats-options.js'
 import { Publisher } from './nats-publisher.js'
 import { openStream, UnfitStream } from './nats-stream.js'
-import { Tail } from './nats-tail.js'
+import { Discontinued, Tail } from './nats-tail.js'
 
 export type { NatsConnectionLike } from './nats-consumer.js'
 export type { NatsLogOptions } from './nats-options.js'
@@ -32,8 +32,6 @@ export interface NatsLog extends EventLog {
 export function natsLog(options: NatsLogOptions): NatsLog {
   return new JetStreamLog(options)
 }
-
-const MADE_ANEW = 'the stream was deleted and made anew'
 
 /** What is made of the connection once that is there. */
 interface Line {
@@ -102,10 +100,7 @@ class JetStreamLog implements NatsLog {
     const wasInDoubt = publisher.wasInDoubt(nonce)
     if (duplicate) return id
     const isNext = publisher.isNext(seq)
-    if (!isNext) {
-      tail.distrust()
-      this.#fail(this.#reading, new Error(MADE_ANEW))
-    }
+    if (!isNext) this.#distrust(tail)
     if (isNext && !wasInDoubt) return id
     // Readers know it by another id: that of the new stream, or the one that it got at first.
     await tail.reached(seq).catch(() => {})
@@ -120,11 +115,7 @@ class JetStreamLog implements NatsLog {
     const { manager, tail } = await this.#whenKnown('the last id cannot be read')
     try {
       const facts = await manager.streams.info(this.#options.stream)
-      if (tail.isOther(facts)) {
-        const error = new Error(MADE_ANEW)
-        this.#fail(this.#reading, error)
-        throw error
-      }
+      if (tail.isOther(facts)) this.#distrust(tail)
       // The last message may be foreign, or deleted: then nobody is ever given it.
       return await tail.reached(facts.state.last_seq)
     } catch (error) {
@@ -201,13 +192,20 @@ class JetStreamLog implements NatsLog {
         ...this.#options,
         connection,
         manager,
-        onMessage: message => tail.accept(message),
+        onMessage: message => {
+          // The first ones may overtake the answer that says that they will come.
+          if (!this.#isUp) this.#setUp(true)
+          tail.accept(message)
+        },
         onIdle: () => {
           tail.idle()
           // Only now, or a reading that always fails soon would be tried again and again at once.
           this.#failures = 0
         },
-        onEnd: error => this.#fail(reading, error),
+        onEnd: error => {
+          if (!(error.cause instanceof Discontinued)) this.#fail(reading, error)
+          else if (reading === this.#reading) this.#readAgain()
+        },
       })
       await this.#consumer.start(from)
       if (reading !== this.#reading) return
@@ -218,6 +216,18 @@ class JetStreamLog implements NatsLog {
       this.#fail(reading, error)
       if (error instanceof UnfitStream) this.#opened.reject(downError('not open', error))
     }
+  }
+
+  /** The stream was deleted and made anew, though nothing else has told us yet. */
+  #distrust(tail: Tail): void {
+    tail.distrust()
+    this.#readAgain()
+  }
+
+  /** At once, since the stream is in reach; what it has is not what we expected. */
+  #readAgain(): void {
+    this.#halt()
+    void this.#read()
   }
 
   /** Tries again soon. */
@@ -233,12 +243,16 @@ class JetStreamLog implements NatsLog {
   }
 
   #stop(error: Error): void {
+    this.#halt()
+    this.#isUp = false
+    this.#tail?.reject(error)
+  }
+
+  #halt(): void {
     this.#reading += 1
     clearTimeout(this.#retry)
     this.#consumer?.stop()
     this.#consumer = undefined
-    this.#isUp = false
-    this.#tail?.reject(error)
   }
 
   async #mark(): Promise<void> {
