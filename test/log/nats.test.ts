@@ -315,6 +315,9 @@ describe('fault 35', () => {
     expect(watched.frames).toEqual(['a', 'b'])
     expect(watched.ids.at(-2)).toBe(id)
     expect(watched.resets).toEqual(['boot'])
+    // The mark and these two: the server itself has known the second attempt by its nonce.
+    const { state } = await (await server.manager()).streams.info(stream)
+    expect(state.messages).toBe(3)
   })
 
   it('a reply that does not come in time makes it uncertain', async () => {
