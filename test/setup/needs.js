@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 /** A program and the Debian package that has it. */
 export const programs = {
   chromium: 'chromium',
+  'nats-server': 'nats-server',
   'redis-server': 'redis-server',
 }
 

@@ -1,6 +1,6 @@
+import { natsLog } from 'koa-sse-pool/nats'
 import { eventLogSuite } from 'koa-sse-pool/testing'
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { natsLog } from '../../src/log/nats.js'
 import { NatsServer } from '../helpers/nats.js'
 
 describe('the NATS log', () => {
