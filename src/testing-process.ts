@@ -61,6 +61,7 @@ export function start(log: EventLog): LogProcess {
       isUp = up
       told()
     },
+    error() {},
   }
   const until = (what: string, condition: () => boolean) =>
     new Promise<void>((resolve, reject) => {

@@ -28,7 +28,7 @@ export interface Message {
 }
 
 export interface TailOptions {
-  readonly sink: LogSink
+  readonly sink: Pick<LogSink, 'reset' | 'append'>
   readonly maxEntries: number
   readonly windowBytes: number
   /** The window has been given. */

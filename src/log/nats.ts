@@ -282,7 +282,7 @@ class JetStreamLog implements NatsLog {
     // One that is down may fail for hours: each kind of reason is told once.
     if (this.#reported.has(kind) || this.#reported.size >= 10) return
     this.#reported.add(kind)
-    this.#sink?.error?.(downError('the stream is out of reach', error))
+    this.#sink?.error(downError('the stream is out of reach', error))
   }
 
   #setUp(isUp: boolean): void {

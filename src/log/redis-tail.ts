@@ -26,7 +26,7 @@ export interface TailOptions {
   readonly windowBytes: number
   readonly blockMs: number
   readonly timeout: number
-  readonly sink: LogSink
+  readonly sink: Pick<LogSink, 'reset' | 'append'>
   /** Appends an entry that nobody receives. */
   readonly mark: (connection: Connection) => Promise<void>
 }

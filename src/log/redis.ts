@@ -89,7 +89,6 @@ class RedisStreamLog implements RedisLog {
             this.#forgetRead(entries)
             sink.append(entries)
           },
-          state: () => {},
         },
         mark: async connection => {
           const mark = { nonce: this.#nonce(), target: '', frame: '' }
@@ -242,7 +241,7 @@ class RedisStreamLog implements RedisLog {
     // One that is down may fail for hours: each kind of reason is told once.
     if (!this.#reported.has(kind) && this.#reported.size < 10) {
       this.#reported.add(kind)
-      this.#sink?.error?.(downError('Redis is out of reach', error))
+      this.#sink?.error(downError('Redis is out of reach', error))
     }
     this.#setUp(line, false)
   }

@@ -24,7 +24,6 @@ function tailOfTwo() {
     sink: {
       reset: (window, reason) => told.push(`${reason}: ${window.map(({ frame }) => frame)}`),
       append: entries => told.push(...entries.map(({ frame }) => frame)),
-      state: () => {},
     },
   })
   tail.begin(facts(1))

@@ -171,6 +171,8 @@ describe('the stream', () => {
 
   test('is opened once', async () => {
     const { log } = await open()
-    await expect(log.open({ reset() {}, append() {}, state() {} })).rejects.toThrow('opened once')
+    await expect(log.open({ reset() {}, append() {}, state() {}, error() {} })).rejects.toThrow(
+      'opened once',
+    )
   })
 })
