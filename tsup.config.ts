@@ -4,6 +4,7 @@ export default defineConfig({
   entry: {
     index: 'src/index.ts',
     compat: 'src/compat.ts',
+    cluster: 'src/log/cluster.ts',
     nats: 'src/log/nats.ts',
     redis: 'src/log/redis.ts',
     testing: 'src/testing.ts',

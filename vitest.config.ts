@@ -8,6 +8,7 @@ export default defineConfig({
     alias: [
       { find: /^koa-sse-pool$/, replacement: source('index.ts') },
       { find: /^koa-sse-pool\/compat$/, replacement: source('compat.ts') },
+      { find: /^koa-sse-pool\/cluster$/, replacement: source('log/cluster.ts') },
       { find: /^koa-sse-pool\/nats$/, replacement: source('log/nats.ts') },
       { find: /^koa-sse-pool\/redis$/, replacement: source('log/redis.ts') },
       { find: /^koa-sse-pool\/testing$/, replacement: source('testing.ts') },

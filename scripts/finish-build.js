@@ -6,6 +6,7 @@ const dist = new URL('../dist/', import.meta.url)
 
 await markTypes('index')
 await markTypes('compat')
+await markTypes('cluster')
 await markTypes('nats')
 await markTypes('redis')
 await markTypes('testing')

@@ -55,6 +55,7 @@ it('has the same public surface for import and require', async () => {
     ]
   `)
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
+  expect(surface['koa-sse-pool/cluster'].imported).toEqual(['clusterLog'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
   expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog'])
   expect(surface['koa-sse-pool/testing'].imported).toEqual(['eventLogSuite'])

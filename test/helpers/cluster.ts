@@ -6,8 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { type ClusterLogOptions, clusterLog } from 'koa-sse-pool/cluster'
 import { build } from 'tsup'
-import { type ClusterLogOptions, clusterLog } from '../../src/log/cluster.js'
 import type { Entry, EventLog, LogSink } from '../../src/log/log.js'
 
 export interface Call {

@@ -1,6 +1,6 @@
+import { clusterLog } from 'koa-sse-pool/cluster'
 import { eventLogSuite } from 'koa-sse-pool/testing'
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { clusterLog } from '../../src/log/cluster.js'
 import { ClusterWorker, newName, program } from '../helpers/cluster.js'
 
 for (const serialization of ['json', 'advanced'] as const) {

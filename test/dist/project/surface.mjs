@@ -5,6 +5,7 @@ const surface = {}
 for (const entry of [
   'koa-sse-pool',
   'koa-sse-pool/compat',
+  'koa-sse-pool/cluster',
   'koa-sse-pool/nats',
   'koa-sse-pool/redis',
   'koa-sse-pool/testing',
