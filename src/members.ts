@@ -85,7 +85,8 @@ export class Members<Events extends object> {
 
   /** A new stream becomes a member of everyone, of its client and of these channels. */
   add(stream: EventStream, channels: readonly string[]): void {
-    stream.targets = [this.everyone, stream.client.target, ...this.channelTargets(channels)]
+    // The client's own last: it is looked at only if the others leave anything open.
+    stream.targets = [this.everyone, ...this.channelTargets(channels), stream.client.target]
     for (const target of stream.targets) this.#addTo(target, stream)
   }
 
@@ -117,7 +118,7 @@ export class Members<Events extends object> {
     for (const target of this.channelTargets(channels)) {
       if (target.has(stream)) continue
       this.#addTo(target, stream)
-      stream.targets = [...stream.targets, target]
+      stream.targets = [target, ...stream.targets]
       if (stream.parked || stream.cursor < window.tail) {
         stream.joinedAt ??= new Map()
         stream.joinedAt.set(target, window.tail)

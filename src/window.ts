@@ -187,6 +187,8 @@ export class Window {
 
   /** Whether an entry for this reader was evicted before it was delivered. */
   hasLost(reader: Reader): boolean {
+    // Nothing beyond its cursor was evicted at all: no need to look at each target.
+    if (reader.cursor >= this.start) return false
     for (const target of reader.targets) {
       if (target.evicted > reader.cursor && target.evicted > joinedAt(reader, target)) return true
     }
@@ -204,6 +206,9 @@ export class Window {
       if (target.last === undefined || target.last.position <= reader.cursor) continue
       several = waiting !== undefined
       waiting = target
+      // The one entry since its cursor is this target's, so none is another's. Spared looks are
+      // spared cache misses, of which each costs a tenth of a delivery to ten thousand streams.
+      if (reader.cursor === this.#tail - 1) break
     }
     if (waiting === undefined) return undefined
     const isLikeAllOthers =

@@ -101,7 +101,7 @@ export class ClusterWorker {
     }
     // Order is asked for synchronously, which no worker can answer.
     const twin = isEarly ? undefined : clusterLog(options)
-    const twinOpened = twin?.open({ reset() {}, append() {}, state() {} })
+    const twinOpened = twin?.open({ reset() {}, append() {}, state() {}, error() {} })
     return {
       open: async sink => {
         this.#sinks.set(log, {

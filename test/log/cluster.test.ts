@@ -31,7 +31,7 @@ describe('in one process', () => {
   it('is opened once only, and not after it was closed', async () => {
     const options = { name: newName() }
     const log = clusterLog(options)
-    const sink = { reset() {}, append() {}, state() {} }
+    const sink = { reset() {}, append() {}, state() {}, error() {} }
     await log.open(sink)
     await expect(log.open(sink)).rejects.toThrow(TypeError)
     await log.close()
