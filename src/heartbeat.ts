@@ -5,15 +5,14 @@
  * A heartbeat carries the newest id, because the cursor of a quiet client would otherwise grow old
  * and leave the window although the client missed nothing.
  */
+import type { Server } from 'node:net'
 import { Chunk } from './event.js'
+import { SLICE_MS, Slice } from './slice.js'
 import type { EventStream } from './stream.js'
 import type { Window } from './window.js'
 
 /** How often streams are looked after when `pingInterval` is false. */
 const UNPINGED_INTERVAL = 15_000
-
-/** A slice of a beat ends after so many milliseconds. */
-const SLICE_MS = 10
 
 const COMMENT = new Chunk(':\n\n')
 
@@ -36,6 +35,9 @@ export class Heartbeat {
   readonly #timer: NodeJS.Timeout
   /** Who is still to be looked after in this beat; right also while streams come and go. */
   #round: Iterator<EventStream> | undefined
+  /** The HTTP servers that streams came by, as long as they listen. */
+  readonly #servers = new Set<Server>()
+  #isAnyServerClosed = false
   /** One buffer for all who are at the same tail. */
   #cursor = { id: undefined as string | undefined, chunk: cursorChunk(undefined) }
 
@@ -58,6 +60,11 @@ export class Heartbeat {
     const isSilent = this.#options.heartbeat === 'comment'
     stream.write(isSilent ? new Chunk(`id: ${id}\n\n`) : this.#cursorAt(id))
     stream.hasCursor = true
+  }
+
+  /** A stream has opened: its server is looked at once a beat, and not for each of its streams. */
+  watch({ server }: EventStream): void {
+    if (server !== undefined) this.#servers.add(server)
   }
 
   #ping(stream: EventStream): void {
@@ -83,16 +90,17 @@ export class Heartbeat {
     this.#options.onBeat()
     // A round that takes longer than the interval is not worth a second one beside it.
     if (this.#round !== undefined) return
+    this.#lookAtServers()
     this.#round = this.#options.streams()
     this.#goRound()
   }
 
   /** In slices, as ten thousand heartbeats in one go would hold up all requests. */
   #goRound(): void {
-    const until = performance.now() + SLICE_MS
+    const slice = new Slice(SLICE_MS)
     for (let step = this.#round?.next(); step && !step.done; step = this.#round?.next()) {
       this.#lookAfter(step.value)
-      if (performance.now() >= until) {
+      if (slice.isOver()) {
         setImmediate(() => this.#goRound())
         return
       }
@@ -100,9 +108,18 @@ export class Heartbeat {
     this.#round = undefined
   }
 
+  #lookAtServers(): void {
+    this.#isAnyServerClosed = false
+    for (const server of this.#servers) {
+      if (server.listening) continue
+      this.#isAnyServerClosed = true
+      this.#servers.delete(server)
+    }
+  }
+
   #lookAfter(stream: EventStream): void {
     if (!stream.isOpen) return
-    if (!stream.isServerListening) {
+    if (this.#isAnyServerClosed && stream.server?.listening === false) {
       this.#options.onServerClosed(stream)
       return
     }

@@ -387,6 +387,7 @@ export class ClientPool<Events extends object = EventMap> {
   ): void {
     if (stream.isOpen || stream.isClosed) return
     stream.open(headers, retry)
+    this.#heartbeat.watch(stream as EventStream)
     this.#pump.advance(stream as EventStream)
     this.#greet(stream as EventStream)
   }

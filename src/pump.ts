@@ -5,15 +5,10 @@
  * in slices, so that a broadcast to many streams leaves the event loop free for other requests.
  */
 import { Chunk } from './event.js'
+import { SLICE_MS, Slice } from './slice.js'
 import type { EventStream, GapReason } from './stream.js'
 import type { Target } from './target.js'
 import type { Window } from './window.js'
-
-/** A slice ends after so many milliseconds. */
-const SLICE_MS = 10
-
-/** The clock is read once for so many visits. */
-const VISITS_PER_LOOK = 16
 
 /** Up to so many members a target is small, and small ones need not wait behind large ones. */
 const SMALL = 64
@@ -166,12 +161,12 @@ export class Pump {
     // Half of the slice at most, so that a flood of targeted sends does not starve a broadcast.
     this.#small.serve(visit, milliseconds / 2)
     this.#large.serve(visit, milliseconds / 2)
-    const until = deadline(milliseconds / 2)
+    const slice = new Slice(milliseconds / 2, 1)
     // Who is hungry again is added again, and so comes up once more in this very loop.
     for (const stream of this.#hungry) {
       this.#hungry.delete(stream)
       visit(stream)
-      if (performance.now() >= until) break
+      if (slice.isOver()) break
     }
     if (this.#isIdle) this.#offered = this.#window.tail
   }
@@ -201,16 +196,14 @@ class Lane {
   }
 
   serve(visit: (stream: EventStream) => void, milliseconds: number): void {
-    const until = deadline(milliseconds)
-    let visits = 0
+    const slice = new Slice(milliseconds)
     for (;;) {
       const current = this.#current ?? this.#take()
       if (current === undefined) return
       // A Set's iterator stays right while members leave and join, so it can rest between slices.
       for (let step = current.members.next(); !step.done; step = current.members.next()) {
         visit(step.value as EventStream)
-        visits += 1
-        if (visits % VISITS_PER_LOOK === 0 && performance.now() >= until) return
+        if (slice.isOver()) return
       }
       this.#current = undefined
     }
@@ -224,8 +217,4 @@ class Lane {
     }
     return undefined
   }
-}
-
-function deadline(milliseconds: number): number {
-  return performance.now() + milliseconds
 }

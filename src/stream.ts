@@ -5,6 +5,7 @@
  * pump moves the cursor; only what the app sends to this very stream is held here, and bounded.
  * It knows its pool only by the callbacks of its host.
  */
+import type { Server } from 'node:net'
 import type { Client } from './client.js'
 import { DirectSends } from './direct.js'
 import { type CloseReason, SseError } from './errors.js'
@@ -317,8 +318,8 @@ export class EventStream<Events extends object = EventMap> {
   }
 
   /** @internal */
-  get isServerListening(): boolean {
-    return this.#transport.isListening(this.#outlet)
+  get server(): Server | undefined {
+    return this.#transport.server(this.#outlet)
   }
 
   /** @internal Puts its cursor where the window has the entry that it got last. */

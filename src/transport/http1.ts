@@ -44,7 +44,7 @@ export const http1: Transport<ServerResponse> = {
   end(res) {
     if (res.socket?.writable === false) return
     res.end()
-    if (http1.isListening(res)) return
+    if (http1.server(res)?.listening !== false) return
     // Kept alive, it would hold up `server.close()`, and bring the client back to this very process.
     const { socket } = res.req
     res.once('finish', () => socket.destroySoon())
@@ -63,9 +63,8 @@ export const http1: Transport<ServerResponse> = {
     return takesFramedChunks(res) ? detachSocket(res) : undefined
   },
 
-  isListening(res) {
-    const server = (res.req.socket as Socket & { server?: Server }).server
-    return server?.listening !== false
+  server(res) {
+    return (res.req.socket as Socket & { server?: Server }).server
   },
 }
 

@@ -36,8 +36,7 @@ export const http2: Transport<Http2ServerResponse> = {
     res.stream?.close(constants.NGHTTP2_CANCEL)
   },
 
-  isListening(res) {
-    const socket = res.stream?.session?.socket as { server?: Server } | undefined
-    return socket?.server?.listening !== false
+  server(res) {
+    return (res.stream?.session?.socket as { server?: Server } | undefined)?.server
   },
 }

@@ -48,8 +48,8 @@ export const lean: Transport<Socket> = {
     socket.destroy()
   },
 
-  isListening(socket) {
-    return (socket as Socket & { server?: Server }).server?.listening !== false
+  server(socket) {
+    return (socket as Socket & { server?: Server }).server
   },
 }
 

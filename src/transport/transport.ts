@@ -4,7 +4,7 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { Chunk } from '../event.js'
 import { http1 } from './http1.js'
 import { http2 } from './http2.js'
@@ -25,8 +25,8 @@ export interface Transport<Response> {
   destroy(res: Response): void
   /** For a lean stream: the socket, freed of all that HTTP needs; undefined if it cannot be. */
   detach?(res: Response): Socket | undefined
-  /** False once the HTTP server has been told to close. */
-  isListening(res: Response): boolean
+  /** The server that the connection came by. */
+  server(res: Response): Server | undefined
 }
 
 /** A response of either protocol, as Koa has it in `ctx.res`. */
