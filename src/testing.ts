@@ -11,8 +11,8 @@
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from './log/log.js'
-import { faultTests } from './testing-faults.js'
-import { append, ids, type LogProcess, type Plan, start } from './testing-process.js'
+import { faultTests } from './testing/faults.js'
+import { append, ids, type LogProcess, type Plan, start } from './testing/process.js'
 
 export type { EventLog } from './log/log.js'
 

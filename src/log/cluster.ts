@@ -25,7 +25,7 @@ import {
   type Question,
   type Send,
   sizeOf,
-} from './cluster-hub.js'
+} from './cluster/hub.js'
 import type { Entry, EventLog, LogSink } from './log.js'
 
 export interface ClusterLogOptions {

@@ -8,20 +8,20 @@ import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jet
 import { got } from '../errors.js'
 import { nonceSource } from '../random.js'
 import type { Entry, EventLog, LogSink } from './log.js'
-import { Consumer, type NatsConnectionLike } from './nats-consumer.js'
-import { entryId, isNonce } from './nats-entry.js'
-import { downError, errorKind } from './nats-errors.js'
+import { Consumer, type NatsConnectionLike } from './nats/consumer.js'
+import { entryId, isNonce } from './nats/entry.js'
+import { downError, errorKind } from './nats/errors.js'
 import {
   type NatsLogOptions,
   type ResolvedNatsOptions,
   resolveNatsOptions,
-} from './nats-options.js'
-import { Publisher } from './nats-publisher.js'
-import { openStream, UnfitStream } from './nats-stream.js'
-import { Discontinued, Tail } from './nats-tail.js'
+} from './nats/options.js'
+import { Publisher } from './nats/publisher.js'
+import { openStream, UnfitStream } from './nats/stream.js'
+import { Discontinued, Tail } from './nats/tail.js'
 
-export type { NatsConnectionLike } from './nats-consumer.js'
-export type { NatsLogOptions } from './nats-options.js'
+export type { NatsConnectionLike } from './nats/consumer.js'
+export type { NatsLogOptions } from './nats/options.js'
 
 export interface NatsLog extends EventLog {
   /** How many messages were skipped because something else wrote them into the stream. */

@@ -1,20 +1,20 @@
 /**
  * The log as a Redis stream, shared by all processes that use the same key. Needs Redis 5 or newer.
  *
- * Two connections of its own: one for commands, one that waits for new entries (redis-tail.ts).
+ * Two connections of its own: one for commands, one that waits for new entries (redis/tail.ts).
  * Nothing is queued and nothing is sent twice: an append is acknowledged, or rejects.
  */
 import { got, SseError } from '../errors.js'
 import { nonceSource } from '../random.js'
 import type { Entry, EventLog, LogSink } from './log.js'
-import { type Connection, Line } from './redis-connection.js'
-import { compareIds, isNonce, type Row, toFields } from './redis-entry.js'
-import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './redis-errors.js'
-import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './redis-options.js'
-import { Tail } from './redis-tail.js'
+import { type Connection, Line } from './redis/connection.js'
+import { compareIds, isNonce, type Row, toFields } from './redis/entry.js'
+import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './redis/errors.js'
+import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './redis/options.js'
+import { Tail } from './redis/tail.js'
 
-export type { IoredisClient, NodeRedisClient, RedisClient } from './redis-client.js'
-export type { RedisLogOptions } from './redis-options.js'
+export type { IoredisClient, NodeRedisClient, RedisClient } from './redis/client.js'
+export type { RedisLogOptions } from './redis/options.js'
 
 export interface RedisLog extends EventLog {
   /** How many entries were skipped because something else wrote them into the stream. */

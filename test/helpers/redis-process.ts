@@ -1,7 +1,7 @@
 /** Processes on a Redis log of a test, and what is waited for in them. */
 import { type RedisLogOptions, redisLog } from 'koa-sse-pool/redis'
 import { expect, onTestFinished } from 'vitest'
-import { type LogProcess, start } from '../../src/testing-process.js'
+import { type LogProcess, start } from '../../src/testing/process.js'
 import { drivers, Middleman, RedisServer } from './redis.js'
 
 export type DriverName = keyof typeof drivers

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { clusterLog } from 'koa-sse-pool/cluster'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { append, type LogProcess, start } from '../../src/testing-process.js'
+import { append, type LogProcess, start } from '../../src/testing/process.js'
 import { ClusterWorker, newName, program } from '../helpers/cluster.js'
 
 type Program = Awaited<ReturnType<typeof program>>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { encodeEntry } from '../../src/log/nats-entry.js'
-import { Discontinued, Tail } from '../../src/log/nats-tail.js'
+import { encodeEntry } from '../../src/log/nats/entry.js'
+import { Discontinued, Tail } from '../../src/log/nats/tail.js'
 
 const CREATED = '2026-01-02T03:04:05.123456789Z'
 

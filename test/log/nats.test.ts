@@ -2,7 +2,7 @@ import { DiscardPolicy, jetstream, RetentionPolicy } from '@nats-io/jetstream'
 import { type NatsLogOptions, natsLog } from 'koa-sse-pool/nats'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { EventLog } from '../../src/log/log.js'
-import { encodeEntry } from '../../src/log/nats-entry.js'
+import { encodeEntry } from '../../src/log/nats/entry.js'
 import { append, NatsServer, watch } from '../helpers/nats.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 

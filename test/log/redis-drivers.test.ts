@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { append, ids, nonce } from '../../src/testing-process.js'
+import { append, ids, nonce } from '../../src/testing/process.js'
 import { drivers } from '../helpers/redis.js'
 import {
   begin,

@@ -1,7 +1,7 @@
 import { ClientPool } from 'koa-sse-pool'
 import { redisLog } from 'koa-sse-pool/redis'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { append, nonce } from '../../src/testing-process.js'
+import { append, nonce } from '../../src/testing/process.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
 import {
   begin,

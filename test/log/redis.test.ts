@@ -1,7 +1,7 @@
 import { redisLog } from 'koa-sse-pool/redis'
 import { createClient, createCluster } from 'redis'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { append, type LogProcess, nonce, start } from '../../src/testing-process.js'
+import { append, type LogProcess, nonce, start } from '../../src/testing/process.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
 
 let server: RedisServer

@@ -4,7 +4,7 @@
  * dials again. What a driver resends or keeps for later would be stored twice, or after its sender
  * was told that it was lost.
  */
-import { got } from '../errors.js'
+import { got } from '../../errors.js'
 
 /** What is needed of a client of the package `redis` (node-redis). */
 export interface NodeRedisClient {

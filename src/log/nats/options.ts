@@ -1,6 +1,6 @@
 /** The options of `natsLog()`: what they mean, their defaults and their checks. */
-import { didYouMean, got } from '../errors.js'
-import type { NatsConnectionLike } from './nats-consumer.js'
+import { didYouMean, got } from '../../errors.js'
+import type { NatsConnectionLike } from './consumer.js'
 
 export interface NatsLogOptions {
   /**

@@ -1,8 +1,8 @@
 /** Publishes entries, each once, and tells those that were refused from those that may be stored. */
 import type { JetStreamClient, PubAck } from '@nats-io/jetstream'
-import type { Entry } from './log.js'
-import { encodeEntry } from './nats-entry.js'
-import { appendError, isNobodyThere, uncertainError } from './nats-errors.js'
+import type { Entry } from '../log.js'
+import { encodeEntry } from './entry.js'
+import { appendError, isNobodyThere, uncertainError } from './errors.js'
 
 export interface PublisherOptions {
   readonly client: JetStreamClient

@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { AckPolicy, DeliverPolicy, type JetStreamManager } from '@nats-io/jetstream'
-import type { Message } from './nats-tail.js'
+import type { Message } from './tail.js'
 
 /** What is used of a message. */
 export interface RawMessage {

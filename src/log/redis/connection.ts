@@ -1,7 +1,7 @@
 /** A connection that is kept: dialled again, after a pause, whenever it is lost or of no use. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { randomBetween } from '../random.js'
-import type { Dial, Driver } from './redis-client.js'
+import { randomBetween } from '../../random.js'
+import type { Dial, Driver } from './client.js'
 
 /** One connection, from dialling to its end. */
 export class Connection {

@@ -6,8 +6,8 @@
  * read it. And a number alone proves nothing: a stream that lost its memory counts from 1 again.
  * So reading is taken up at the last entry that we have had, which must come again with its nonce.
  */
-import type { Entry, LogSink } from './log.js'
-import { decodeEntry, incarnationOf, sequenceOf } from './nats-entry.js'
+import type { Entry, LogSink } from '../log.js'
+import { decodeEntry, incarnationOf, sequenceOf } from './entry.js'
 
 /** What a stream says of itself. */
 export interface StreamFacts {

@@ -1,5 +1,5 @@
 /** What NATS and its driver say when something fails, made into ours. */
-import { SseError } from '../errors.js'
+import { SseError } from '../../errors.js'
 
 /**
  * What the driver throws without having sent anything, and what the server answers that has stored

@@ -3,7 +3,7 @@
  * there is one, `k` (key). Its id is the one that Redis gave, and the nonce: `<ms>-<seq>-<nonce>`.
  * After a restart without data Redis may give an id again, and only the nonce tells the two apart.
  */
-import type { Entry } from './log.js'
+import type { Entry } from '../log.js'
 
 /** One entry as Redis replies it. */
 export type Row = readonly [id: string, fields: readonly string[]]

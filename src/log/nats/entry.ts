@@ -5,7 +5,7 @@
  * rest. The lengths count UTF-16 units of the decoded text; a lone surrogate is stored as U+FFFD,
  * which has the same length. It is three times as fast as JSON either way.
  */
-import type { Entry } from './log.js'
+import type { Entry } from '../log.js'
 
 const HEAD = /^sse1 ([0-9A-Za-z_-]{1,32}) (\d{1,7}) (-|\d{1,7})\n/
 

@@ -8,7 +8,7 @@
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
-import type { Entry } from './log.js'
+import type { Entry } from '../log.js'
 
 const TYPE = 'koa-sse-pool'
 

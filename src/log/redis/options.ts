@@ -1,6 +1,6 @@
 /** The options of `redisLog()`: what they mean, their defaults and their checks. */
-import { didYouMean, got } from '../errors.js'
-import { type Dial, dialer, type RedisClient } from './redis-client.js'
+import { didYouMean, got } from '../../errors.js'
+import { type Dial, dialer, type RedisClient } from './client.js'
 
 export interface RedisLogOptions {
   /**

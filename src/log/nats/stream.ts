@@ -7,8 +7,8 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from '@nats-io/jetstream'
-import { apiCode } from './nats-errors.js'
-import type { ResolvedNatsOptions } from './nats-options.js'
+import { apiCode } from './errors.js'
+import type { ResolvedNatsOptions } from './options.js'
 
 /** The stream is there and cannot do the job; or it cannot be made. */
 export class UnfitStream extends Error {

@@ -6,10 +6,10 @@
  * command, so no FLUSHALL or XTRIM fits between them. XREAD, which can wait, is only the bell: what
  * it brings proves nothing.
  */
-import type { Entry, LogSink } from './log.js'
-import type { Connection } from './redis-connection.js'
-import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './redis-entry.js'
-import { isErrorReply } from './redis-errors.js'
+import type { Entry, LogSink } from '../log.js'
+import type { Connection } from './connection.js'
+import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './entry.js'
+import { isErrorReply } from './errors.js'
 
 /** Entries asked for at once, unless they are large. */
 const PAGE = 500

@@ -1,5 +1,5 @@
 /** What Redis and its drivers say when something fails, made into ours, with the likely fix. */
-import { SseError } from '../errors.js'
+import { SseError } from '../../errors.js'
 
 const FIXES: Record<string, string> = {
   BUSY: 'a script is blocking Redis; end it by SCRIPT KILL',
