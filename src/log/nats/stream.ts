@@ -55,7 +55,10 @@ async function makeStream(
       num_replicas: replicas,
     })
   } catch (cause) {
-    if (apiCode(cause) !== SUBJECTS_OVERLAP) throw cause
+    const owner = await manager.streams.find(subject).catch(() => undefined)
+    // Another process was quicker, as happens when all are started together.
+    if (owner === stream) return manager.streams.info(stream)
+    if (owner === undefined || apiCode(cause) !== SUBJECTS_OVERLAP) throw cause
     throw new UnfitStream(
       `the stream "${stream}" cannot be made: another one has the subject "${subject}"`,
       { cause },
