@@ -27,14 +27,6 @@ async function open(options: Partial<NatsLogOptions> = {}) {
   return { watched, log, stream, connection }
 }
 
-it('makes one stream when processes are started together', async () => {
-  for (let round = 0; round < 10; round++) {
-    const stream = newName()
-    const logs = await Promise.all(Array.from({ length: 4 }, () => open({ stream })))
-    expect(logs.map(({ watched }) => watched.states.includes(false))).not.toContain(true)
-  }
-})
-
 describe('fault 26', () => {
   it('a server that is killed and started again has lost nothing that was acknowledged', async () => {
     const { watched, log, stream } = await open()
