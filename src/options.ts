@@ -3,11 +3,24 @@
  * A wrong option is found when the app starts, never when a client connects.
  */
 import type { Context } from 'koa'
-import { didYouMean, got } from './errors.js'
 import type { EventMap, Serialize } from './event.js'
 import type { EventLog } from './log/log.js'
 import { checkName } from './names.js'
 import type { ClientPool } from './pool.js'
+import {
+  aBoolean,
+  bytes,
+  count,
+  isRange,
+  isRecord,
+  isWhole,
+  MAX_DELAY,
+  MIB,
+  oneOf,
+  optional,
+  type Rule,
+  resolve,
+} from './rules.js'
 import type { EventStream } from './stream.js'
 
 /** Options of a {@link ClientPool}. */
@@ -136,59 +149,6 @@ export interface ResolvedRouteOptions {
   readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
 }
 
-interface Rule {
-  readonly default: unknown
-  readonly expected: string
-  readonly accepts: (value: unknown) => boolean
-}
-
-const MIB = 1024 * 1024
-
-/** Node's timers fire at once beyond this, which would turn "very rarely" into a busy loop. */
-const MAX_DELAY = 2 ** 31 - 1
-
-const isWhole = (value: unknown, min: number, max = Number.MAX_SAFE_INTEGER) =>
-  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
-
-const isRange = (value: unknown, min: number) =>
-  Array.isArray(value) &&
-  value.length === 2 &&
-  value.every(end => isWhole(end, min, MAX_DELAY)) &&
-  value[0] <= value[1]
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-const count = (fallback: number): Rule => ({
-  default: fallback,
-  expected: 'a whole number of at least 1, or Infinity',
-  accepts: value => value === Number.POSITIVE_INFINITY || isWhole(value, 1),
-})
-
-const bytes = (fallback: number): Rule => ({
-  default: fallback,
-  expected: 'a whole number of bytes, at least 1',
-  accepts: value => isWhole(value, 1),
-})
-
-const oneOf = (...values: string[]): Rule => ({
-  default: values[0],
-  expected: values.map(value => `'${value}'`).join(' or '),
-  accepts: value => values.includes(value as string),
-})
-
-const aBoolean = (fallback: boolean): Rule => ({
-  default: fallback,
-  expected: 'a boolean',
-  accepts: value => typeof value === 'boolean',
-})
-
-const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
-  default: undefined,
-  expected,
-  accepts: value => value === undefined || accepts(value),
-})
-
 const aFunction = (value: unknown) => typeof value === 'function'
 
 const isPool = (value: unknown) => isRecord(value) && aFunction(value.broadcast)
@@ -311,39 +271,4 @@ export function resolveSseOptions<Events extends object>(given: SseOptions<Event
         : route.allowedOrigins,
     } as unknown as ResolvedRouteOptions,
   }
-}
-
-function resolve<Name extends string>(
-  where: string,
-  rules: Record<Name, Rule>,
-  given: unknown,
-): Record<Name, unknown> {
-  if (!isRecord(given))
-    throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
-  const names = Object.keys(rules) as Name[]
-  for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(rules, name)) {
-      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
-    }
-  }
-  const resolved = {} as Record<Name, unknown>
-  for (const name of names) {
-    const rule = rules[name]
-    const value = given[name] === undefined ? rule.default : given[name]
-    if (!rule.accepts(value)) {
-      throw new TypeError(
-        `${where}: option "${name}" must be ${rule.expected}; got ${got(value)}${hint(value)}`,
-      )
-    }
-    resolved[name] = value
-  }
-  return resolved
-}
-
-/** The likely fix, where what came is a number in disguise. */
-function hint(value: unknown): string {
-  const [, digits, unit] = (typeof value === 'string' && /^(\d+) ?(ms|s|m)?$/.exec(value)) || []
-  if (digits === undefined) return ''
-  const factor = unit === 's' ? 1000 : unit === 'm' ? 60_000 : 1
-  return `; write the number ${Number(digits) * factor}, without quotes or unit`
 }

@@ -13,7 +13,8 @@
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
-import { didYouMean, got, SseError } from '../errors.js'
+import { SseError } from '../errors.js'
+import { MIB, patience, type Rule, resolve, whole } from '../rules.js'
 import {
   type Answer,
   type Ask,
@@ -39,9 +40,19 @@ export interface ClusterLogOptions {
   timeout?: number | undefined
 }
 
-const DEFAULTS = { name: 'default', events: 10_000, bytes: 32 * 1024 * 1024, timeout: 5000 }
+const RULES: Record<keyof ClusterLogOptions, Rule> = {
+  name: { default: 'default', expected: 'a string', accepts: value => typeof value === 'string' },
+  events: whole(10_000, Number.MAX_SAFE_INTEGER),
+  bytes: whole(32 * MIB, Number.MAX_SAFE_INTEGER),
+  timeout: patience(5000),
+}
 
-type Options = Readonly<typeof DEFAULTS>
+interface Options {
+  readonly name: string
+  readonly events: number
+  readonly bytes: number
+  readonly timeout: number
+}
 
 /**
  * To be called in the primary as well as in the workers, with the same name. A process outside of
@@ -53,7 +64,7 @@ type Options = Readonly<typeof DEFAULTS>
  * @throws TypeError that names the option, when one is unknown or wrong.
  */
 export function clusterLog(options: ClusterLogOptions = {}): EventLog {
-  return new ClusterLog(resolve(options))
+  return new ClusterLog(resolve('clusterLog()', RULES, options) as unknown as Options)
 }
 
 interface Pending {
@@ -254,25 +265,4 @@ class ClusterLog implements EventLog {
     const what = code === 'ERR_SSE_LOG_DOWN' ? 'out of reach' : 'the entry may or may not be stored'
     return new SseError(code, `clusterLog(): "${this.#options.name}": ${what}: ${why}`)
   }
-}
-
-function resolve(given: unknown): Options {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new TypeError(`clusterLog(): options must be an object; got ${got(given)}`)
-  }
-  const names = Object.keys(DEFAULTS)
-  for (const [name, value] of Object.entries(given)) {
-    if (!names.includes(name)) {
-      throw new TypeError(`clusterLog(): unknown option "${name}"${didYouMean(name, names)}`)
-    }
-    const isName = name === 'name'
-    const max = name === 'timeout' ? 3_600_000 : Number.MAX_SAFE_INTEGER
-    const isWhole = Number.isInteger(value) && value >= 1 && value <= max
-    if (value !== undefined && !(isName ? typeof value === 'string' : isWhole)) {
-      const expected = isName ? 'a string' : `a whole number from 1 to ${max}`
-      throw new TypeError(`clusterLog(): option "${name}" must be ${expected}; got ${got(value)}`)
-    }
-  }
-  const set = Object.entries(given).filter(([, value]) => value !== undefined)
-  return { ...DEFAULTS, ...Object.fromEntries(set) }
 }

@@ -1,5 +1,5 @@
 /** The options of `redisLog()`: what they mean, their defaults and their checks. */
-import { didYouMean, got } from '../../errors.js'
+import { isRecord, MIB, optional, patience, type Rule, resolve, whole } from '../../rules.js'
 import { type Dial, dialer, type RedisClient } from './client.js'
 
 export interface RedisLogOptions {
@@ -39,27 +39,6 @@ export interface ResolvedOptions {
   readonly wait: { readonly replicas: number; readonly timeout: number } | undefined
 }
 
-interface Rule {
-  readonly default?: unknown
-  readonly expected: string
-  readonly accepts: (value: unknown) => boolean
-}
-
-const isWhole = (value: unknown, max: number) =>
-  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= max
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-const whole = (fallback: number | undefined, max: number, unit = ''): Rule => ({
-  default: fallback,
-  expected: `${unit}a whole number from 1 to ${max}`,
-  accepts: value => isWhole(value, max),
-})
-
-/** Waiting for longer than an hour is no waiting; Node's timers end at 24 days. */
-const milliseconds = (fallback?: number) => whole(fallback, 3_600_000, 'milliseconds, ')
-
 const RULES: Record<keyof RedisLogOptions, Rule> = {
   client: { expected: 'a client of redis or ioredis', accepts: () => true },
   key: {
@@ -67,18 +46,15 @@ const RULES: Record<keyof RedisLogOptions, Rule> = {
     accepts: value => typeof value === 'string' && value !== '',
   },
   maxEntries: whole(10_000, 1_000_000),
-  windowBytes: whole(32 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
-  timeout: milliseconds(5000),
-  blockMs: milliseconds(5000),
-  wait: {
-    expected: 'an object such as { replicas: 1, timeout: 1000 }',
-    accepts: value => value === undefined || isRecord(value),
-  },
+  windowBytes: whole(32 * MIB, Number.MAX_SAFE_INTEGER),
+  timeout: patience(5000),
+  blockMs: patience(5000),
+  wait: optional('an object such as { replicas: 1, timeout: 1000 }', isRecord),
 }
 
 const WAIT_RULES: Record<'replicas' | 'timeout', Rule> = {
   replicas: whole(undefined, 1000),
-  timeout: milliseconds(),
+  timeout: patience(),
 }
 
 export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
@@ -91,29 +67,4 @@ export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
     key: `${keyPrefix}${resolved.key}`,
     wait: wait === undefined ? undefined : resolve('redisLog(): wait', WAIT_RULES, wait),
   } as ResolvedOptions
-}
-
-function resolve<Name extends string>(
-  where: string,
-  rules: Record<Name, Rule>,
-  given: unknown,
-): Record<Name, unknown> {
-  if (!isRecord(given))
-    throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
-  const names = Object.keys(rules) as Name[]
-  for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(rules, name)) {
-      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
-    }
-  }
-  const resolved = {} as Record<Name, unknown>
-  for (const name of names) {
-    const rule = rules[name]
-    const value = given[name] === undefined ? rule.default : given[name]
-    if (!rule.accepts(value)) {
-      throw new TypeError(`${where}: option "${name}" must be ${rule.expected}; got ${got(value)}`)
-    }
-    resolved[name] = value
-  }
-  return resolved
 }

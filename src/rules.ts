@@ -1,0 +1,104 @@
+/**
+ * How options are checked, here and by the engines: once, when they are given, by a table of rules.
+ * The error names the option, what is expected, what came, and the likely fix.
+ */
+import { didYouMean, got } from './errors.js'
+
+export interface Rule {
+  /** Absent: undefined, which the rule then accepts or not. */
+  readonly default?: unknown
+  readonly expected: string
+  readonly accepts: (value: unknown) => boolean
+}
+
+export const MIB = 1024 * 1024
+
+/** Node's timers fire at once beyond this, which would turn "very rarely" into a busy loop. */
+export const MAX_DELAY = 2 ** 31 - 1
+
+export const isWhole = (value: unknown, min: number, max = Number.MAX_SAFE_INTEGER) =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+
+export const isRange = (value: unknown, min: number) =>
+  Array.isArray(value) &&
+  value.length === 2 &&
+  value.every(end => isWhole(end, min, MAX_DELAY)) &&
+  value[0] <= value[1]
+
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+export const count = (fallback: number): Rule => ({
+  default: fallback,
+  expected: 'a whole number of at least 1, or Infinity',
+  accepts: value => value === Number.POSITIVE_INFINITY || isWhole(value, 1),
+})
+
+export const bytes = (fallback: number): Rule => ({
+  default: fallback,
+  expected: 'a whole number of bytes, at least 1',
+  accepts: value => isWhole(value, 1),
+})
+
+export const whole = (fallback: number | undefined, max: number, unit = ''): Rule => ({
+  default: fallback,
+  expected: `${unit}a whole number from 1 to ${max}`,
+  accepts: value => isWhole(value, 1, max),
+})
+
+/** How long to wait for an engine; to wait longer than an hour is no waiting. */
+export const patience = (fallback?: number): Rule => whole(fallback, 3_600_000, 'milliseconds, ')
+
+export const oneOf = (...values: string[]): Rule => ({
+  default: values[0],
+  expected: values.map(value => `'${value}'`).join(' or '),
+  accepts: value => values.includes(value as string),
+})
+
+export const aBoolean = (fallback: boolean): Rule => ({
+  default: fallback,
+  expected: 'a boolean',
+  accepts: value => typeof value === 'boolean',
+})
+
+export const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
+  default: undefined,
+  expected,
+  accepts: value => value === undefined || accepts(value),
+})
+
+/** @throws TypeError for an unknown or wrong option; `where` begins its message. */
+export function resolve<Name extends string>(
+  where: string,
+  rules: Record<Name, Rule>,
+  given: unknown,
+): Record<Name, unknown> {
+  if (!isRecord(given))
+    throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
+  const names = Object.keys(rules) as Name[]
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(rules, name)) {
+      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
+    }
+  }
+  const resolved = {} as Record<Name, unknown>
+  for (const name of names) {
+    const rule = rules[name]
+    const value = given[name] === undefined ? rule.default : given[name]
+    if (!rule.accepts(value)) {
+      throw new TypeError(
+        `${where}: option "${name}" must be ${rule.expected}; got ${got(value)}${hint(value)}`,
+      )
+    }
+    resolved[name] = value
+  }
+  return resolved
+}
+
+/** The likely fix, where what came is a number in disguise. */
+function hint(value: unknown): string {
+  const [, digits, unit] = (typeof value === 'string' && /^(\d+) ?(ms|s|m)?$/.exec(value)) || []
+  if (digits === undefined) return ''
+  const factor = unit === 's' ? 1000 : unit === 'm' ? 60_000 : 1
+  return `; write the number ${Number(digits) * factor}, without quotes or unit`
+}
