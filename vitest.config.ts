@@ -57,6 +57,7 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: ['test/e2e/*.test.ts'],
+          globalSetup: './test/e2e/display.ts',
           testTimeout: 30_000,
           hookTimeout: 60_000,
           fileParallelism: false,

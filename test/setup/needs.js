@@ -10,6 +10,10 @@ export const programs = {
   chromium: 'chromium',
   'nats-server': 'nats-server',
   'redis-server': 'redis-server',
+  'firefox-esr': 'firefox-esr',
+  WebKitWebDriver: 'webkit2gtk-driver',
+  // WebKitGTK has no headless mode.
+  Xvfb: 'xvfb',
 }
 
 /** The Node versions that the built package is tested on. */
@@ -19,6 +23,13 @@ export const nodes = [20, 22, 24, 26]
 export function findProgram(program) {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
   return folders.map(folder => join(folder, program)).find(isExecutable)
+}
+
+/** The program's path. @param {string} program */
+export function requireProgram(program) {
+  const path = findProgram(program)
+  if (path === undefined) throw new Error(`${program} is missing; run: npm run setup`)
+  return path
 }
 
 /** Where npm puts that version of Node. @param {number} major */

@@ -1,0 +1,143 @@
+/** WebKitGTK by W3C WebDriver (https://www.w3.org/TR/webdriver2/), which is JSON over HTTP. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import net, { type AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { inject } from 'vitest'
+import { requireProgram } from '../setup/needs.js'
+import type { Browser, LaunchOptions, Page } from './browser.js'
+import { end, endWithUs } from './process.js'
+
+/** No test waits for longer. */
+const SCRIPT_MS = 60_000
+
+interface Answer {
+  value?: unknown
+  error?: string
+}
+
+export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Promise<Browser> {
+  const port = await freePort()
+  const program = requireProgram('WebKitWebDriver')
+  const driver = spawn(program, [`--port=${port}`, '--host=127.0.0.1'], {
+    detached: true,
+    stdio: 'ignore',
+    env: {
+      ...process.env,
+      DISPLAY: inject('display'),
+      GTK_THEME: colorScheme === 'dark' ? 'Adwaita:dark' : 'Adwaita',
+    },
+  })
+  const callOff = endWithUs(driver)
+  const origin = `http://127.0.0.1:${port}`
+  await listening(origin)
+  const { sessionId } = await call<{ sessionId: string }>('POST', `${origin}/session`, {
+    capabilities: { alwaysMatch: { acceptInsecureCerts: true } },
+  })
+  const session = `${origin}/session/${sessionId}`
+  await call('POST', `${session}/timeouts`, { script: SCRIPT_MS })
+
+  // Stays open, as a new window needs a current one.
+  const first = await call<string>('GET', `${session}/window`)
+
+  // A session has one current window, so that commands to its pages must not mix.
+  let last: Promise<unknown> = Promise.resolve()
+  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
+    const mine = last.then(run)
+    last = mine.catch(() => {})
+    return mine
+  }
+
+  async function open(): Promise<Page> {
+    // Not a tab: one in the background is hidden, and a screenshot of it never comes.
+    const { handle } = await inTurn(async () => {
+      await call('POST', `${session}/window`, { handle: first })
+      return call<{ handle: string }>('POST', `${session}/window/new`, { type: 'window' })
+    })
+    const send = <Result>(method: string, path: string, body?: object) =>
+      inTurn(async () => {
+        await call('POST', `${session}/window`, { handle })
+        return call<Result>(method, `${session}/${path}`, body)
+      })
+    const page: Page = {
+      goto: url => send('POST', 'url', { url }),
+      async eval(run, ...args) {
+        const script = callBack(String(run))
+        const answer = await send<Answer>('POST', 'execute/async', { script, args })
+        if (answer.error !== undefined) throw new Error(answer.error)
+        return answer.value as never
+      },
+      shot: async () => Buffer.from(await send<string>('GET', 'screenshot'), 'base64'),
+      close: () => send('DELETE', 'window'),
+    }
+    await setViewport(page, viewport, rect => send('POST', 'window/rect', rect))
+    return page
+  }
+
+  return {
+    engine: 'webkit',
+    open,
+    async close() {
+      await call('DELETE', session)
+      await end(driver)
+      callOff()
+    },
+  }
+}
+
+/** Makes the window as large as the page and the browser's own bars together. */
+async function setViewport(
+  page: Page,
+  { width, height }: LaunchOptions['viewport'],
+  resize: (rect: { width: number; height: number }) => Promise<unknown>,
+): Promise<void> {
+  const size = () => page.eval(() => ({ width: innerWidth, height: innerHeight }))
+  await resize({ width, height })
+  const bare = await size()
+  await resize({ width: 2 * width - bare.width, height: 2 * height - bare.height })
+  const got = await size()
+  if (got.width !== width || got.height !== height) {
+    const sizes = `${got.width}x${got.height}, not ${width}x${height}`
+    throw new Error(`WebKitGTK made the page ${sizes}; its window is at least 450 pixels wide`)
+  }
+}
+
+/** A script that runs the function on its arguments and hands the answer to WebDriver's callback. */
+function callBack(run: string): string {
+  return `const args = [...arguments], done = args.pop()
+    Promise.resolve().then(() => (${run})(...args))
+      .then(value => done({ value }), error => done({ error: String(error) }))`
+}
+
+/** One command. */
+async function call<Result>(method: string, url: string, body: object = {}): Promise<Result> {
+  const response = await fetch(url, {
+    method,
+    ...(method === 'POST' && { body: JSON.stringify(body) }),
+  })
+  const { value } = (await response.json()) as {
+    value: Result & { error?: string; message?: string }
+  }
+  if (!response.ok) throw new Error(`${method} ${url}: ${value.error}: ${value.message}`)
+  return value
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** The driver says nowhere that it is ready. */
+async function listening(origin: string, until = Date.now() + 20_000): Promise<void> {
+  try {
+    await call('GET', `${origin}/status`)
+  } catch (error) {
+    if (Date.now() > until) throw new Error('WebKitWebDriver does not answer', { cause: error })
+    await sleep(20)
+    await listening(origin, until)
+  }
+}
