@@ -60,7 +60,8 @@ export default defineConfig({
           globalSetup: './test/e2e/display.ts',
           testTimeout: 30_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
+          // They mostly wait, for reconnects; but every worker has a browser or two.
+          maxWorkers: 2,
           sequence: { groupOrder: 3 },
         },
       },

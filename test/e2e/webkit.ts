@@ -70,7 +70,7 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
       shot: async () => Buffer.from(await send<string>('GET', 'screenshot'), 'base64'),
       close: () => send('DELETE', 'window'),
     }
-    await setViewport(page, viewport, rect => send('POST', 'window/rect', rect))
+    await setViewport(page, viewport, send)
     return page
   }
 
@@ -89,17 +89,34 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
 async function setViewport(
   page: Page,
   { width, height }: LaunchOptions['viewport'],
-  resize: (rect: { width: number; height: number }) => Promise<unknown>,
+  send: <Result>(method: string, path: string, body?: object) => Promise<Result>,
 ): Promise<void> {
-  const size = () => page.eval(() => ({ width: innerWidth, height: innerHeight }))
-  await resize({ width, height })
-  const bare = await size()
-  await resize({ width: 2 * width - bare.width, height: 2 * height - bare.height })
-  const got = await size()
-  if (got.width !== width || got.height !== height) {
-    const sizes = `${got.width}x${got.height}, not ${width}x${height}`
-    throw new Error(`WebKitGTK made the page ${sizes}; its window is at least 450 pixels wide`)
-  }
+  const window = await send<{ width: number; height: number }>('GET', 'window/rect')
+  const inner = await page.eval(() => ({ width: innerWidth, height: innerHeight }))
+  await send('POST', 'window/rect', {
+    width: width + window.width - inner.width,
+    height: height + window.height - inner.height,
+  })
+  // The page hears of it later than WebDriver does.
+  await page.eval(
+    (width, height) =>
+      new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => {
+          const got = `${innerWidth}x${innerHeight}`
+          reject(new Error(`got a page of ${got}, not ${width}x${height}; it cannot be so narrow`))
+        }, 5000)
+        const check = () => {
+          if (innerWidth !== width || innerHeight !== height) return
+          clearTimeout(timer)
+          removeEventListener('resize', check)
+          resolve()
+        }
+        addEventListener('resize', check)
+        check()
+      }),
+    width,
+    height,
+  )
 }
 
 /** A script that runs the function on its arguments and hands the answer to WebDriver's callback. */
