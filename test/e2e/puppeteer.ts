@@ -53,8 +53,15 @@ export async function launchPuppeteer(
       }
       return {
         goto: async url => void (await page.goto(url)),
-        // Its types take handles apart, which ours do not have.
-        eval: (run, ...args) => page.evaluate(run as (...args: unknown[]) => never, ...args),
+        async eval(run, ...args) {
+          try {
+            // Its types take handles apart, which ours do not have.
+            return await page.evaluate(run as (...args: unknown[]) => never, ...args)
+          } catch (error) {
+            // Without the page's stack: vitest would look for its frames on the disk, and fail.
+            throw new Error((error as Error).message)
+          }
+        },
         shot: () => page.screenshot(),
         close: () => page.close(),
       } satisfies Page
