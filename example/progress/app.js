@@ -1,13 +1,12 @@
 // @ts-check
 import { randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { Socket } from 'node:net'
-import { extname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import Koa from 'koa'
 import { ClientPool, SseError, sse } from 'koa-sse-pool'
+import { servePage } from '../shared/serve.js'
 
 /**
  * Who is here: the pages that have the client open, and how far its jobs are.
@@ -16,8 +15,6 @@ import { ClientPool, SseError, sse } from 'koa-sse-pool'
  *
  * @typedef {{ pages: Set<string>, jobs: Map<string, number> }} Presence
  */
-
-const files = { '/': 'index.html', '/page.css': 'page.css', '/page.js': 'page.js' }
 
 export function createApp({
   pool = new ClientPool(),
@@ -108,13 +105,7 @@ export function createApp({
     return client?.pages.size === 0 && present.delete(id)
   }
 
-  for (const [path, file] of Object.entries(files)) {
-    router.get(path, ctx => {
-      ctx.type = extname(file)
-      ctx.body = createReadStream(new URL(`public/${file}`, import.meta.url))
-    })
-  }
-
+  servePage(router, import.meta.url)
   app.use(bodyParser()).use(router.routes()).use(router.allowedMethods())
   return { app, pool }
 }

@@ -1,0 +1,69 @@
+// @ts-check
+// How the examples are served: their files, a port, an orderly end. Nothing here is about events.
+import { once } from 'node:events'
+import { createReadStream, realpathSync } from 'node:fs'
+import http from 'node:http'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/**
+ * The routes of a page. `url` is that of the example's server.js, and `more` names further files.
+ *
+ * @param {import('@koa/router').default} router
+ * @param {string} url
+ * @param {Record<string, URL>} [more]
+ */
+export function servePage(router, url, more) {
+  const files = {
+    '/': new URL('public/index.html', url),
+    '/page.css': new URL('public/page.css', url),
+    '/page.js': new URL('public/page.js', url),
+    '/shared/look.css': new URL('look.css', import.meta.url),
+    ...more,
+  }
+  for (const [path, file] of Object.entries(files)) {
+    router.get(path, ctx => {
+      ctx.type = extname(file.pathname)
+      ctx.body = createReadStream(file)
+    })
+  }
+}
+
+/**
+ * Resolves when the app listens. Port 0 is any free one.
+ *
+ * @param {{ callback(): http.RequestListener }} app
+ * @param {number} port
+ * @param {string} host
+ */
+export async function listen(app, port, host) {
+  const server = http.createServer(app.callback()).listen(port, host)
+  await once(server, 'listening')
+  const address = /** @type {import('node:net').AddressInfo} */ (server.address())
+  return { server, port: address.port }
+}
+
+/**
+ * Starts the example if node was told to run its server.js, and not if a test imports it.
+ *
+ * @param {string} url
+ * @param {(options: { port: number, host: string }) => Promise<{ port: number, close(): Promise<void> }>} start
+ */
+export async function runIfMain(url, start) {
+  if (realpathSync(process.argv[1] ?? '.') !== fileURLToPath(url)) return
+  const { PORT = 3000, HOST = '127.0.0.1' } = process.env
+  const { port, close } = await start({ port: Number(PORT), host: HOST })
+  console.log(`http://localhost:${port}`)
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, close)
+}
+
+/**
+ * Streams first: an open one would keep `server.close()` waiting.
+ *
+ * @param {import('koa-sse-pool').ClientPool[]} pools
+ * @param {http.Server[]} servers
+ */
+export async function closeAll(pools, servers) {
+  await Promise.all(pools.map(pool => pool.close()))
+  for (const server of servers) server.close()
+}

@@ -1,0 +1,41 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, onTestFinished, test } from 'vitest'
+
+const examples = new URL('../../example/', import.meta.url)
+const names = readdirSync(examples).filter(name => name !== 'shared')
+const runner = fileURLToPath(new URL('../../scripts/example.js', import.meta.url))
+
+describe('npm run example', () => {
+  test.each(names)('%s runs by itself, and ends when it is told to', async name => {
+    const example = run(name)
+    const lines = createInterface({ input: example.stdout })
+    const [url] = await once(lines, 'line')
+    const response = await fetch(url)
+    expect(response.status).toBe(200)
+    expect(await response.text()).toContain('koa-sse-pool')
+
+    example.kill('SIGTERM')
+    expect(await once(example, 'exit')).toEqual([0, null])
+  })
+
+  test.each([[[]], [['nonsense']]])('names the examples when it is given %j', async args => {
+    const example = run(...args)
+    const [errors, [code]] = await Promise.all([
+      example.stderr.toArray(),
+      once(example, 'exit'),
+    ] as const)
+    expect(code).toBe(1)
+    for (const name of names) expect(errors.join('')).toContain(`npm run example -- ${name}\n`)
+  })
+})
+
+function run(...args: string[]) {
+  const env = { ...process.env, PORT: '0' }
+  const example = spawn(process.execPath, [runner, ...args], { env })
+  onTestFinished(() => void example.kill('SIGTERM'))
+  return example
+}
