@@ -1,0 +1,247 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { start } from '../../example/message-list/server.js'
+import {
+  type Browser,
+  launch,
+  type Page,
+  photograph,
+  press,
+  stateIs,
+  textOf,
+  waitFor,
+  wantsShots,
+} from './page.js'
+
+/** Longer than any test: these say themselves when there is a message. */
+const NEVER = 2 ** 31 - 1
+
+let browser: Browser
+
+beforeAll(async () => {
+  browser = await launch()
+})
+afterAll(() => browser.close())
+
+describe('example/message-list', () => {
+  let example: Awaited<ReturnType<typeof start>>
+  let origin: string
+
+  beforeEach(async () => {
+    example = await startExample({ everyMs: NEVER })
+    origin = `http://127.0.0.1:${example.port}`
+  })
+
+  test('shows messages and named events from another origin, which knows the session', async () => {
+    const page = await openPage()
+    await connect(page)
+    const user = await textOf(page, '#user')
+    expect(example.pool.has(user)).toBe(true)
+    expect(await textOf(page, '#events-origin')).toBe(`http://127.0.0.1:${example.events.port}`)
+
+    say('one', 'two', 'three')
+    await hasMessage(page, 3)
+    await hasEvent(page, 'update')
+    expect(await messages(page)).toEqual(['1 one live', '2 two live', '3 three live'])
+    expect(await textOf(page, '#total')).toBe('3')
+  })
+
+  test('shows the last event id, and resumes from it when the reader connects again', async () => {
+    const page = await openPage()
+    await connect(page)
+    say('one')
+    await hasMessage(page, 1)
+    const [id] = await page.eval(() =>
+      [...document.querySelectorAll<HTMLElement>('#log li[data-id]')].map(item => item.dataset.id),
+    )
+    expect(await textOf(page, '#last-id')).toBe(id)
+
+    const left = new Promise(resolve => example.pool.once('close', resolve))
+    await press(page, '#disconnect')
+    await left
+    say('two', 'three')
+    await connect(page)
+    say('four')
+    await hasMessage(page, 4)
+    expect(await messages(page)).toEqual([
+      '1 one live',
+      '2 two replayed',
+      '3 three replayed',
+      '4 four live',
+    ])
+    expect(example.pool.stats()).toMatchObject({ replays: 1, gaps: 0 })
+  })
+
+  test('loses and doubles nothing when the network cuts the connection', async () => {
+    const page = await openPage()
+    await connect(page)
+    say('one', 'two')
+    await hasMessage(page, 2)
+    example.events.server.closeAllConnections()
+    await stateIs(page, 'connecting')
+    say('three', 'four')
+    await hasMessage(page, 4)
+    expect(await messages(page)).toEqual([
+      '1 one live',
+      '2 two live',
+      '3 three replayed',
+      '4 four replayed',
+    ])
+  })
+
+  test('is told of a gap when the log goes back no further, and fetches what it missed', async () => {
+    const page = await openPage()
+    await connect(page)
+    say('one')
+    await hasMessage(page, 1)
+    await press(page, '#disconnect')
+    for (let n = 2; n <= 30; n++) say(`message ${n}`)
+    await connect(page)
+    await hasEvent(page, 'sse.gap')
+    await hasMessage(page, 30)
+    const arrived = await messages(page)
+    expect(arrived).toHaveLength(30)
+    expect(arrived.slice(0, 2)).toEqual(['1 one live', '2 message 2 fetched'])
+    expect(arrived.map(Number.parseFloat)).toEqual(Array.from({ length: 30 }, (_, i) => i + 1))
+    expect(example.pool.stats()).toMatchObject({ gaps: 1 })
+  })
+
+  test('stays away when the server ends the stream, until the reader wants to connect', async () => {
+    const page = await openPage()
+    await connect(page)
+    await press(page, '#end')
+    await hasEvent(page, 'end')
+    await stateIs(page, 'closed')
+    expect(example.pool.size).toBe(0)
+
+    await connect(page)
+    say('one')
+    await hasMessage(page, 1)
+  })
+
+  test('clears the list and keeps the connection', async () => {
+    const page = await openPage()
+    await connect(page)
+    say('one')
+    await hasMessage(page, 1)
+    await press(page, '#clear')
+    await waitFor(page, () => document.querySelector('#log')?.children.length === 0)
+    say('two')
+    await hasMessage(page, 2)
+    expect(await messages(page)).toEqual(['2 two live'])
+    expect(example.pool.stats()).toMatchObject({ opened: 1, streams: 1 })
+  })
+
+  test('lets in no other origin, and nobody without a session', async () => {
+    const url = `http://127.0.0.1:${example.events.port}/events`
+    const page = await openPage()
+    const Cookie = await cookieOf(origin)
+    const strange = await fetch(url, { headers: { Cookie, Origin: 'http://evil.example' } })
+    expect(strange.status).toBe(403)
+    const nobody = await fetch(url, { headers: { Origin: origin } })
+    expect(nobody.status).toBe(401)
+
+    // A browser says the same: here the page of another example, with this one's cookie.
+    const other = await startExample({ everyMs: NEVER })
+    await page.goto(`http://127.0.0.1:${other.port}`)
+    const readyState = await page.eval(
+      target =>
+        new Promise(resolve => {
+          const source = new EventSource(target, { withCredentials: true })
+          source.onerror = () => resolve(source.readyState)
+        }),
+      url,
+    )
+    expect(readyState).toBe(2)
+    expect(example.pool.stats()).toMatchObject({ opened: 0, refused: { origin: 2 } })
+  })
+
+  test('closes the stream when the page is left', async () => {
+    const page = await openPage()
+    await connect(page)
+    const left = new Promise(resolve => example.pool.once('close', resolve))
+    await page.goto('about:blank')
+    await left
+    expect(example.pool.size).toBe(0)
+  })
+
+  test.runIf(wantsShots)('is photographed', async () => {
+    await photograph('message-list', async page => {
+      const { port, say: speak } = await startExample({ everyMs: NEVER })
+      const texts = ['The ferry leaves at nine.', 'Rain from the west by noon.']
+      const sayTwo = () => texts.forEach(text => void speak(text))
+      await page.goto(`http://127.0.0.1:${port}`)
+      await connect(page)
+      sayTwo()
+      await hasMessage(page, 2)
+      await press(page, '#disconnect')
+      for (let i = 0; i < 6; i++) sayTwo()
+      await connect(page)
+      sayTwo()
+      await hasMessage(page, 16)
+      await press(page, '#disconnect')
+      sayTwo()
+      await connect(page)
+      sayTwo()
+      await hasMessage(page, 20)
+    })
+  })
+
+  async function startExample(options: Parameters<typeof start>[0]) {
+    const started = await start({ retryMs: 300, ...options })
+    onTestFinished(async () => {
+      await started.close()
+      started.events.server.closeAllConnections()
+    })
+    return started
+  }
+
+  async function openPage(): Promise<Page> {
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    await page.goto(origin)
+    return page
+  }
+
+  function say(...texts: string[]): void {
+    for (const text of texts) example.say(text)
+  }
+})
+
+async function cookieOf(origin: string): Promise<string> {
+  const response = await fetch(origin)
+  return response.headers
+    .getSetCookie()
+    .map(line => line.split(';')[0])
+    .join('; ')
+}
+
+/** Connects; what was missed has arrived then. */
+async function connect(page: Page): Promise<void> {
+  const hellos = () => document.querySelectorAll('#log li[data-event="hi"]').length
+  const before = await page.eval(hellos)
+  await press(page, '#connect')
+  await hasEvent(page, 'hi', before + 1)
+}
+
+function hasMessage(page: Page, n: number): Promise<void> {
+  return waitFor(page, wanted => document.querySelector(`#log li[data-n="${wanted}"]`), n)
+}
+
+function hasEvent(page: Page, name: string, times = 1): Promise<void> {
+  return waitFor(
+    page,
+    (wanted, count) =>
+      document.querySelectorAll(`#log li[data-event="${wanted}"]`).length >= Number(count),
+    name,
+    times,
+  )
+}
+
+/** What the list shows, oldest first: number, text, and how it came. */
+function messages(page: Page): Promise<string[]> {
+  return page.eval(() =>
+    [...document.querySelectorAll<HTMLElement>('#log li[data-event="message"]')]
+      .reverse()
+      .map(({ dataset, children }) => `${dataset.n} ${children[1]?.textContent} ${dataset.how}`),
+  )
+}

@@ -1,0 +1,128 @@
+/** What the tests of the examples ask of a browser: little, so that any engine can give it. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { launchChromium } from './browser.js'
+import { shrinkPng } from './png.js'
+
+export interface LaunchOptions {
+  /** Of the page, in CSS pixels. */
+  viewport: { width: number; height: number }
+  colorScheme: 'light' | 'dark'
+}
+
+export interface Browser {
+  open(): Promise<Page>
+  close(): Promise<void>
+}
+
+export interface Page {
+  goto(url: string): Promise<void>
+  /** Runs a function in the page; it sees its arguments and the page's globals, nothing else. */
+  eval<Args extends unknown[], Result>(
+    run: (...args: Args) => Result | Promise<Result>,
+    ...args: Args
+  ): Promise<Result>
+  shot(): Promise<Uint8Array>
+  close(): Promise<void>
+}
+
+export async function launch(options: Partial<LaunchOptions> = {}): Promise<Browser> {
+  const { viewport = { width: 1280, height: 800 }, colorScheme = 'light' } = options
+  const { browser, close } = await launchChromium()
+  return {
+    async open() {
+      const page = await browser.newPage()
+      await page.setViewport(viewport)
+      await page.emulateMediaFeatures([
+        { name: 'prefers-color-scheme', value: colorScheme },
+        { name: 'prefers-reduced-motion', value: 'reduce' },
+      ])
+      return {
+        goto: async url => void (await page.goto(url)),
+        eval: (run, ...args) => page.evaluate(run as (...given: unknown[]) => never, ...args),
+        shot: () => page.screenshot(),
+        close: () => page.close(),
+      }
+    },
+    close,
+  }
+}
+
+/** Resolves as soon as the condition holds in the page; looks again at each change of the document. */
+export function waitFor<Args extends unknown[]>(
+  page: Page,
+  condition: (...args: Args) => unknown,
+  ...args: Args
+): Promise<void> {
+  return page.eval(
+    async (source, given) => {
+      const holds: (...args: unknown[]) => unknown = new Function(`return ${source}`)()
+      await new Promise<void>(resolve => {
+        const observer = new MutationObserver(check)
+        const all = { attributes: true, characterData: true, childList: true, subtree: true }
+        observer.observe(document, all)
+        check()
+        function check() {
+          if (!holds(...given)) return
+          observer.disconnect()
+          resolve()
+        }
+      })
+    },
+    String(condition),
+    args as unknown[],
+  )
+}
+
+/** Clicks a button as soon as it is enabled. */
+export async function press(page: Page, selector: string): Promise<void> {
+  await waitFor(page, s => document.querySelector(`${s}:enabled`), selector)
+  await page.eval(s => document.querySelector<HTMLButtonElement>(s)?.click(), selector)
+}
+
+/** Resolves when the page says that it is `open`, `connecting`, `closed` and so on. */
+export function stateIs(page: Page, state: string): Promise<void> {
+  return waitFor(
+    page,
+    s => document.querySelector<HTMLElement>('#state')?.dataset.state === s,
+    state,
+  )
+}
+
+export function textOf(page: Page, selector: string): Promise<string> {
+  return page.eval(s => document.querySelector(s)?.textContent ?? '', selector)
+}
+
+/** Whether the screenshots in the README files are to be made anew: `SHOTS=1 npm run test:browser`. */
+export const wantsShots = Boolean(process.env.SHOTS)
+
+const EXAMPLES = new URL('../../example/', import.meta.url)
+const CACHE = new URL('../../node_modules/.cache/koa-sse-pool/shots/', import.meta.url)
+
+const WIDE = { width: 1280, height: 720 }
+const PHONE = { width: 390, height: 844 }
+
+/**
+ * Plays a scene once for each look, and photographs its end: for the README, and on a phone only for
+ * whoever changes the design.
+ */
+export async function photograph(
+  example: string,
+  play: (page: Page) => Promise<void>,
+): Promise<void> {
+  await mkdir(CACHE, { recursive: true })
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await shoot(WIDE, colorScheme, new URL(`${example}/${colorScheme}.png`, EXAMPLES))
+    await shoot(PHONE, colorScheme, new URL(`${example}-phone-${colorScheme}.png`, CACHE))
+  }
+
+  async function shoot(viewport: typeof WIDE, colorScheme: 'light' | 'dark', file: URL) {
+    const browser = await launch({ viewport, colorScheme })
+    try {
+      const page = await browser.open()
+      await play(page)
+      await writeFile(file, shrinkPng(await page.shot()))
+    } finally {
+      await browser.close()
+    }
+  }
+}
