@@ -1,0 +1,132 @@
+// @ts-check
+import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { bodyParser } from '@koa/bodyparser'
+import Router from '@koa/router'
+import Koa from 'koa'
+import { ClientPool, sse } from 'koa-sse-pool'
+import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+
+const MIB = 1024 * 1024
+// For the chart alone: it shows what is held, and not also what is waiting to be thrown away.
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
+
+const FILLER = '.'.repeat(1000) // so that an event takes one kilobyte
+
+export async function start({
+  port = 0,
+  host = '127.0.0.1',
+  maxClients = 4,
+  windowBytes = 8 * MIB, // what the log keeps: all the memory that events can take
+  floodEvents = 30_000,
+  burst = 150, // events in one go, then a pause
+  pauseMs = 25,
+  sampleMs = 250,
+} = {}) {
+  const pool = new ClientPool({ maxClients, window: { events: 100_000, bytes: windowBytes } })
+  const router = new Router()
+
+  // Full: 'reject' would answer 503, and a browser's EventSource never tries again after that.
+  // 'retry' answers with an empty stream that says when to come back, so it waits for a place.
+  router.get('/events', sse({ pool, overflow: 'retry', retry: 2000 }), ctx => {
+    // Whoever gets this has a place; who is only told to come back does not.
+    ctx.sse.send({ event: 'welcome', data: { maxClients } })
+  })
+
+  // ---- How many are here. If ten come at once, only the newest count waits: it has a key.
+
+  const count = () => {
+    pool.broadcast({ event: 'count', data: pool.connections, key: 'count' })
+  }
+  pool.on('open', count)
+  pool.on('close', count)
+  // The streams that `pool.close()` ends are not worth counting any more.
+  pool.on('error', error => {
+    if (!isClosing) app.emit('error', error)
+  })
+
+  // ---- To all
+
+  router.post('/announce', async ctx => {
+    const { text: given = '' } = /** @type {{ text?: unknown }} */ (ctx.request.body ?? {})
+    const text = String(given).trim()
+    if (text === '' || text.length > 200) ctx.throw(400, 'text: 1 to 200 characters')
+    await pool.broadcast({ event: 'announce', data: { text } })
+    ctx.status = 204
+  })
+
+  // ---- A flood. It asks nobody whether he can keep up: slow readers are the pool's business.
+
+  let flooded = 0
+  let isFlooding = false
+  let isClosing = false
+
+  async function flood() {
+    isFlooding = true
+    for (let n = 1; n <= floodEvents && !isClosing; n++) {
+      flooded += 1
+      pool.broadcast({ event: 'flood', data: { n: flooded, filler: FILLER } })
+      if (n % burst === 0) await sleep(pauseMs)
+    }
+    isFlooding = false
+  }
+  router.post('/flood', ctx => {
+    if (!isFlooding) flood()
+    ctx.status = 202
+  })
+
+  // ---- Clients as bad as can be: they ask for the events and never read one
+
+  /** @type {Map<net.Socket, number>} Each with the state of the flood at which it came. */
+  const silent = new Map()
+
+  router.post('/silent', ctx => {
+    if (pool.connections >= maxClients) ctx.throw(409, 'no place left')
+    const socket = net.connect(site.port, host).pause()
+    socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
+    // The pool closes one whose socket has taken nothing for 30 s, as `slow`.
+    socket.on('error', () => {}).on('close', () => silent.delete(socket))
+    silent.set(socket, flooded)
+    ctx.status = 204
+  })
+  router.delete('/silent', ctx => {
+    for (const socket of silent.keys()) socket.destroy()
+    ctx.status = 204
+  })
+
+  // ---- What it costs, for the chart
+
+  function sample() {
+    collectGarbage()
+    const { heapUsed, external } = process.memoryUsage()
+    const unread = [...silent.values()].reduce((sum, since) => sum + flooded - since, 0)
+    return {
+      memory: (heapUsed + external) / MIB,
+      unread: (unread * FILLER.length) / MIB,
+      silent: silent.size,
+      isFlooding,
+      stats: pool.stats(),
+    }
+  }
+  const timer = setInterval(() => {
+    if (pool.size > 0) pool.broadcast({ event: 'sample', data: sample(), key: 'sample' })
+  }, sampleMs)
+
+  servePage(router, import.meta.url)
+  const app = new Koa()
+  app.use(bodyParser()).use(router.routes()).use(router.allowedMethods())
+  const site = await listen(app, port, host)
+
+  async function close() {
+    isClosing = true
+    clearInterval(timer)
+    for (const socket of silent.keys()) socket.destroy()
+    await closeAll([pool], [site.server])
+  }
+  return { ...site, pool, close }
+}
+
+runIfMain(import.meta.url, start)

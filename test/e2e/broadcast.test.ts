@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { start } from '../../example/broadcast/server.js'
+import {
+  type Browser,
+  launch,
+  type Page,
+  photograph,
+  press,
+  stateIs,
+  textOf,
+  waitFor,
+  wantsShots,
+} from './page.js'
+
+let browser: Browser
+
+beforeAll(async () => {
+  browser = await launch()
+})
+afterAll(() => browser.close())
+
+describe('example/broadcast', () => {
+  test('counts who is connected, and announces to all of them', async () => {
+    const { origin } = await startExample()
+    const first = await openPage(origin)
+    await textIs(first, '#count b', '1')
+    const second = await openPage(origin)
+    await textIs(first, '#count b', '2')
+    await textIs(second, '#count b', '2')
+
+    await announce(second, 'The bakery <b>opens</b>')
+    await textIs(first, '#log li span', 'The bakery <b>opens</b>')
+    await textIs(second, '#log li span', 'The bakery <b>opens</b>')
+
+    await second.goto('about:blank')
+    await textIs(first, '#count b', '1')
+  })
+
+  test('refuses politely when it is full: who comes too late gets the next free place', async () => {
+    const { origin, pool } = await startExample({ maxClients: 2 })
+    await openPage(origin)
+    const second = await openPage(origin)
+    const third = await browser.open()
+    onTestFinished(() => third.close())
+    await third.goto(origin)
+    await stateIs(third, 'full')
+    expect(pool.stats()).toMatchObject({ streams: 2, refused: { full: 1 } })
+
+    await second.goto('about:blank')
+    await stateIs(third, 'open')
+    expect(pool.stats()).toMatchObject({ streams: 2, opened: 3 })
+  })
+
+  test('keeps its memory flat while 20 MB go past clients that do not read', async () => {
+    const { origin, pool } = await startExample({ floodEvents: 20_000, burst: 200, pauseMs: 15 })
+    const page = await openPage(origin)
+    for (const n of ['1', '2']) {
+      await press(page, '#silent')
+      await textIs(page, '#silent-count', n)
+    }
+    // The first one fills the window, and the sockets of those who do not read.
+    await press(page, '#flood')
+    await floodArrives(page, 20_000)
+    const before = Number(await textOf(page, '#memory'))
+    expect(before).toBeGreaterThan(0)
+
+    await press(page, '#flood')
+    await floodArrives(page, 40_000)
+    const after = Number(await textOf(page, '#memory'))
+    expect(after - before).toBeLessThan(6)
+    expect(pool.stats()).toMatchObject({ streams: 3, lagging: 2 })
+    expect(Number(await textOf(page, '#unread'))).toBeGreaterThan(70)
+
+    await press(page, '#release')
+    await textIs(page, '#count b', '1')
+    expect(pool.stats()).toMatchObject({ streams: 1, lagging: 0 })
+  })
+
+  test.runIf(wantsShots)('is photographed', { timeout: 120_000 }, async () => {
+    await photograph('broadcast', async page => {
+      const { origin } = await startExample({ pauseMs: 40 })
+      await page.goto(origin)
+      await stateIs(page, 'open')
+      await announce(page, 'Here comes the flood.')
+      for (const n of ['1', '2']) {
+        await press(page, '#silent')
+        await textIs(page, '#silent-count', n)
+      }
+      await press(page, '#flood')
+      await floodArrives(page, 30_000)
+      await press(page, '#flood')
+      await floodArrives(page, 60_000)
+      await announce(page, 'Sixty thousand events later.')
+      await waitFor(page, () => document.querySelectorAll('#log li').length === 2)
+    })
+  })
+
+  async function startExample(options: Parameters<typeof start>[0] = {}) {
+    const example = await start(options)
+    onTestFinished(async () => {
+      await example.close()
+      example.server.closeAllConnections()
+    })
+    return { ...example, origin: `http://127.0.0.1:${example.port}` }
+  }
+
+  async function openPage(origin: string): Promise<Page> {
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    await page.goto(origin)
+    await stateIs(page, 'open')
+    return page
+  }
+})
+
+async function announce(page: Page, text: string): Promise<void> {
+  await page.eval(given => {
+    const input = document.querySelector<HTMLInputElement>('#text')
+    if (input) input.value = given
+    document.querySelector<HTMLFormElement>('#form')?.requestSubmit()
+  }, text)
+}
+
+function textIs(page: Page, selector: string, text: string): Promise<void> {
+  return waitFor(
+    page,
+    (wanted, expected) => document.querySelector(String(wanted))?.textContent === expected,
+    selector,
+    text,
+  )
+}
+
+/** Each event of the flood has either arrived, or the page was told of a gap and knows how many. */
+function floodArrives(page: Page, events: number): Promise<void> {
+  return waitFor(
+    page,
+    wanted => {
+      const number = (selector: string) =>
+        Number(document.querySelector(selector)?.textContent?.replaceAll(',', ''))
+      const { disabled } = document.querySelector('#flood') as HTMLButtonElement
+      return number('#received') + number('#missing') === wanted && !disabled
+    },
+    events,
+  )
+}
