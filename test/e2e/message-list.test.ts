@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import { start } from '../../example/message-list/server.js'
 import {
   type Browser,
+  fireTransition,
   launch,
   type Page,
   photograph,
@@ -164,27 +165,43 @@ describe('example/message-list', () => {
     expect(example.pool.size).toBe(0)
   })
 
-  test.runIf(wantsShots)('is photographed', async () => {
-    await photograph('message-list', async page => {
-      const { port, say: speak } = await startExample({ everyMs: NEVER })
-      const texts = ['The ferry leaves at nine.', 'Rain from the west by noon.']
-      const sayTwo = () => texts.forEach(text => void speak(text))
-      await page.goto(`http://127.0.0.1:${port}`)
-      await connect(page)
-      sayTwo()
-      await hasMessage(page, 2)
-      await press(page, '#disconnect')
-      for (let i = 0; i < 6; i++) sayTwo()
-      await connect(page)
-      sayTwo()
-      await hasMessage(page, 16)
-      await press(page, '#disconnect')
-      sayTwo()
-      await connect(page)
-      sayTwo()
-      await hasMessage(page, 20)
-    })
+  test('closes the stream when the page goes into the cache, and resumes when it comes back', async () => {
+    const page = await openPage()
+    await connect(page)
+    say('one')
+    await hasMessage(page, 1)
+    const left = new Promise(resolve => example.pool.once('close', resolve))
+    await fireTransition(page, 'pagehide')
+    await left
+    say('two')
+    await fireTransition(page, 'pageshow')
+    await hasMessage(page, 2)
+    expect(await messages(page)).toEqual(['1 one live', '2 two replayed'])
   })
+
+  if (wantsShots) {
+    test('is photographed', async () => {
+      await photograph('message-list', async page => {
+        const { port, say: speak } = await startExample({ everyMs: NEVER })
+        const texts = ['The ferry leaves at nine.', 'Rain from the west by noon.']
+        const sayTwo = () => texts.forEach(text => void speak(text))
+        await page.goto(`http://127.0.0.1:${port}`)
+        await connect(page)
+        sayTwo()
+        await hasMessage(page, 2)
+        await press(page, '#disconnect')
+        for (let i = 0; i < 6; i++) sayTwo()
+        await connect(page)
+        sayTwo()
+        await hasMessage(page, 16)
+        await press(page, '#disconnect')
+        sayTwo()
+        await connect(page)
+        sayTwo()
+        await hasMessage(page, 20)
+      })
+    })
+  }
 
   async function startExample(options: Parameters<typeof start>[0]) {
     const started = await start({ retryMs: 300, ...options })

@@ -88,6 +88,13 @@ export function stateIs(page: Page, state: string): Promise<void> {
   )
 }
 
+/** As when the page goes into the browser's cache, and comes back out of it; not all engines do that. */
+export function fireTransition(page: Page, type: 'pagehide' | 'pageshow'): Promise<void> {
+  return page.eval(name => {
+    dispatchEvent(new PageTransitionEvent(name, { persisted: true }))
+  }, type)
+}
+
 export function textOf(page: Page, selector: string): Promise<string> {
   return page.eval(s => document.querySelector(s)?.textContent ?? '', selector)
 }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import { start } from '../../example/tokens/server.js'
 import {
   type Browser,
+  fireTransition,
   launch,
   type Page,
   photograph,
@@ -78,6 +79,19 @@ describe('example/tokens', () => {
       expect(await textOf(page, '#answer')).toBe(example.answer)
     })
 
+    test('reads on when the page was in the cache meanwhile', async () => {
+      await open({ everyMs: 10 })
+      await ask('jobs')
+      await hasToken(10)
+      const left = new Promise(resolve => example.pool.once('close', resolve))
+      await fireTransition(page, 'pagehide')
+      await left
+      await fireTransition(page, 'pageshow')
+      await hasNote('done')
+      expect(await textOf(page, '#answer')).toBe(example.answer)
+      expect(example.pool.stats()).toMatchObject({ opened: 2, replays: 1, gaps: 0 })
+    })
+
     test('stops the producer when the page cancels', async () => {
       await open({ everyMs: 20 })
       await ask('jobs')
@@ -115,16 +129,18 @@ describe('example/tokens', () => {
     })
   })
 
-  test.runIf(wantsShots)('is photographed', { timeout: 120_000 }, async () => {
-    await photograph('tokens', async shown => {
-      await open({ everyMs: 30, retryMs: 1500 }, shown)
-      await ask('jobs')
-      await hasToken(50)
-      await press(page, '#cut')
-      await hasNote('resumed')
-      await hasToken(130)
+  if (wantsShots) {
+    test('is photographed', { timeout: 120_000 }, async () => {
+      await photograph('tokens', async shown => {
+        await open({ everyMs: 30, retryMs: 1500 }, shown)
+        await ask('jobs')
+        await hasToken(50)
+        await press(page, '#cut')
+        await hasNote('resumed')
+        await hasToken(130)
+      })
     })
-  })
+  }
 
   async function open(options: Parameters<typeof start>[0], shown?: Page): Promise<void> {
     const started = await start(options)

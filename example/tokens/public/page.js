@@ -30,7 +30,7 @@ function ask() {
   $('#answer').replaceChildren()
   $('#received').textContent = 0
   show()
-  follow(run)
+  run.following = follow(run)
 }
 
 /** Reads to the end, over as many connections as that takes. */
@@ -143,13 +143,16 @@ addEventListener('pagehide', () => {
   run?.connection.abort()
   watching.close()
 })
-addEventListener('pageshow', event => {
+addEventListener('pageshow', async event => {
   if (!event.persisted) return
   watch()
-  if (!run) return
-  run.isHidden = false
-  run.isBehind = true
-  follow(run)
+  const mine = run
+  // Not before the aborted one has ended, or two would read on.
+  await mine?.following
+  if (mine?.state !== 'writing') return
+  mine.isHidden = false
+  mine.isBehind = true
+  mine.following = follow(mine)
 })
 
 // ---- What the producers do, by an ordinary EventSource
