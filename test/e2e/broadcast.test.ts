@@ -1,26 +1,16 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { start } from '../../example/broadcast/server.js'
-import {
-  type Browser,
-  fireTransition,
-  launch,
-  type Page,
-  photograph,
-  press,
-  stateIs,
-  textOf,
-  waitFor,
-  wantsShots,
-} from './page.js'
+import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
 
-let browser: Browser
+describe.each(ENGINES)('example/broadcast in %s', engine => {
+  let browser: Browser
 
-beforeAll(async () => {
-  browser = await launch()
-})
-afterAll(() => browser.close())
+  beforeAll(async () => {
+    browser = await launch(engine)
+  })
+  afterAll(() => browser.close())
 
-describe('example/broadcast', () => {
   test('counts who is connected, and announces to all of them', async () => {
     const { origin } = await startExample()
     const first = await openPage(origin)

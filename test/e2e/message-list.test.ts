@@ -1,29 +1,19 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { start } from '../../example/message-list/server.js'
-import {
-  type Browser,
-  fireTransition,
-  launch,
-  type Page,
-  photograph,
-  press,
-  stateIs,
-  textOf,
-  waitFor,
-  wantsShots,
-} from './page.js'
+import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
 
 /** Longer than any test: these say themselves when there is a message. */
 const NEVER = 2 ** 31 - 1
 
-let browser: Browser
+describe.each(ENGINES)('example/message-list in %s', engine => {
+  let browser: Browser
 
-beforeAll(async () => {
-  browser = await launch()
-})
-afterAll(() => browser.close())
+  beforeAll(async () => {
+    browser = await launch(engine)
+  })
+  afterAll(() => browser.close())
 
-describe('example/message-list', () => {
   let example: Awaited<ReturnType<typeof start>>
   let origin: string
 

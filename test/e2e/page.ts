@@ -1,77 +1,7 @@
-/** What the tests of the examples ask of a browser: little, so that any engine can give it. */
+/** What the tests of the examples do in a page, in any engine. */
 import { mkdir, writeFile } from 'node:fs/promises'
-import { launchChromium } from './browser.js'
+import { launch, type Page, waitFor } from './browser.js'
 import { shrinkPng } from './png.js'
-
-export interface LaunchOptions {
-  /** Of the page, in CSS pixels. */
-  viewport: { width: number; height: number }
-  colorScheme: 'light' | 'dark'
-}
-
-export interface Browser {
-  open(): Promise<Page>
-  close(): Promise<void>
-}
-
-export interface Page {
-  goto(url: string): Promise<void>
-  /** Runs a function in the page; it sees its arguments and the page's globals, nothing else. */
-  eval<Args extends unknown[], Result>(
-    run: (...args: Args) => Result | Promise<Result>,
-    ...args: Args
-  ): Promise<Result>
-  shot(): Promise<Uint8Array>
-  close(): Promise<void>
-}
-
-export async function launch(options: Partial<LaunchOptions> = {}): Promise<Browser> {
-  const { viewport = { width: 1280, height: 800 }, colorScheme = 'light' } = options
-  const { browser, close } = await launchChromium()
-  return {
-    async open() {
-      const page = await browser.newPage()
-      await page.setViewport(viewport)
-      await page.emulateMediaFeatures([
-        { name: 'prefers-color-scheme', value: colorScheme },
-        { name: 'prefers-reduced-motion', value: 'reduce' },
-      ])
-      return {
-        goto: async url => void (await page.goto(url)),
-        eval: (run, ...args) => page.evaluate(run as (...given: unknown[]) => never, ...args),
-        shot: () => page.screenshot(),
-        close: () => page.close(),
-      }
-    },
-    close,
-  }
-}
-
-/** Resolves as soon as the condition holds in the page; looks again at each change of the document. */
-export function waitFor<Args extends unknown[]>(
-  page: Page,
-  condition: (...args: Args) => unknown,
-  ...args: Args
-): Promise<void> {
-  return page.eval(
-    async (source, given) => {
-      const holds: (...args: unknown[]) => unknown = new Function(`return ${source}`)()
-      await new Promise<void>(resolve => {
-        const observer = new MutationObserver(check)
-        const all = { attributes: true, characterData: true, childList: true, subtree: true }
-        observer.observe(document, all)
-        check()
-        function check() {
-          if (!holds(...given)) return
-          observer.disconnect()
-          resolve()
-        }
-      })
-    },
-    String(condition),
-    args as unknown[],
-  )
-}
 
 /** Clicks a button as soon as it is enabled. */
 export async function press(page: Page, selector: string): Promise<void> {
@@ -123,7 +53,7 @@ export async function photograph(
   }
 
   async function shoot(viewport: typeof WIDE, colorScheme: 'light' | 'dark', file: URL) {
-    const browser = await launch({ viewport, colorScheme })
+    const browser = await launch('chromium', { viewport, colorScheme })
     try {
       const page = await browser.open()
       await play(page)

@@ -49,7 +49,11 @@ export async function launchPuppeteer(
       const page = await browser.newPage()
       // By the protocol in Chromium only.
       if (engine === 'chromium') {
-        await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: colorScheme }])
+        await page.emulateMediaFeatures([
+          { name: 'prefers-color-scheme', value: colorScheme },
+          // A photograph must not show a page half faded in.
+          { name: 'prefers-reduced-motion', value: 'reduce' },
+        ])
       }
       return {
         goto: async url => void (await page.goto(url)),

@@ -1,27 +1,17 @@
 import { once } from 'node:events'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { start } from '../../example/tokens/server.js'
-import {
-  type Browser,
-  fireTransition,
-  launch,
-  type Page,
-  photograph,
-  press,
-  stateIs,
-  textOf,
-  waitFor,
-  wantsShots,
-} from './page.js'
+import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
 
-let browser: Browser
+describe.each(ENGINES)('example/tokens in %s', engine => {
+  let browser: Browser
 
-beforeAll(async () => {
-  browser = await launch()
-})
-afterAll(() => browser.close())
+  beforeAll(async () => {
+    browser = await launch(engine)
+  })
+  afterAll(() => browser.close())
 
-describe('example/tokens', () => {
   let example: Awaited<ReturnType<typeof start>>
   let page: Page
 

@@ -16,7 +16,10 @@ describe('its options', () => {
     [{ name: 1 }, 'clusterLog(): option "name" must be a string; got 1 (number)'],
     [{ events: 0 }, 'clusterLog(): option "events" must be a whole number from 1 to'],
     [{ bytes: '1' }, 'clusterLog(): option "bytes" must be a whole number from 1 to'],
-    [{ timeout: 1e9 }, 'clusterLog(): option "timeout" must be milliseconds, a whole number from 1'],
+    [
+      { timeout: 1e9 },
+      'clusterLog(): option "timeout" must be milliseconds, a whole number from 1',
+    ],
   ])('%j are refused', (options, message) => {
     expect(() => clusterLog(options as object)).toThrow(TypeError)
     expect(() => clusterLog(options as object)).toThrow(message)
