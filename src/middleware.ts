@@ -241,7 +241,7 @@ const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
 /** What the response says of itself; the app's own choice stays, such as `no-store`. */
 export function streamHeaders({ req, res }: Context): Record<string, string> {
   // Forbidden on HTTP/2 (RFC 9113, 8.2.2), not understood by HTTP/1.0, and a lie to those who close.
-  const isKeptAlive = req.httpVersion === '1.1' && req.headers.connection !== 'close'
+  const isKeptAlive = req.httpVersion === '1.1' && !/\bclose\b/i.test(req.headers.connection ?? '')
   const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
   if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers
   return Object.fromEntries(

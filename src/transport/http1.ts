@@ -24,8 +24,9 @@ export const http1: Transport<ServerResponse> = {
   },
 
   write(res, chunk) {
-    // Node has ended the socket of a client that sent FIN; writing to it now would be an error.
-    if (res.socket?.writable === false) return true
+    // Node has ended the socket of a client that sent FIN, or the app has ended the response itself:
+    // a chunk after the last one would break the connection.
+    if (res.socket?.writable === false || res.writableEnded) return true
     // One chunk framed once for all sockets costs about half of what `res.write` does for each.
     return takesFramedChunks(res)
       ? (res.socket as Socket).write(chunk.framed)

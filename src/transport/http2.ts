@@ -11,6 +11,8 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 
   write(res, chunk) {
+    // Ended by the app itself: a write then resets the stream, which WebKit never notices.
+    if (res.writableEnded) return true
     return res.write(chunk.plain)
   },
 

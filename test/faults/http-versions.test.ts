@@ -125,6 +125,25 @@ describe('HTTP/1.1', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, opened: 2, closed: { end: 2 } })
   })
 
+  test('an app that ends the response itself breaks no connection with what it sends after', async () => {
+    let response: http.ServerResponse | undefined
+    const { pool, port } = await serveBoth(ctx => {
+      response = ctx.res
+    })
+    const opened = nextOpen(pool)
+    const socket = await rawConnection(port)
+    const answers = reading(socket)
+    socket.write(ask('/ada'))
+    const stream = await opened
+    await answers.until('sse.cursor')
+    response?.end()
+    stream.send('late')
+    socket.write(ask('/plain'))
+    await answers.until('plain answer')
+    expect(answers.text).not.toContain('late')
+    expect(answers.text).toContain('\r\n0\r\n\r\nHTTP/1.1 200 OK')
+  })
+
   test('fault 42: a stream that is pipelined behind a slow answer waits for it, and loses nothing', async () => {
     const { pool, port, slow } = await serveBoth(ctx => {
       ctx.sse.send('direct')
@@ -266,6 +285,22 @@ describe.each([
 
     const back = await connect2(session, '/ada', { 'last-event-id': 'sse.end' })
     expect(back.client.status).toBe(204)
+  })
+
+  test('an app that ends the response itself resets no stream with what it sends after', async () => {
+    let response: Koa.Context['res'] | undefined
+    const { pool, origin } = await serve(ctx => {
+      response = ctx.res
+    })
+    const session = session2(origin)
+    const { client, stream: request } = await connect2(session, '/ada')
+    await client.event('sse.cursor')
+    const [stream] = pool.get('ada')?.streams ?? []
+    response?.end()
+    stream?.send('late')
+    expect(await client.ended).toBe(true)
+    expect(request.rstCode).toBe(0)
+    expect(client.data).toEqual([])
   })
 
   test('fault 42: a stream that the client resets leaves the others of its connection alone', async () => {
