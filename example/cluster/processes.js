@@ -1,0 +1,169 @@
+// @ts-check
+// The server processes: started, killed, drained, started again, and what each says of itself.
+import cluster from 'node:cluster'
+import { EventEmitter, once } from 'node:events'
+
+const IDLE = { isReady: false, streams: 0, clients: [], replays: 0, gaps: 0 }
+
+/**
+ * Forked by `node:cluster`, which is what the cluster log needs. Over Redis they could as well run on
+ * three machines.
+ */
+export class Processes extends EventEmitter {
+  #all
+  #options
+  #summary = ''
+  #turn = 0
+  #isClosing = false
+
+  /**
+   * @param {{
+   *   exec: string,
+   *   ports: number[],
+   *   settings: object,
+   *   spreadMs: number,
+   *   restartMs: number,
+   * }} options
+   */
+  constructor({ exec, ports, ...options }) {
+    super()
+    this.#options = options
+    this.#all = ports.map(
+      (port, i) => new ServerProcess('ABC'[i] ?? `${i}`, port, () => this.#check()),
+    )
+    cluster.setupPrimary({ exec, args: [], execArgv: [] })
+  }
+
+  /** Resolves when all of them are ready. */
+  async start() {
+    for (const one of this.#all) one.start(this.#options.settings)
+    while (this.#all.some(({ state }) => state !== 'ready')) await once(this, 'change')
+  }
+
+  /** As the page shows them. */
+  summary() {
+    return this.#all.map(({ name, pid, state, report }) => {
+      const { isReady: _, ...figures } = report
+      return { name, pid, state, ...figures }
+    })
+  }
+
+  /** The next in turn of those that are ready. */
+  next() {
+    const ready = this.#all.filter(({ state }) => state === 'ready')
+    this.#turn += 1
+    return ready[this.#turn % ready.length]
+  }
+
+  /** @param {string} name @param {string} action */
+  order(name, action) {
+    const one = this.#all.find(process => process.name === name)
+    if (!one) return false
+    if (action === 'kill') one.kill()
+    else if (action === 'drain') one.drain(this.#options.spreadMs)
+    else if (action === 'start') one.start(this.#options.settings)
+    else return false
+    return true
+  }
+
+  async close() {
+    this.#isClosing = true
+    await Promise.all(this.#all.map(one => one.close()))
+  }
+
+  #check() {
+    for (const one of this.#all) {
+      if (one.state !== 'down' || one.restart || this.#isClosing) continue
+      one.restart = setTimeout(() => one.start(this.#options.settings), this.#options.restartMs)
+    }
+    const summary = JSON.stringify(this.summary())
+    if (summary !== this.#summary) this.emit('change')
+    this.#summary = summary
+  }
+}
+
+class ServerProcess {
+  /** @type {'down' | 'starting' | 'ready' | 'draining'} */
+  state = 'down'
+  report = IDLE
+  /** @type {NodeJS.Timeout | undefined} */
+  restart
+  #worker
+  #onChange
+
+  constructor(name, port, onChange) {
+    this.name = name
+    this.port = port
+    this.#onChange = onChange
+  }
+
+  get pid() {
+    return this.#worker?.process.pid
+  }
+
+  start(settings) {
+    if (this.state !== 'down') return
+    clearTimeout(this.restart)
+    this.restart = undefined
+    const { name, port } = this
+    const worker = cluster.fork({ EXAMPLE_CLUSTER: JSON.stringify({ ...settings, name, port }) })
+    this.#worker = worker
+    this.#become('starting')
+    worker.on('message', ({ report }) => {
+      if (!report || this.state === 'down') return
+      this.report = report
+      this.#become(this.state === 'draining' ? 'draining' : report.isReady ? 'ready' : 'starting')
+    })
+    worker.once('exit', () => {
+      this.report = IDLE
+      this.#become('down')
+    })
+  }
+
+  /** As a crash would: the process itself can do nothing about it. */
+  kill() {
+    this.#worker?.process.kill('SIGKILL')
+  }
+
+  drain(spread) {
+    if (this.state !== 'ready') return // it would not listen yet, or knows
+    this.#worker?.send({ drain: { spread } })
+    this.#become('draining')
+  }
+
+  /** Has it send a number to everyone. False: it could not, or has died and nobody knows. */
+  async publish(n) {
+    const worker = this.#worker
+    const settled = new AbortController()
+    const told = new Promise(resolve => {
+      const listen = ({ published }) => published?.n === n && resolve(published.isStored)
+      worker.on('message', listen)
+      settled.signal.addEventListener('abort', () => worker.off('message', listen))
+    })
+    // Comes after the last message, and so after all that the process has given to a cluster log.
+    const gone = once(worker, 'disconnect', settled).then(
+      () => false,
+      () => false,
+    )
+    if (worker.isConnected()) worker.send({ publish: n }, () => {})
+    const isStored = worker.isConnected() ? await Promise.race([told, gone]) : false
+    settled.abort()
+    return isStored
+  }
+
+  async close() {
+    clearTimeout(this.restart)
+    if (this.state === 'down') return
+    const ended = once(this.#worker, 'exit')
+    this.drain(0)
+    const impatience = setTimeout(() => this.kill(), 3000) // one that hangs, or has just started
+    await ended
+    clearTimeout(impatience)
+    clearTimeout(this.restart)
+  }
+
+  #become(state) {
+    this.state = state
+    this.#onChange()
+  }
+}

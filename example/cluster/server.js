@@ -1,0 +1,78 @@
+// @ts-check
+// The primary: it starts the log, three server processes and the proxy before them, and ends them.
+import cluster from 'node:cluster'
+import { fileURLToPath } from 'node:url'
+import { ClientPool } from 'koa-sse-pool'
+import { closeAll, runIfMain } from '../shared/serve.js'
+import { startControl } from './control.js'
+import { makeLog, startStore } from './log.js'
+import { startNginx } from './nginx.js'
+import { freePorts } from './parts.js'
+import { Processes } from './processes.js'
+import { startProxy } from './proxy.js'
+import { publishInTurn } from './publisher.js'
+import { serve } from './worker.js'
+
+/**
+ * @param {{
+ *   port?: number,
+ *   host?: string,
+ *   log?: 'redis' | 'cluster',
+ *   nginx?: boolean,
+ *   everyMs?: number,
+ *   retryMs?: number,
+ *   spreadMs?: number,
+ *   restartMs?: number,
+ * }} [options]
+ */
+export async function start({
+  port = 0,
+  host = '127.0.0.1',
+  log = undefined, // Redis where there is one
+  nginx = process.argv.includes('--nginx'),
+  everyMs = 200, // between two numbers
+  retryMs = 1000, // until a browser comes back after a loss
+  spreadMs = 2000, // in which a process that is drained parts with its streams
+  restartMs = 5000, // until a process that has ended is started again
+} = {}) {
+  const store = await startStore(log)
+  // The primary has a pool too, as it also has something to tell. It has no clients.
+  const pool = new ClientPool({ log: makeLog(store) })
+  const ports = await freePorts(3)
+  const processes = new Processes({
+    exec: fileURLToPath(import.meta.url),
+    ports,
+    settings: { store, retryMs },
+    spreadMs,
+    restartMs,
+  })
+
+  // `key`: a page that was away gets the newest of them and not all.
+  const tell = () =>
+    pool.broadcast({ event: 'processes', key: 'processes', data: processes.summary() })
+  processes.on('change', tell)
+  let isClosing = false
+  pool.on('error', error => isClosing || console.error(String(error)))
+
+  await processes.start()
+  const stopped = new AbortController()
+  const published = publishInTurn({ pool, processes, everyMs, signal: stopped.signal })
+  const control = await startControl(processes)
+  const behind = { ports, control: control.port, port, host }
+  const front = nginx ? await startNginx(behind) : await startProxy(behind)
+
+  async function close() {
+    isClosing = true
+    stopped.abort()
+    processes.off('change', tell)
+    await published
+    await processes.close()
+    await closeAll([pool], [control.server])
+    await front.close()
+    await store.close()
+  }
+  return { port: front.port, store: store.name, pool, processes, close }
+}
+
+if (cluster.isWorker) serve()
+else runIfMain(import.meta.url, start)
