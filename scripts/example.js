@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 const file = path => fileURLToPath(new URL(`../${path}`, import.meta.url))
 const names = readdirSync(file('example')).filter(name => existsSync(file(serverOf(name))))
-const [name = ''] = process.argv.slice(2)
+const [name = '', ...options] = process.argv.slice(2)
 
 if (!names.includes(name)) {
   const problem = name === '' ? 'Which example?' : `There is no example "${name}".`
@@ -19,7 +19,7 @@ if (!existsSync(file('dist/index.js'))) {
   const { status } = spawnSync('npm', ['run', 'build'], { cwd: file(''), stdio: 'inherit' })
   if (status !== 0) process.exit(1)
 }
-const server = spawn(process.execPath, [file(serverOf(name))], { stdio: 'inherit' })
+const server = spawn(process.execPath, [file(serverOf(name)), ...options], { stdio: 'inherit' })
 server.once('exit', code => process.exit(code ?? 1))
 // In a terminal Ctrl+C reaches both; a signal sent to this process alone is passed on.
 process.on('SIGINT', () => {})

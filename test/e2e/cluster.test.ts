@@ -4,16 +4,8 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { start } from '../../example/cluster/server.js'
-import {
-  type Browser,
-  launch,
-  type Page,
-  photograph,
-  press,
-  textOf,
-  waitFor,
-  wantsShots,
-} from './page.js'
+import { type Browser, launch, type Page, waitFor } from './browser.js'
+import { photograph, press, textOf, wantsShots } from './page.js'
 
 /** Many numbers, and a loss that lasts several of them, so that there is something to miss. */
 const FAST = { everyMs: 20, retryMs: 400, spreadMs: 100, restartMs: 200 }
@@ -21,7 +13,7 @@ const FAST = { everyMs: 20, retryMs: 400, spreadMs: 100, restartMs: 200 }
 let browser: Browser
 
 beforeAll(async () => {
-  browser = await launch()
+  browser = await launch('chromium')
 })
 afterAll(() => browser.close())
 
