@@ -24,7 +24,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/{dist,e2e}/**'],
+          exclude: ['test/{dist,e2e,proxies}/**'],
           typecheck: {
             enabled: true,
             include: ['test/**/*.test-d.ts'],
@@ -55,6 +55,17 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'proxies',
+          include: ['test/proxies/*.test.ts'],
+          testTimeout: 15_000,
+          // They mostly wait, for timeouts and reconnects.
+          maxWorkers: 4,
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'browser',
           include: ['test/e2e/*.test.ts'],
           globalSetup: './test/e2e/display.ts',
@@ -62,7 +73,7 @@ export default defineConfig({
           hookTimeout: 60_000,
           // They mostly wait, for reconnects; but every worker has a browser or two.
           maxWorkers: 2,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],

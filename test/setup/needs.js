@@ -8,7 +8,10 @@ import { fileURLToPath } from 'node:url'
 /** A program and the Debian package that has it. */
 export const programs = {
   chromium: 'chromium',
+  caddy: 'caddy',
+  haproxy: 'haproxy',
   'nats-server': 'nats-server',
+  nginx: 'nginx',
   'redis-server': 'redis-server',
   'firefox-esr': 'firefox-esr',
   WebKitWebDriver: 'webkit2gtk-driver',

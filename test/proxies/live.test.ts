@@ -1,0 +1,54 @@
+import { describe, expect, test } from 'vitest'
+import type { Handler } from '../helpers/app.js'
+import { serveStreams, testPool } from '../helpers/server.js'
+import { Page } from './page.js'
+import { type Changes, PROXIES, startProxy } from './proxy.js'
+
+const FRAMES = 20
+
+/** More than a proxy waits for before it decides whether to compress. */
+const LONG = 'x'.repeat(10_000)
+
+describe.each(PROXIES)('%s', name => {
+  async function open(changes: Changes = {}, handler?: Handler) {
+    const pool = testPool({ pingInterval: false })
+    const { port } = await serveStreams({ pool }, handler)
+    const origin = await startProxy(name, [port, port], changes)
+    const page = new Page(`${origin}/event/push?id=ada`)
+    await page.until(({ opened }) => opened === 1)
+    return { pool, page }
+  }
+
+  /** Sends each frame when the one before has arrived, and tells how long that took. */
+  async function pingPong({ pool, page }: Awaited<ReturnType<typeof open>>): Promise<number> {
+    const begin = performance.now()
+    const { length } = page.data
+    for (let n = 1; n <= FRAMES; n++) {
+      await pool.send('ada', `${n}`)
+      await page.until(({ data }) => data.length === length + n)
+    }
+    return performance.now() - begin
+  }
+
+  // Late would be 200 ms each, or 40 ms where an acknowledgement is delayed for as short as may be.
+  const late = FRAMES * 20
+
+  test('each frame arrives before the next one is sent, and not late', async () => {
+    expect(await pingPong(await open())).toBeLessThan(late)
+  })
+
+  if (name === 'haproxy') {
+    test('frames are late without `option http-no-delay`', async () => {
+      const stream = await open({ without: 'option http-no-delay' })
+      expect(await pingPong(stream)).toBeGreaterThan(late)
+    })
+  }
+
+  test('compression does not hold frames back', async () => {
+    const stream = await open({ compresses: true }, ctx => ctx.sse.send(LONG))
+    // HAProxy obeys `no-transform`; Caddy does not, but the docs leave streams out.
+    expect(stream.page.encoding).toBe(name === 'nginx' ? 'gzip' : null)
+    await stream.page.until(({ data }) => data[0] === LONG)
+    expect(await pingPong(stream)).toBeLessThan(late)
+  })
+})
