@@ -3,7 +3,7 @@
  * continuity was lost, and whether the log is in reach.
  */
 import type { Entry, LogSink } from './log/log.js'
-import { MESSAGE, type Presence } from './presence.js'
+import { MESSAGE, type Messages } from './messages.js'
 import type { Resumable, Resumption } from './resume.js'
 import type { GapReason } from './stream.js'
 import type { Window } from './window.js'
@@ -11,7 +11,7 @@ import type { Window } from './window.js'
 export interface FeedOptions {
   readonly window: Window
   readonly resumption: Resumption
-  readonly presence: Presence
+  readonly messages: Messages
   /** All who have a cursor. */
   readonly readers: () => Iterable<Resumable>
   /** The window is filled for the first time: whoever came before can start now. */
@@ -62,11 +62,11 @@ export class Feed implements LogSink {
   }
 
   append(entries: readonly Entry[]): void {
-    const { window, presence } = this.#options
+    const { window, messages } = this.#options
     for (const entry of entries) {
       if (entry.target === MESSAGE) {
         window.pass(entry.id)
-        presence.hear(entry.frame)
+        messages.hear(entry.frame)
         continue
       }
       if (entry.target !== '') this.#entries += 1
@@ -84,12 +84,13 @@ export class Feed implements LogSink {
     this.#options.onError(error)
   }
 
-  /** What processes said to each other in the past is neither an event nor a question any more. */
   #fill(entries: readonly Entry[]): void {
-    const { window } = this.#options
+    const { window, messages } = this.#options
     for (const entry of entries) {
-      if (entry.target === MESSAGE) window.pass(entry.id)
-      else window.append(entry)
+      if (entry.target === MESSAGE) {
+        window.pass(entry.id)
+        messages.recall(entry.frame)
+      } else window.append(entry)
     }
   }
 
@@ -104,6 +105,7 @@ export class Feed implements LogSink {
     }
     window.clear()
     this.#isRenewing = true
+    this.#options.messages.missed()
     this.#fill(entries)
     this.#isRenewing = false
     for (const [reader, id] of places) {

@@ -7,6 +7,7 @@
  * gets what lies between its cursor and the tail. See docs/architecture.md.
  */
 import { Channel } from './channel.js'
+import { Claims, checkClaim } from './claims.js'
 import type { Client, Sender, SendOptions } from './client.js'
 import { dismissToReturn, drain } from './drain.js'
 import { PoolEmitter, type PoolEvents } from './emitter.js'
@@ -17,9 +18,10 @@ import { Heartbeat } from './heartbeat.js'
 import { type Entry, type EventLog, formatTarget, type TargetAddress } from './log/log.js'
 import { MemoryLog } from './log/memory.js'
 import { Members } from './members.js'
+import { MESSAGE, Messages } from './messages.js'
 import { channelName, clientIdOf } from './names.js'
 import { type PoolOptions, type ResolvedPoolOptions, resolvePoolOptions } from './options.js'
-import { type Location, MESSAGE, type PoolCount, Presence } from './presence.js'
+import { type Location, type PoolCount, Presence } from './presence.js'
 import { Pump } from './pump.js'
 import { nonceSource } from './random.js'
 import { type Resumable, Resumption } from './resume.js'
@@ -55,6 +57,7 @@ export class ClientPool<Events extends object = EventMap> {
   readonly #nonce = nonceSource()
   readonly #feed: Feed
   readonly #presence: Presence
+  readonly #claims: Claims
   /** Streams that came before the window was filled, to be started then. */
   readonly #onBoot: (() => void)[] = []
   #closing: Promise<void> | undefined
@@ -120,18 +123,21 @@ export class ClientPool<Events extends object = EventMap> {
       leave: (stream, channels) => this.#members.leave(stream, channels),
       closed: (stream, reason) => this.#onClosed(stream, reason),
     }
-    this.#presence = new Presence({
+    const messages = new Messages(
       // The memory log is this process's own.
-      tell:
-        this.#options.log &&
+      this.#options.log &&
         (frame => this.#log.append({ nonce: this.#nonce(), target: MESSAGE, frame })),
+    )
+    this.#presence = new Presence({
+      messages,
       count: id => this.#countHere(id),
       nonce: this.#nonce,
     })
+    this.#claims = new Claims({ messages, nonce: this.#nonce })
     this.#feed = new Feed({
       window: this.#window,
       resumption: this.#resumption,
-      presence: this.#presence,
+      messages,
       readers: () => [...this.#members.streams(), ...this.#taps],
       onBoot: () => this.#boot(),
       onError,
@@ -232,6 +238,30 @@ export class ClientPool<Events extends object = EventMap> {
   /** How many are connected on all processes together; asks as {@link locate} does. */
   count(): Promise<PoolCount> {
     return this.#presence.count()
+  }
+
+  /**
+   * Claims a name for `ttl` milliseconds: resolves to `true` for the one that was first among all
+   * processes that share the log, and to `false` for the others until that time is over. For what
+   * must happen once, such as redeeming a ticket or a job that every process would start.
+   *
+   * It is an entry in the log. A process that starts learns what is claimed from what the log still
+   * holds; with the memory log it knows of nothing before its start.
+   *
+   * @throws TypeError for a wrong name or `ttl`.
+   * Rejects as {@link send}, and with `ERR_SSE_LOG_UNCERTAIN` when the claim does not come back by the
+   * log: then nobody may have the name until the time is over, but never two.
+   */
+  claim(name: string, options: { ttl: number }): Promise<boolean> {
+    checkNames(options, ['ttl'])
+    checkClaim(name, options?.ttl)
+    const claimed = this.#isClosed
+      ? Promise.reject(
+          new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing is claimed'),
+        )
+      : this.#claims.claim(name, options.ttl)
+    claimed.catch(error => this.#emitter.error(error))
+    return claimed
   }
 
   /** Whether a load balancer should send streams here: the log is in reach, and nothing is closing. */
@@ -484,6 +514,7 @@ export class ClientPool<Events extends object = EventMap> {
     await told
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
+    this.#claims.close()
     this.#heartbeat.stop()
     await this.#log.close()
   }

@@ -1,9 +1,9 @@
 /**
  * Who is connected on which process. Processes know each other by the log alone, so this asks there:
- * one question, and an answer from each process. They pass through the log without a place in the
- * window, so they displace no event there; in an engine that keeps a number of entries they do count.
+ * one question, and an answer from each process. What was said in the past is no question any more.
  */
 import { hostname } from 'node:os'
+import type { Listener, Messages } from './messages.js'
 
 /** How many are connected, all processes together. */
 export interface PoolCount {
@@ -36,20 +36,18 @@ type Message =
   | ({ readonly says: 'answer'; readonly question: string } & Answer)
 
 export interface PresenceOptions {
-  /** Appends a message to the log; undefined when no other process shares it. */
-  readonly tell: ((message: string) => Promise<unknown>) | undefined
+  readonly messages: Messages
   /** What this process has: of one client, or altogether. */
   readonly count: (id: string | undefined) => { clients: number; streams: number }
   readonly nonce: () => string
 }
 
-/** The target of a message between processes; versions that know none take it for a mark. */
-export const MESSAGE = '?'
+const TOPIC = 'presence'
 
 /** Milliseconds for which an answer is waited for. */
 const PATIENCE = 1000
 
-export class Presence {
+export class Presence implements Listener {
   readonly #options: PresenceOptions
   readonly #self: string
   /** The other processes, as far as they have been heard of. */
@@ -61,6 +59,7 @@ export class Presence {
   constructor(options: PresenceOptions) {
     this.#options = options
     this.#self = options.nonce()
+    options.messages.listen(TOPIC, this)
   }
 
   /** Tells the others, so that they need not wait for a time-out to know that there is one more. */
@@ -89,10 +88,8 @@ export class Presence {
     return total
   }
 
-  /** What came by the log as a {@link MESSAGE}, from this process or another. */
-  hear(text: string): void {
-    const message = parse(text)
-    if (message === undefined || message.from === this.#self) return
+  hear(message: unknown): void {
+    if (!isMessage(message) || message.from === this.#self) return
     if (message.says === 'bye') this.#others.delete(message.from)
     else this.#others.add(message.from)
     if (message.says === 'ask') {
@@ -104,7 +101,7 @@ export class Presence {
 
   async #ask(id: string | undefined): Promise<Answer[]> {
     const answers = [this.#answer(id)]
-    if (this.#options.tell === undefined) return answers
+    if (this.#options.messages.isAlone) return answers
     const question = this.#options.nonce()
     const waitsFor = new Set(this.#others)
     let timer: NodeJS.Timeout | undefined
@@ -142,17 +139,11 @@ export class Presence {
     await this.#tell(message).catch(() => {})
   }
 
-  async #tell(message: Message): Promise<void> {
-    await this.#options.tell?.(JSON.stringify(message))
+  #tell(message: Message): Promise<void> {
+    return this.#options.messages.tell(TOPIC, message)
   }
 }
 
-/** Undefined for what a newer version may say. */
-function parse(text: string): Message | undefined {
-  try {
-    const message = JSON.parse(text) as Message
-    return typeof message?.from === 'string' ? message : undefined
-  } catch {
-    return undefined
-  }
+function isMessage(body: unknown): body is Message {
+  return typeof (body as Message | null | undefined)?.from === 'string'
 }

@@ -1,37 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
+import { type ClientPool, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { connect, serveStreams, testPool } from './helpers/server.js'
-
-/** One log that several pools of this process share, as if each were a process of its own. */
-function sharedLog() {
-  const entries: Entry[] = []
-  const sinks = new Set<LogSink>()
-  const state = { isDown: false }
-  const open = (): EventLog => {
-    let own: LogSink
-    return {
-      async open(sink) {
-        own = sink
-        sinks.add(sink)
-        sink.reset(entries, 'boot')
-      },
-      async append(entry) {
-        if (state.isDown) throw new SseError('ERR_SSE_LOG_DOWN', 'The log is down')
-        const stored = { ...entry, id: String(entries.length + 1) }
-        entries.push(stored)
-        for (const sink of sinks) sink.append([stored])
-        return stored.id
-      },
-      compare: (a, b) => Number(a) - Number(b),
-      barrier: async () => String(entries.length),
-      async close() {
-        sinks.delete(own)
-      },
-    }
-  }
-  return { open, entries, state, sinks }
-}
+import { sharedLog } from './helpers/shared-log.js'
 
 /** So many pools on one log, each with its server. */
 async function processes(count: number) {
@@ -158,7 +129,9 @@ describe('on several processes', () => {
   test('what nobody understands is passed over', async () => {
     const { log, pools } = await processes(2)
     const tell = log.open()
-    for (const frame of ['', 'no JSON', '{}', 'null', '{"from":"x","says":"something new"}']) {
+    const presence = ['null', '1', '{}', '{"from":"x","says":"something new"}']
+    const bodies = presence.map(body => `{"topic":"presence","body":${body}}`)
+    for (const frame of ['{"topic":"presence"}', ...bodies]) {
       await tell.append({ nonce: 'n', target: '?', frame })
     }
     expect(pools[0].stats()).toMatchObject({ entries: 0, log: 'up' })

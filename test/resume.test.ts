@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { MESSAGE } from '../src/presence.js'
+import { MESSAGE } from '../src/messages.js'
 import { connect, serveStreams, type TestClient, testPool } from './helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
