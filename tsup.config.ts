@@ -8,6 +8,7 @@ export default defineConfig({
     nats: 'src/log/nats.ts',
     redis: 'src/log/redis.ts',
     testing: 'src/testing.ts',
+    tickets: 'src/tickets.ts',
   },
   format: ['esm', 'cjs'],
   target: 'node20',

@@ -12,6 +12,7 @@ export default defineConfig({
       { find: /^koa-sse-pool\/nats$/, replacement: source('log/nats.ts') },
       { find: /^koa-sse-pool\/redis$/, replacement: source('log/redis.ts') },
       { find: /^koa-sse-pool\/testing$/, replacement: source('testing.ts') },
+      { find: /^koa-sse-pool\/tickets$/, replacement: source('tickets.ts') },
     ],
   },
   test: {

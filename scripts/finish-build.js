@@ -10,6 +10,7 @@ await markTypes('cluster')
 await markTypes('nats')
 await markTypes('redis')
 await markTypes('testing')
+await markTypes('tickets')
 await makeFactory('compat')
 
 /**

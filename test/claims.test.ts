@@ -1,8 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
+import { redisLog } from 'koa-sse-pool/redis'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { Claims } from '../src/claims.js'
 import { Messages } from '../src/messages.js'
+import { drivers, RedisServer } from './helpers/redis.js'
 import { testPool } from './helpers/server.js'
 import { sharedLog } from './helpers/shared-log.js'
 
@@ -191,6 +193,27 @@ describe('on several processes', () => {
     await log.open().append({ nonce: 'n', target: '?', frame })
     expect(await pools[0].claim('job', { ttl: 1000 })).toBe(true)
   })
+})
+
+test('on a real Redis, exactly one gets the name, and one that starts later does not', async () => {
+  const server = await RedisServer.start()
+  const { client, end } = drivers.ioredis(server.url)
+  const start = () => testPool({ log: redisLog({ client, key: 'log' }) })
+  const pools = [start(), start(), start()]
+  onTestFinished(async () => {
+    await Promise.all(pools.map(pool => pool.close()))
+    await end()
+    await server.stop()
+  })
+  for (let round = 0; round < 50; round++) {
+    const claims = pools.map(pool => pool.claim(`job ${round}`, { ttl: 60_000 }))
+    expect((await Promise.all(claims)).filter(Boolean)).toHaveLength(1)
+  }
+  const later = start()
+  pools.push(later)
+  for (let round = 0; round < 50; round++) {
+    expect(await later.claim(`job ${round}`, { ttl: 60_000 })).toBe(false)
+  }
 })
 
 describe('when nobody can know', () => {

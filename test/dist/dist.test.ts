@@ -23,7 +23,7 @@ beforeAll(async () => {
     ...['--pack-destination', project, root],
   ])
   await run('tar', ['-xzf', tarball.trim(), '--strip-components=1', '-C', installed])
-  for (const name of ['koa', 'koa2', 'eventsource-parser', '@nats-io', '@types']) {
+  for (const name of ['koa', 'koa2', 'eventsource-parser', 'jose', '@nats-io', '@types']) {
     await symlink(join(modules, name), join(project, 'node_modules', name))
   }
 })
@@ -59,6 +59,7 @@ it('has the same public surface for import and require', async () => {
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
   expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog'])
   expect(surface['koa-sse-pool/testing'].imported).toEqual(['eventLogSuite'])
+  expect(surface['koa-sse-pool/tickets'].imported).toEqual(['streamTickets'])
   for (const { imported, required } of Object.values<Record<string, string[]>>(surface)) {
     expect(required).toEqual(imported)
   }

@@ -9,6 +9,7 @@ for (const entry of [
   'koa-sse-pool/nats',
   'koa-sse-pool/redis',
   'koa-sse-pool/testing',
+  'koa-sse-pool/tickets',
 ]) {
   surface[entry] = {
     imported: Object.keys(await import(entry)).sort(),
