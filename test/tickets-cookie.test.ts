@@ -239,6 +239,41 @@ describe('a real EventSource', () => {
     expect(statuses).toEqual([200, 401])
     expect(refusals).toEqual(['spent'])
   })
+
+  test('without cookies asks for a new ticket, brings its cursor, and misses nothing', async () => {
+    const { origin, cut, pool, tickets } = await serveTickets({ resumeFor: false }, { retry: 1 })
+    const texts: string[] = []
+    let lastEventId = ''
+    let arrived = () => {}
+    // What docs/tickets.md says that a page does.
+    const listen = async () => {
+      const query = new URLSearchParams({ ticket: await tickets.issue({ id: 'ada' }), lastEventId })
+      const { source } = openSource(`${origin}/?${query}`)
+      const note = (event: MessageEvent) => {
+        lastEventId = event.lastEventId || lastEventId
+        if (event.type === 'message') texts.push(event.data)
+        arrived()
+      }
+      source.addEventListener('sse.cursor', note)
+      source.addEventListener('message', note)
+      source.addEventListener('error', () => {
+        if (source.readyState === source.CLOSED) void listen()
+      })
+    }
+    const until = (condition: () => boolean) =>
+      new Promise<void>(resolve => {
+        arrived = () => condition() && resolve()
+        arrived()
+      })
+    void listen()
+    await until(() => lastEventId !== '')
+    for (let i = 0; i < 5; i++) {
+      cut()
+      await pool.send('ada', `${i}`)
+      await until(() => texts.includes(`${i}`))
+    }
+    expect(texts).toEqual(['0', '1', '2', '3', '4'])
+  })
 })
 
 test('works over HTTP/2, where cookies come one by one', async () => {
