@@ -9,6 +9,8 @@ export interface Rule {
   readonly default?: unknown
   readonly expected: string
   readonly accepts: (value: unknown) => boolean
+  /** Says what came, where it must not be seen in a log. */
+  readonly got?: (value: unknown) => string
 }
 
 export const MIB = 1024 * 1024
@@ -86,9 +88,8 @@ export function resolve<Name extends string>(
     const rule = rules[name]
     const value = given[name] === undefined ? rule.default : given[name]
     if (!rule.accepts(value)) {
-      throw new TypeError(
-        `${where}: option "${name}" must be ${rule.expected}; got ${got(value)}${hint(value)}`,
-      )
+      const came = rule.got?.(value) ?? `${got(value)}${hint(value)}`
+      throw new TypeError(`${where}: option "${name}" must be ${rule.expected}; got ${came}`)
     }
     resolved[name] = value
   }

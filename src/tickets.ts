@@ -15,21 +15,21 @@ import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
 import { didYouMean, got, SseError } from './errors.js'
 import { channelName, clientIdOf } from './names.js'
-import { JTI, ResumeCookies } from './tickets-cookie.js'
+import { JTI, ResumeCookies } from './tickets/cookie.js'
 import {
   type ResolvedTicketsOptions,
   resolveTicketsOptions,
   type StreamTicketsOptions,
   type TicketRefusal,
-} from './tickets-options.js'
-import { Seal } from './tickets-seal.js'
+} from './tickets/options.js'
+import { Seal } from './tickets/seal.js'
 
 export type {
   StreamTicketsOptions,
   TicketCookieOptions,
   TicketRefusal,
   TicketSecret,
-} from './tickets-options.js'
+} from './tickets/options.js'
 
 /** What a ticket is good for. */
 export interface TicketGrant {

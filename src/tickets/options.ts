@@ -1,7 +1,8 @@
 /** The options of `streamTickets()`: what they mean, their defaults and their checks. */
 import type { Context } from 'koa'
-import { didYouMean, got } from './errors.js'
-import type { ClientPool } from './pool.js'
+import { got } from '../errors.js'
+import type { ClientPool } from '../pool.js'
+import { aBoolean, isRecord, isWhole, type Rule, resolve, whole } from '../rules.js'
 
 export type TicketSecret = string | Uint8Array
 
@@ -93,24 +94,10 @@ export interface ResolvedCookieOptions {
   readonly partitioned: boolean
 }
 
-interface Rule {
-  readonly default?: unknown
-  readonly expected: string
-  readonly accepts: (value: unknown) => boolean
-  /** What came, where it must not be seen in a log. */
-  readonly got?: (value: unknown) => string
-}
-
 const HOUR = 3_600_000
 
 /** As many as HS256 makes of it; a shorter one can be guessed from a single ticket (RFC 7518, 3.2). */
 const SECRET_BYTES = 32
-
-const isWhole = (value: unknown, min: number, max: number) =>
-  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const aName = (fallback: string): Rule => ({
   default: fallback,
@@ -129,11 +116,7 @@ const RULES: Record<keyof StreamTicketsOptions, Rule> = {
       Array.isArray(value) ? value.length > 0 && value.every(isSecret) : isSecret(value),
     got: gotSecret,
   },
-  ttl: {
-    default: 30_000,
-    expected: `milliseconds, a whole number from 1 to ${HOUR}`,
-    accepts: value => isWhole(value, 1, HOUR),
-  },
+  ttl: whole(30_000, HOUR, 'milliseconds, '),
   resumeFor: {
     default: HOUR,
     expected: 'milliseconds, a whole number of at least 1000, or false for no cookie',
@@ -174,11 +157,7 @@ const COOKIE_RULES: Record<keyof TicketCookieOptions, Rule> = {
     expected: "'lax', 'strict' or 'none'",
     accepts: value => ['lax', 'strict', 'none'].includes(value as string),
   },
-  partitioned: {
-    default: false,
-    expected: 'a boolean',
-    accepts: value => typeof value === 'boolean',
-  },
+  partitioned: aBoolean(false),
 }
 
 export function resolveTicketsOptions(given: StreamTicketsOptions): ResolvedTicketsOptions {
@@ -206,30 +185,4 @@ function gotSecret(value: unknown): string {
   if (typeof value === 'string') return `a string of ${Buffer.byteLength(value)} bytes`
   if (value instanceof Uint8Array) return `${value.length} bytes`
   return got(value)
-}
-
-function resolve<Name extends string>(
-  where: string,
-  rules: Record<Name, Rule>,
-  given: unknown,
-): Record<Name, unknown> {
-  if (!isRecord(given))
-    throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
-  const names = Object.keys(rules) as Name[]
-  for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(rules, name)) {
-      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
-    }
-  }
-  const resolved = {} as Record<Name, unknown>
-  for (const name of names) {
-    const rule = rules[name]
-    const value = given[name] === undefined ? rule.default : given[name]
-    if (!rule.accepts(value)) {
-      const came = (rule.got ?? got)(value)
-      throw new TypeError(`${where}: option "${name}" must be ${rule.expected}; got ${came}`)
-    }
-    resolved[name] = value
-  }
-  return resolved
 }

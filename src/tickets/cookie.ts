@@ -5,8 +5,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { Context } from 'koa'
-import type { ResolvedCookieOptions } from './tickets-options.js'
-import type { Seal } from './tickets-seal.js'
+import type { ResolvedCookieOptions } from './options.js'
+import type { Seal } from './seal.js'
 
 export interface ResumeCookiesOptions {
   readonly seal: Seal
