@@ -87,10 +87,14 @@ export class Feed implements LogSink {
   #fill(entries: readonly Entry[]): void {
     const { window, messages } = this.#options
     for (const entry of entries) {
-      if (entry.target === MESSAGE) {
-        window.pass(entry.id)
-        messages.recall(entry.frame)
-      } else window.append(entry)
+      if (entry.target !== MESSAGE) {
+        window.append(entry)
+        continue
+      }
+      messages.recall(entry.frame)
+      if (window.tailId !== undefined) window.pass(entry.id)
+      // Where nothing else is kept yet it is the mark, or a gap would leave its client no cursor.
+      else window.append({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
     }
   }
 

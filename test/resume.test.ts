@@ -337,6 +337,27 @@ describe('a reset of the window', () => {
     expect(pool.stats().gaps).toBe(0)
   })
 
+  test('in which only processes have spoken has a cursor all the same', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    await pool.broadcast('one')
+    const client = await connect(origin, '/?id=ada')
+    await client.until(({ lastEventId }) => lastEventId === 'a-1')
+    log.epoch = 'b'
+    log.stored = []
+    for (const frame of ['{}', '{}']) log.store({ nonce: 'n', target: MESSAGE, frame })
+    log.seen = log.stored.length
+    log.sink.reset([...log.stored], 'replaced')
+    const { id } = await client.event('sse.gap')
+    // The same in every process, however many of these each has heard already.
+    expect(id).toBe('b-1')
+    client.close()
+    await pool.broadcast('two')
+    const back = await connect(origin, '/?id=ada', resumeWith(String(id)))
+    await back.until(({ data }) => data.includes('two'))
+    expect(pool.stats().gaps).toBe(1)
+  })
+
   test('to another log that is shorter keeps nobody parked who waited for the old one', async () => {
     const log = new ArrayLog()
     const { pool, origin } = await serve(log)
