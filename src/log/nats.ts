@@ -101,7 +101,9 @@ class JetStreamLog implements NatsLog {
     if (duplicate) return id
     const isNext = publisher.isNext(seq)
     if (!isNext) this.#distrust(tail)
-    if (isNext && !wasInDoubt) return id
+    // While that is found out, what was sent with the first one is next to it, and no less in doubt.
+    const isSame = tail.isSure && tail.incarnation === incarnation
+    if (isNext && isSame && !wasInDoubt) return id
     // Readers know it by another id: that of the new stream, or the one that it got at first.
     await tail.reached(seq).catch(() => {})
     return tail.idOf(nonce) ?? id

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { DiscardPolicy, jetstream, RetentionPolicy } from '@nats-io/jetstream'
 import { type NatsLogOptions, natsLog } from 'koa-sse-pool/nats'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -97,6 +98,21 @@ describe('fault 37', () => {
     expect(watched.resets).toEqual(['boot', 'replaced'])
     expect(watched.frames).toEqual(['x', 'y'])
     expect(watched.ids.at(-1)).toBe(id)
+  })
+
+  it('appends while one that was made anew is found out give the ids that readers know', async () => {
+    const { watched, log, stream } = await open()
+    for (const frame of 'abc') await append(log, frame)
+    await (await server.manager()).streams.delete(stream)
+    await other(stream, late => append(late, 'x'))
+    const appended: Promise<string>[] = []
+    while (!watched.resets.includes('replaced')) {
+      appended.push(append(log, `${appended.length}`))
+      await turn()
+    }
+    const ids = await Promise.all(appended)
+    await watched.until(() => watched.frames.length === ids.length + 1)
+    expect(watched.ids.slice(-ids.length)).toEqual(ids)
   })
 
   it('one that was purged below what we have not read is trimmed', async () => {

@@ -88,6 +88,11 @@ export class Tail {
     return this.#ids.get(nonce)
   }
 
+  /** Whether it is known that the stream is still the one that was read last. */
+  get isSure(): boolean {
+    return this.#reason === undefined && !this.#needsProof
+  }
+
   compare(a: string, b: string): number {
     return sequenceOf(a, this.#incarnation) - sequenceOf(b, this.#incarnation)
   }
