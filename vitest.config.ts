@@ -25,7 +25,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/{dist,e2e,proxies}/**'],
+          exclude: ['test/{chaos,dist,e2e,proxies}/**'],
           typecheck: {
             enabled: true,
             include: ['test/**/*.test-d.ts'],
@@ -75,6 +75,15 @@ export default defineConfig({
           // They mostly wait, for reconnects; but every worker has a browser or two.
           maxWorkers: 2,
           sequence: { groupOrder: 4 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'chaos',
+          include: ['test/chaos/*.test.ts'],
+          testTimeout: 180_000,
+          sequence: { groupOrder: 5 },
         },
       },
     ],

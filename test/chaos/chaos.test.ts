@@ -1,0 +1,58 @@
+import { describe, expect, test } from 'vitest'
+import { type ChaosOptions, runChaos } from './chaos.js'
+import { mutants } from './mutants.js'
+import { Random } from './random.js'
+import { planRound } from './schedule.js'
+
+// The seeds are ones whose rounds have nearly every fault.
+const runs: (ChaosOptions & { suffers: string[] })[] = [
+  {
+    ...{ engine: 'redis', seed: 12, rounds: 4 },
+    suffers: ['cut', 'crash', 'freeze', 'empty', 'trim', 'kill', 'stop', 'part', 'leave', 'stall'],
+  },
+  {
+    ...{ engine: 'nats', seed: 25, rounds: 3 },
+    suffers: ['cut', 'empty', 'trim', 'wipe', 'kill', 'drain', 'stop', 'part', 'leave', 'burst'],
+  },
+]
+
+test.for(runs)(
+  'whatever fails on $engine, nothing is lost, doubled or out of order',
+  async ({ suffers, ...options }) => {
+    const report = await runChaos(options)
+    console.log(report)
+    // Otherwise it would have proved little.
+    expect(Object.keys(report.faults)).toEqual(expect.arrayContaining(suffers))
+    expect(report.deliveries).toBeGreaterThan(10_000)
+    expect(report.reconnects).toBeGreaterThan(100)
+    expect(report.gaps.replaced).toBeGreaterThan(100)
+  },
+)
+
+test.for(['redis', 'nats'] as const)(
+  'nobody is told of a gap on %s when nothing is removed from the log',
+  async engine => {
+    const faults = ['cut', 'crash', 'kill', 'drain', 'stop', 'part', 'join']
+    // And when nobody can be away for longer than the window lasts.
+    const report = await runChaos({ engine, seed: 3, rounds: 1, window: 5000, faults })
+    expect(report.reconnects).toBeGreaterThan(50)
+    expect(report.gaps).toEqual({})
+  },
+)
+
+test('the same seed gives the same rounds', () => {
+  const rounds = (seed: number) => {
+    const random = new Random(seed)
+    return Array.from({ length: 10 }, () => planRound(random))
+  }
+  expect(rounds(7)).toEqual(rounds(7))
+  expect(rounds(7)).not.toEqual(rounds(8))
+})
+
+describe('a bug in the servers is found:', () => {
+  test.for(Object.keys(mutants))('%s', async name => {
+    const { engine, faults } = mutants[name] as (typeof mutants)[string]
+    const run = runChaos({ engine, faults, mutant: name, seed: 7, seconds: 30, clients: 100 })
+    await expect(run).rejects.toThrow(/was given (never|twice|no gap)/)
+  })
+})

@@ -1,0 +1,56 @@
+/** All server processes: always as many, whichever of them has just been killed. */
+import type { ServerConfig } from './messages.js'
+import type { Model } from './model.js'
+import { ServerProcess } from './processes.js'
+import type { Random } from './random.js'
+
+export interface FleetOptions {
+  readonly file: string
+  readonly config: ServerConfig
+  readonly model: Model
+  readonly onSettled: () => void
+}
+
+export class Fleet {
+  readonly #options: FleetOptions
+  #processes: ServerProcess[] = []
+
+  static async start(count: number, options: FleetOptions): Promise<Fleet> {
+    const fleet = new Fleet(options)
+    fleet.#processes = await Promise.all(Array.from({ length: count }, () => fleet.#start()))
+    return fleet
+  }
+
+  private constructor(options: FleetOptions) {
+    this.#options = options
+  }
+
+  /** Those that take orders. */
+  get processes(): readonly ServerProcess[] {
+    return this.#processes
+  }
+
+  /** Ends one of them, and starts another in its place when it is gone. */
+  async replace(random: Random, end: (process: ServerProcess) => Promise<void>): Promise<void> {
+    const process = random.pick(this.#processes)
+    this.#processes = this.#processes.filter(other => other !== process)
+    await end(process)
+    this.#processes = [...this.#processes, await this.#start()]
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#processes.map(process => process.kill()))
+  }
+
+  #start(): Promise<ServerProcess> {
+    const { model, onSettled } = this.#options
+    return ServerProcess.start({
+      ...this.#options,
+      onSettled(news) {
+        model.settle(news)
+        onSettled()
+      },
+      onFailed: error => model.violate(`A server process: ${error}`),
+    })
+  }
+}

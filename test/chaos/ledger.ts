@@ -1,0 +1,179 @@
+/** One client's account: what it was given, in which order, and what it is still owed. */
+import { describe, type Model, type Send } from './model.js'
+import { countUpTo, order, type Place, placeOf } from './place.js'
+
+type Acknowledged = Send & { readonly place: Place }
+
+export class Ledger {
+  readonly name: string
+  readonly channels: ReadonlySet<string>
+  readonly #model: Model
+  /** Up to here it has been told everything: the last id that it was given. */
+  #place: Place | undefined
+  /** Acknowledged and not due yet, or not arrived, in the order of the log. */
+  #owed: Acknowledged[] = []
+  readonly #received = new Set<number>()
+  /** Passed over, which is right only if a later one of the same key has taken its place. */
+  #passed: Acknowledged[] = []
+  /** Where it began, and began anew after a gap. */
+  #starts: { readonly from: Place | undefined; readonly to: Place }[] = []
+  #startedAt = 0
+  #toldAt = 0
+  /** Gaps since the last check that no full window accounts for. */
+  #gaps = 0
+  #log: string[] = []
+
+  constructor(model: Model, name: string, channels: readonly string[]) {
+    this.#model = model
+    this.name = name
+    this.channels = new Set(channels)
+  }
+
+  isFor({ to }: Send): boolean {
+    if (to.except === this.name) return false
+    if (to.kind === 'everyone') return true
+    return to.kind === 'client' ? to.name === this.name : this.channels.has(to.name)
+  }
+
+  hasReached(place: Place): boolean {
+    return this.#place !== undefined && order(this.#place, place) >= 0
+  }
+
+  /** Something worth knowing when it goes wrong. */
+  note(text: string): void {
+    this.#log.push(text)
+    if (this.#log.length > 40) this.#log.shift()
+  }
+
+  /** What happened to it last. */
+  get history(): string {
+    return `${this.name}:${this.#log.map(line => `\n    ${line}`).join('')}`
+  }
+
+  owe(send: Acknowledged): void {
+    if (this.#received.has(send.n)) return
+    if (this.hasReached(send.place)) this.#miss(send)
+    else this.#owed.splice(countUpTo(this.#owed, send.place), 0, send)
+  }
+
+  message(id: string, n: number): void {
+    this.note(`${n} as ${id}`)
+    const send = this.#model.sends.get(n)
+    if (send === undefined || !this.isFor(send)) {
+      this.#violate(`event ${n}, which is not for it or of long ago, as ${id}`)
+      return
+    }
+    if (this.#received.has(n) && !this.#model.mayDouble(send)) {
+      this.#violate(`twice ${describe(send)}, now as ${id}`)
+      return
+    }
+    if (send.state === 'rejected') {
+      this.#violate(`though it was rejected as not stored ${describe(send)}, as ${id}`)
+      return
+    }
+    const place = placeOf(this.#model.engine, id)
+    if (this.hasReached(place)) {
+      this.#violate(`out of order ${describe(send)}, as ${id}`)
+      return
+    }
+    send.hasArrived = true
+    this.#received.add(n)
+    this.#goTo(place)
+  }
+
+  /** A heartbeat: it has been given all up to here. */
+  cursor(id: string): void {
+    this.note(`cursor ${id}`)
+    const place = placeOf(this.#model.engine, id)
+    if (this.#place !== undefined && order(place, this.#place) < 0) {
+      this.#violate(`the cursor ${id}, which lies before what it was given`)
+      return
+    }
+    this.#goTo(place)
+  }
+
+  gap(reason: string, id: string | undefined): void {
+    this.note(`gap ${reason} at ${id}`)
+    if (!this.#model.mayHaveLeft(this.#place)) {
+      this.#gaps += 1
+      if (this.#gaps > this.#model.losses.length) {
+        this.#violate(`a gap (${reason}) for which there is no cause, at ${id}`)
+        return
+      }
+    }
+    if (id === undefined) {
+      this.#violate(`a gap (${reason}) without a new cursor`)
+      return
+    }
+    this.#toldAt = this.#model.tick()
+    this.#start(this.#place, placeOf(this.#model.engine, id))
+  }
+
+  /** The end of a round: see {@link Model.check}. */
+  check(): void {
+    for (const send of this.#passed) {
+      if (!this.#model.isSuperseded(send, this) && !this.#isExcused(send)) {
+        this.#violate(`never ${describe(send)}, and none of its key that is newer`)
+      }
+    }
+    for (const { voidsCursors, beganAt } of this.#model.losses) {
+      const hadCursor = this.#place !== undefined && this.#startedAt < beganAt
+      if (voidsCursors && hadCursor && this.#toldAt < beganAt) {
+        this.#violate('no gap, though the log is another one')
+      }
+    }
+    this.#passed = []
+    this.#gaps = 0
+    // The newest is kept, for outcomes that are reported late.
+    this.#starts = this.#starts.slice(-2)
+  }
+
+  forget(isOld: (n: number) => boolean): void {
+    for (const n of this.#received) if (isOld(n)) this.#received.delete(n)
+  }
+
+  #goTo(place: Place): void {
+    if (this.#place === undefined) {
+      this.#startedAt = this.#model.tick()
+      this.#start(undefined, place)
+      return
+    }
+    this.#place = place
+    for (const send of this.#takeOwed(place)) {
+      if (!this.#received.has(send.n)) this.#miss(send)
+    }
+  }
+
+  #start(from: Place | undefined, to: Place): void {
+    this.#starts.push({ from, to })
+    this.#place = to
+    this.#takeOwed(to)
+  }
+
+  #takeOwed(place: Place): Acknowledged[] {
+    return this.#owed.splice(0, countUpTo(this.#owed, place))
+  }
+
+  #miss(send: Acknowledged): void {
+    if (send.key !== undefined) this.#passed.push(send)
+    else if (!this.#isExcused(send)) this.#violate(`never ${describe(send)}`)
+  }
+
+  /** It lies before the beginning or in a gap, or was lost with the log, of which it was told. */
+  #isExcused(send: Acknowledged): boolean {
+    const isBefore = (place: Place | undefined) =>
+      place === undefined || order(place, send.place) < 0
+    const isSkipped = this.#starts.some(
+      ({ from, to }) => isBefore(from) && order(send.place, to) <= 0,
+    )
+    if (isSkipped) return true
+    // Sent several times, it may have another place than the one that was acknowledged.
+    const newest = Math.max(this.#startedAt, this.#toldAt)
+    if (send.wasRetried && send.issuedAt < newest) return true
+    return this.#toldAt > send.issuedAt && this.#model.mayBeLost(send, this.#toldAt)
+  }
+
+  #violate(what: string): void {
+    this.#model.violate(`${this.name} was given ${what}\n  ${this.history}`)
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * What each client must have got, from what was acknowledged: the log as far as the driver knows it.
+ *
+ * Time here is a counter: it goes up with each send, each fault and each new start of a client.
+ */
+import { Ledger } from './ledger.js'
+import type { Address, EngineName, News } from './messages.js'
+import { countUpTo, order, type Place, placeOf } from './place.js'
+
+export interface Send {
+  readonly n: number
+  readonly to: Address
+  readonly key: string | undefined
+  readonly issuedAt: number
+  state: 'pending' | 'acknowledged' | 'rejected' | 'uncertain'
+  place: Place | undefined
+  wasRetried: boolean
+  hasArrived: boolean
+}
+
+/** Entries that had been acknowledged were removed. */
+export interface Loss {
+  readonly beganAt: number
+  endedAt: number
+  /** The engine's clock when it was over; what is younger is not lost. */
+  endedMs: number
+  /** Whether every cursor from before is void, so that each client must be told. */
+  readonly voidsCursors: boolean
+}
+
+/** Slots in a window that are no events: the marks with which a log begins. */
+const MARKS = 8
+
+export class Violation extends Error {
+  override readonly name = 'Violation'
+}
+
+export class Model {
+  readonly engine: EngineName
+  readonly #window: number
+  readonly sends = new Map<number, Send>()
+  /** All that was acknowledged, in the order of the log. */
+  acknowledged: (Send & { place: Place })[] = []
+  readonly ledgers: Ledger[] = []
+  losses: Loss[] = []
+  readonly outcomes = { acknowledged: 0, rejected: 0, uncertain: 0, retried: 0 }
+  /** Rejects with the first violation. */
+  readonly broken: Promise<never>
+  #break: (error: Error) => void = () => {}
+  #now = 0
+  #sent = 0
+  readonly #perTarget = new Map<string, number>()
+  #lastCheck = 0
+
+  constructor(engine: EngineName, window: number) {
+    this.engine = engine
+    this.#window = window
+    this.broken = new Promise((_, reject) => {
+      this.#break = reject
+    })
+    this.broken.catch(() => {})
+  }
+
+  tick(): number {
+    this.#now += 1
+    return this.#now
+  }
+
+  violate(what: string): void {
+    this.#break(new Violation(what))
+  }
+
+  /** It leaves for good. */
+  leave(ledger: Ledger): void {
+    this.ledgers.splice(this.ledgers.indexOf(ledger), 1)
+  }
+
+  join(name: string, channels: readonly string[]): Ledger {
+    const ledger = new Ledger(this, name, channels)
+    this.ledgers.push(ledger)
+    return ledger
+  }
+
+  /** A send is about to be made. */
+  issue(to: Address, key?: string): { send: Send; s: number } {
+    const n = this.#sent++
+    const target = `${to.kind} ${to.name}`
+    const s = (this.#perTarget.get(target) ?? 0) + 1
+    this.#perTarget.set(target, s)
+    const issuedAt = this.tick()
+    const send: Send = {
+      ...{ n, to, key, issuedAt, state: 'pending', place: undefined },
+      ...{ wasRetried: false, hasArrived: false },
+    }
+    this.sends.set(n, send)
+    return { send, s }
+  }
+
+  settle({ n, outcome, id, wasRetried, error }: News & { type: 'settled' }): void {
+    const send = this.sends.get(n)
+    if (send === undefined) return
+    send.state = outcome
+    send.wasRetried = wasRetried
+    this.outcomes[outcome] += 1
+    if (wasRetried) this.outcomes.retried += 1
+    if (outcome === 'rejected' && send.hasArrived) {
+      this.violate(`${describe(send)} was rejected as not stored, and arrived (${error})`)
+    }
+    if (id === undefined) return
+    const place = placeOf(this.engine, id)
+    const acknowledged = Object.assign(send, { place })
+    this.acknowledged.splice(countUpTo(this.acknowledged, place), 0, acknowledged)
+    for (const ledger of this.ledgers) if (ledger.isFor(send)) ledger.owe(acknowledged)
+  }
+
+  /** Entries are about to be lost, until `over` is called. */
+  lose(voidsCursors: boolean): { over(): void } {
+    const loss: Loss = {
+      ...{ beganAt: this.tick(), endedAt: Infinity, endedMs: Infinity, voidsCursors },
+    }
+    this.losses.push(loss)
+    return {
+      over: () => {
+        loss.endedAt = this.tick()
+        loss.endedMs = Date.now()
+      },
+    }
+  }
+
+  /** Whether so much may have come after a place that a window no longer has it. */
+  mayHaveLeft(place: Place | undefined): boolean {
+    const after =
+      this.acknowledged.length - (place === undefined ? 0 : countUpTo(this.acknowledged, place))
+    let unknown = 0
+    for (const { state } of this.sends.values()) {
+      if (state === 'pending' || state === 'uncertain') unknown += 1
+    }
+    return after + unknown + MARKS >= this.#window
+  }
+
+  /** Whether it may have been removed from the log, though a process had acknowledged it. */
+  mayBeLost(send: Send, toldAt: number): boolean {
+    return this.losses.some(
+      ({ beganAt, endedAt, endedMs }) =>
+        send.issuedAt < endedAt &&
+        beganAt < toldAt &&
+        (this.engine === 'nats' || send.place === undefined || send.place.major <= endedMs),
+    )
+  }
+
+  /** A send that was repeated while the log lost its memory may be in it twice. */
+  mayDouble(send: Send): boolean {
+    return send.state !== 'rejected' && this.losses.some(({ endedAt }) => send.issuedAt < endedAt)
+  }
+
+  /** All is quiet and everything has arrived: whatever a client has not got by now is lost. */
+  check(): void {
+    for (const ledger of this.ledgers) ledger.check()
+    // What was sent before the check before this one can come no more.
+    for (const [n, { issuedAt, state }] of this.sends) {
+      if (issuedAt < this.#lastCheck && state !== 'pending') this.sends.delete(n)
+    }
+    this.acknowledged = this.acknowledged.filter(({ n }) => this.sends.has(n))
+    for (const ledger of this.ledgers) ledger.forget(n => !this.sends.has(n))
+    this.losses = []
+    this.#lastCheck = this.tick()
+  }
+
+  /** Whether a later one of the same key and target takes its place for this client. */
+  isSuperseded(send: Send, ledger: Ledger): boolean {
+    for (const other of this.sends.values()) {
+      if (other.key !== send.key || other.to.name !== send.to.name || other === send) continue
+      if (other.to.kind !== send.to.kind || !ledger.isFor(other)) continue
+      if (other.state === 'rejected') continue
+      if (other.place === undefined || send.place === undefined) return true
+      if (order(other.place, send.place) > 0) return true
+    }
+    return false
+  }
+}
+
+export function describe({ n, to, state, place, key }: Send): string {
+  const target = `${to.kind} ${to.name}${to.except === undefined ? '' : ` but ${to.except}`}`
+  const at = place === undefined ? '' : ` at ${place.major}-${place.minor}`
+  return `event ${n} to ${target}${key === undefined ? '' : ` (key ${key})`}, ${state}${at}`
+}

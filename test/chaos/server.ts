@@ -1,0 +1,104 @@
+/** One server process: a Koa app with a pool on the shared log, which publishes what it is told to. */
+import { once } from 'node:events'
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
+import { connect } from '@nats-io/transport-node'
+import { Redis } from 'ioredis'
+import Koa from 'koa'
+import { ClientPool, type SseError, sse } from '../../src/index.js'
+import { natsLog } from '../../src/log/nats.js'
+import { redisLog } from '../../src/log/redis.js'
+import type { News, Order, ServerConfig } from './messages.js'
+
+const config = JSON.parse(process.argv[2] as string) as ServerConfig
+
+const pool = new ClientPool({
+  log: openLog(),
+  window: { events: config.window, bytes: 256 * 1024 * 1024 },
+  // Short, so that all of these happen in a run of a minute.
+  pingInterval: 500,
+  stallTimeout: 3000,
+})
+// Whatever it tells is a rejection too, or an outage that the driver has brought about.
+pool.on('error', () => {})
+
+const app = new Koa()
+app.use(
+  sse({
+    pool,
+    id: ctx => ctx.query.id,
+    channels: ctx => String(ctx.query.channels).split(','),
+  }),
+)
+// A refusal by one that is closing is no failure.
+app.on('error', error => error.expose || tell({ type: 'failed', error: String(error.stack) }))
+
+process.on('uncaughtException', error => {
+  process.send?.({ type: 'failed', error: String(error.stack) } satisfies News, () =>
+    process.exit(1),
+  )
+})
+process.on('disconnect', () => process.exit())
+process.on('message', async (order: Order) => {
+  if (order.type === 'publish') await publish(order)
+  else {
+    await pool.close({ spread: order.spread })
+    process.disconnect()
+  }
+})
+
+const server = http.createServer(app.callback()).listen(0, '127.0.0.1')
+await once(server, 'listening')
+tell({ type: 'listening', port: (server.address() as AddressInfo).port })
+
+function openLog() {
+  const { engine, port, maxEntries } = config
+  const timeout = 1500
+  if (engine === 'redis') {
+    const client = new Redis(port, '127.0.0.1', { lazyConnect: true })
+    return redisLog({ client, key: 'log', maxEntries, timeout, blockMs: 1000 })
+  }
+  const connection = connect({
+    servers: `127.0.0.1:${port}`,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 50,
+    waitOnFirstConnect: true,
+  })
+  return natsLog({ connection, stream: 'log', maxEntries, timeout })
+}
+
+async function publish({ to, key, data, persist }: Order & { type: 'publish' }): Promise<void> {
+  const { n } = data
+  const event = key === undefined ? { data } : { data, key }
+  let again: (() => Promise<string>) | undefined
+  for (let attempt = 0; ; attempt++) {
+    const wasRetried = attempt > 0
+    try {
+      const id = await (again ?? (() => send(to, event)))()
+      return tell({ type: 'settled', n, outcome: 'acknowledged', id, wasRetried })
+    } catch (thrown) {
+      const { code, retry, message } = thrown as SseError
+      again = retry ?? again
+      if (again !== undefined && persist && attempt < 200 && code !== 'ERR_SSE_POOL_CLOSED') {
+        await pause(50)
+        continue
+      }
+      // Once in doubt, a later "not stored" says nothing of the first attempt.
+      const outcome = again === undefined ? 'rejected' : 'uncertain'
+      return tell({ type: 'settled', n, outcome, wasRetried, error: `${code}: ${message}` })
+    }
+  }
+}
+
+function send({ kind, name, except }: (Order & { type: 'publish' })['to'], event: object) {
+  const options = except === undefined ? {} : { except }
+  const sent = event as { data: unknown }
+  if (kind === 'client') return pool.send(name, sent)
+  if (kind === 'channel') return pool.channel(name).send(sent, options)
+  return pool.broadcast(sent, options)
+}
+
+function tell(news: News): void {
+  if (process.connected) process.send?.(news)
+}
