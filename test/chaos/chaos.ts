@@ -74,7 +74,7 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
 class Chaos {
   readonly #options: ChaosOptions
   readonly #model: Model
-  /** What happens is drawn from the one, and what is sent from the other: so the first can be repeated. */
+  /** Draws what happens, which the seed repeats; the other, what is sent, and when clients return. */
   readonly #plan: Random
   readonly #chance: Random
   readonly #figures: ClientFigures = { deliveries: 0, reconnects: 0, gaps: {} }
@@ -127,8 +127,8 @@ class Chaos {
         .map(([name, count]) => `${count} ${name}`)
         .join(', ') || 'none'
     return (
-      `round ${this.#rounds}: ${this.#happened.join(' ')}; ${deliveries} deliveries, ${reconnects} reconnects, gaps: ${list(gaps)}, ` +
-      `sends: ${list(sends)}`
+      `round ${this.#rounds}: ${this.#happened.join(' ')}; ${deliveries} deliveries, ` +
+      `${reconnects} reconnects, gaps: ${list(gaps)}, sends: ${list(sends)}`
     )
   }
 

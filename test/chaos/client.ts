@@ -127,7 +127,7 @@ export class ChaosClient {
       if (id !== undefined) this.ledger.cursor(id)
     } else {
       figures.deliveries += 1
-      this.ledger.message(String(id), (JSON.parse(data) as Payload).n)
+      this.ledger.message(String(id), JSON.parse(data) as Payload)
     }
     onTold()
   }

@@ -9,6 +9,8 @@ import { countUpTo, order, type Place, placeOf } from './place.js'
 
 export interface Send {
   readonly n: number
+  /** The how many-th to its target. */
+  readonly s: number
   readonly to: Address
   readonly key: string | undefined
   readonly issuedAt: number
@@ -22,8 +24,6 @@ export interface Send {
 export interface Loss {
   readonly beganAt: number
   endedAt: number
-  /** The engine's clock when it was over; what is younger is not lost. */
-  endedMs: number
   /** Whether every cursor from before is void, so that each client must be told. */
   readonly voidsCursors: boolean
 }
@@ -82,18 +82,18 @@ export class Model {
   }
 
   /** A send is about to be made. */
-  issue(to: Address, key?: string): { send: Send; s: number } {
+  issue(to: Address, key?: string): Send {
     const n = this.#sent++
     const target = `${to.kind} ${to.name}`
     const s = (this.#perTarget.get(target) ?? 0) + 1
     this.#perTarget.set(target, s)
     const issuedAt = this.tick()
     const send: Send = {
-      ...{ n, to, key, issuedAt, state: 'pending', place: undefined },
+      ...{ n, s, to, key, issuedAt, state: 'pending', place: undefined },
       ...{ wasRetried: false, hasArrived: false },
     }
     this.sends.set(n, send)
-    return { send, s }
+    return send
   }
 
   settle({ n, outcome, id, wasRetried, error }: News & { type: 'settled' }): void {
@@ -116,13 +116,12 @@ export class Model {
   /** Entries are about to be lost, until `over` is called. */
   lose(voidsCursors: boolean): { over(): void } {
     const loss: Loss = {
-      ...{ beganAt: this.tick(), endedAt: Infinity, endedMs: Infinity, voidsCursors },
+      ...{ beganAt: this.tick(), endedAt: Infinity, voidsCursors },
     }
     this.losses.push(loss)
     return {
       over: () => {
         loss.endedAt = this.tick()
-        loss.endedMs = Date.now()
       },
     }
   }
@@ -132,25 +131,18 @@ export class Model {
     const after =
       this.acknowledged.length - (place === undefined ? 0 : countUpTo(this.acknowledged, place))
     let unknown = 0
-    for (const { state } of this.sends.values()) {
-      if (state === 'pending' || state === 'uncertain') unknown += 1
+    for (const { state, issuedAt } of this.sends.values()) {
+      const isUnknown = state === 'pending' || state === 'uncertain'
+      // What was sent before the last check lies before all that was seen then.
+      if (isUnknown && issuedAt > this.#lastCheck) unknown += 1
     }
     return after + unknown + MARKS >= this.#window
   }
 
-  /** Whether it may have been removed from the log, though a process had acknowledged it. */
-  mayBeLost(send: Send, toldAt: number): boolean {
-    return this.losses.some(
-      ({ beganAt, endedAt, endedMs }) =>
-        send.issuedAt < endedAt &&
-        beganAt < toldAt &&
-        (this.engine === 'nats' || send.place === undefined || send.place.major <= endedMs),
-    )
-  }
-
   /** A send that was repeated while the log lost its memory may be in it twice. */
   mayDouble(send: Send): boolean {
-    return send.state !== 'rejected' && this.losses.some(({ endedAt }) => send.issuedAt < endedAt)
+    if (send.state !== 'pending' && !send.wasRetried) return false
+    return this.losses.some(({ endedAt }) => send.issuedAt < endedAt)
   }
 
   /** All is quiet and everything has arrived: whatever a client has not got by now is lost. */

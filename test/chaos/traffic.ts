@@ -80,8 +80,9 @@ export class Traffic {
       persist,
     }: { key?: string | undefined; padding?: string | undefined; persist: boolean },
   ): Send {
-    const { send, s } = this.#options.model.issue(to, key)
-    process.publish({ type: 'publish', to, key, data: { n: send.n, s, padding }, persist })
+    const send = this.#options.model.issue(to, key)
+    const { n, s } = send
+    process.publish({ type: 'publish', to, key, data: { n, s, padding }, persist })
     return send
   }
 }
