@@ -10,7 +10,6 @@ import { type FaultName, lanes, type Scene } from './faults.js'
 import { Fleet } from './fleet.js'
 import type { EngineName } from './messages.js'
 import { Model, type Send, Violation } from './model.js'
-import { order, type Place } from './place.js'
 import type { ServerProcess } from './processes.js'
 import { Random } from './random.js'
 import { planRound } from './schedule.js'
@@ -222,8 +221,8 @@ class Chaos {
     )
     for (const client of this.#clients) client.connect()
     const fences = await Promise.all(fleet.processes.map(process => this.#fence(traffic, process)))
-    const last = fences.reduce((a, b) => (order(a, b) > 0 ? a : b))
-    const behind = () => model.ledgers.filter(ledger => !ledger.hasReached(last))
+    const behind = () =>
+      model.ledgers.filter(ledger => !fences.every(fence => ledger.hasGot(fence)))
     await this.#until(
       'all clients have caught up',
       () => behind().length === 0,
@@ -231,12 +230,12 @@ class Chaos {
     )
   }
 
-  async #fence(traffic: Traffic, process: ServerProcess): Promise<Place> {
+  async #fence(traffic: Traffic, process: ServerProcess): Promise<Send> {
     const deadline = performance.now() + PATIENCE
     while (performance.now() < deadline) {
-      const fence: Send = traffic.fence(process)
+      const fence = traffic.fence(process)
       await this.#until('a last event is settled', () => fence.state !== 'pending')
-      if (fence.place !== undefined) return fence.place
+      if (fence.place !== undefined) return fence
       await pause(100)
     }
     throw new Violation('A process has not found back to the engine')

@@ -16,6 +16,8 @@ export class Ledger {
   readonly #received = new Set<number>()
   /** Passed over, which is right only if a later one of the same key has taken its place. */
   #passed: Acknowledged[] = []
+  /** Acknowledged with a place that may be wrong: not due before the end of the round. */
+  #unplaced: Acknowledged[] = []
   /** Where it began, and began anew after a gap. */
   #starts: { readonly from: Place | undefined; readonly to: Place }[] = []
   #startedAt = 0
@@ -40,6 +42,12 @@ export class Ledger {
     return this.#place !== undefined && order(this.#place, place) >= 0
   }
 
+  /** Whether it has been given this event for everyone, or began anew behind it. */
+  hasGot({ n, issuedAt, place }: Send): boolean {
+    if (this.#received.has(n)) return true
+    return place !== undefined && this.#newestStart > issuedAt && this.hasReached(place)
+  }
+
   /** Something worth knowing when it goes wrong. */
   note(text: string): void {
     this.#log.push(text)
@@ -51,9 +59,10 @@ export class Ledger {
     return `${this.name}:${this.#log.map(line => `\n    ${line}`).join('')}`
   }
 
-  owe(send: Acknowledged): void {
+  owe(send: Acknowledged, isSure: boolean): void {
     if (this.#received.has(send.n)) return
-    if (this.hasReached(send.place)) this.#miss(send)
+    if (!isSure) this.#unplaced.push(send)
+    else if (this.hasReached(send.place)) this.#miss(send)
     else this.#owed.splice(countUpTo(this.#owed, send.place), 0, send)
   }
 
@@ -117,6 +126,12 @@ export class Ledger {
         this.#violate(`never ${describe(send)}, and none of its key that is newer`)
       }
     }
+    for (const send of this.#unplaced) {
+      if (this.#received.has(send.n) || this.#newestStart > send.issuedAt) continue
+      if (send.key === undefined || !this.#model.isSuperseded(send, this)) {
+        this.#violate(`never ${describe(send)}`)
+      }
+    }
     for (const { voidsCursors, beganAt } of this.#model.losses) {
       const hadCursor = this.#place !== undefined && this.#startedAt < beganAt
       if (voidsCursors && hadCursor && this.#toldAt < beganAt) {
@@ -124,6 +139,7 @@ export class Ledger {
       }
     }
     this.#passed = []
+    this.#unplaced = []
     this.#gaps = 0
     // The newest is kept, for outcomes that are reported late.
     this.#starts = this.#starts.slice(-2)
@@ -131,6 +147,10 @@ export class Ledger {
 
   forget(isOld: (n: number) => boolean): void {
     for (const n of this.#received) if (isOld(n)) this.#received.delete(n)
+  }
+
+  get #newestStart(): number {
+    return Math.max(this.#startedAt, this.#toldAt)
   }
 
   #goTo(place: Place): void {
@@ -169,8 +189,7 @@ export class Ledger {
     )
     if (isSkipped) return true
     // Sent several times, it may have another place than the one that was acknowledged.
-    const newest = Math.max(this.#startedAt, this.#toldAt)
-    if (send.wasRetried && send.issuedAt < newest) return true
+    if (send.wasRetried && send.issuedAt < this.#newestStart) return true
     // Redis, emptied, may give an id of the same millisecond again, or one that is smaller.
     const isOfThatTime = this.#starts.some(({ to }) => to.major === send.place.major)
     return this.#model.engine === 'redis' && this.#model.losses.length > 0 && isOfThatTime
