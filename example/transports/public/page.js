@@ -1,0 +1,95 @@
+import { longPoll } from './long-polling.js'
+import { Panel } from './panel.js'
+import { draw } from './plot.js'
+import { poll } from './polling.js'
+import { listen } from './sse.js'
+import { converse } from './websocket.js'
+
+const $ = selector => document.querySelector(selector)
+
+const TRANSPORTS = { polling: poll, longPolling: longPoll, webSocket: converse, sse: listen }
+const PAINT_MS = 100
+
+/** So that the server can tell what this page costs; it decides nothing. */
+const page = String(Math.random()).slice(2)
+const settings = await (await fetch('settings')).json()
+let plots = []
+let outages = []
+let isReachable = true
+
+/** The server's clock. What lies within the error of the measurement is no difference. */
+const clock = {
+  offset: 0,
+  error: Number.POSITIVE_INFINITY,
+  now: () => Date.now() + clock.offset,
+  set(theirs, asked, answered) {
+    const error = (answered - asked) / 2 + 1
+    if (error >= clock.error) return
+    const offset = theirs - (asked + answered) / 2
+    clock.error = error
+    clock.offset = Math.abs(offset) <= error ? 0 : offset
+  },
+}
+
+for (const node of document.querySelectorAll('[data-setting]')) {
+  const { setting, unit } = node.dataset
+  const value = settings[setting]
+  node.textContent = { seconds: value / 1000, rate: Math.round(1000 / value) }[unit] ?? value
+}
+
+// The clock first: each reading is measured by it.
+await look()
+plots = Object.keys(TRANSPORTS).map(name => {
+  const node = document.getElementById(name)
+  node.querySelector('header').after($('#parts').content.cloneNode(true))
+  node.querySelector('[data-fact="lines"]').textContent = settings.lines[name]
+  return { name, node, panel: new Panel(node, clock, showState) }
+})
+const stops = plots.map(({ name, panel }) => TRANSPORTS[name](page, panel, settings))
+
+setInterval(look, settings.figuresMs)
+setInterval(paint, PAINT_MS)
+
+addEventListener('pagehide', () => {
+  for (const stop of stops) stop()
+})
+addEventListener('pageshow', event => {
+  if (event.persisted) location.reload()
+})
+
+for (const name of ['burst', 'cut', 'offline']) {
+  const button = document.getElementById(name)
+  button.onclick = () => fetch(name, { method: 'POST' }).catch(() => {})
+  button.disabled = false
+}
+
+function paint() {
+  for (const { panel } of plots) panel.show()
+  draw(plots, outages, clock.now())
+}
+
+/** What it costs so far; this itself is not counted. */
+async function look() {
+  const asked = Date.now()
+  try {
+    const figures = await (await fetch(`figures?page=${page}`)).json()
+    // The server is a new one, and counts from the beginning.
+    if (figures.run !== settings.run) location.reload()
+    clock.set(figures.now, asked, Date.now())
+    outages = figures.outages
+    for (const { name, panel } of plots) panel.cost(figures.costs[name])
+    isReachable = true
+  } catch {
+    isReachable = false
+  }
+  // At first there is none.
+  if (plots.length > 0) showState()
+}
+
+function showState() {
+  const open = plots.filter(({ panel }) => panel.state === 'open').length
+  const state = isReachable && open === plots.length ? 'open' : 'connecting'
+  $('#state').dataset.state = state
+  $('#state').textContent =
+    state === 'open' ? 'All four connected' : `${open} of ${plots.length} connected`
+}

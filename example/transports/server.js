@@ -1,0 +1,162 @@
+// @ts-check
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import Router from '@koa/router'
+import Koa from 'koa'
+import { ClientPool, sse } from 'koa-sse-pool'
+import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { meter } from './meter.js'
+import { serveSockets } from './socket.js'
+
+const file = name => new URL(name, import.meta.url)
+
+const SCRIPTS = ['panel', 'plot', 'polling', 'long-polling', 'websocket', 'sse']
+const BY_HAND = {
+  polling: ['public/polling.js'],
+  longPolling: ['public/long-polling.js'],
+  webSocket: ['public/websocket.js', 'socket.js'],
+  sse: ['public/sse.js'],
+}
+/** Of which the page shows what became of each. */
+const OUTAGES = 10
+
+export async function start({
+  port = 0,
+  host = '127.0.0.1',
+  everyMs = 250, // between two readings
+  burst = 60, // readings at once
+  pollMs = 2000, // between two polls
+  latest = 10, // readings that a poll gets: those of two seconds, and two to spare
+  retryMs = 1000, // until a page comes back after a cut
+  offlineMs = 5000,
+  pingMs = 15_000,
+  figuresMs = 500, // between two looks at what it costs
+} = {}) {
+  const pool = new ClientPool()
+  const router = new Router()
+
+  // ---- One feed
+
+  /** @type {{ n: number, at: number, value: number }[]} For those who poll; the pool has its own log. */
+  const newest = []
+  let n = 0
+  let newestId = ''
+
+  async function tell(times = 1) {
+    for (let i = 0; i < times; i++) {
+      n += 1
+      const reading = { n, at: Date.now(), value: Math.round(500 + 400 * Math.sin(n / 9)) }
+      newest.push(reading)
+      if (newest.length > latest) newest.shift()
+      pool.broadcast({ data: reading }).then(id => {
+        newestId = id
+      })
+    }
+  }
+  await tell()
+  const timer = setInterval(tell, everyMs)
+
+  // ---- Four ways to it: WebSocket is the fourth, in socket.js
+
+  // Both are this one line: a stream for who accepts text/event-stream, JSON for who would rather.
+  router.get('/events', sse({ pool, longPoll: true, retry: retryMs }))
+
+  router.get('/latest', ctx => {
+    ctx.set('Cache-Control', 'no-store')
+    ctx.body = newest
+  })
+
+  // ---- What they cost, and what the page has to know
+
+  const run = randomUUID()
+  const settings = { run, everyMs, burst, pollMs, latest, retryMs, offlineMs, figuresMs }
+  const lines = Object.fromEntries(
+    Object.entries(BY_HAND).map(([name, files]) => [name, files.reduce(addLines, 0)]),
+  )
+  router.get('/settings', ctx => {
+    ctx.set('Cache-Control', 'no-store')
+    ctx.body = { ...settings, lines }
+  })
+  router.get('/figures', ctx => {
+    ctx.set('Cache-Control', 'no-store')
+    ctx.body = { run, now: Date.now(), outages, costs: costs.costsOf(String(ctx.query.page)) }
+  })
+
+  // ---- What can go wrong
+
+  /** @type {{ from: number, to: number }[]} */
+  const outages = []
+  let isOffline = false
+  /** @type {NodeJS.Timeout | undefined} */
+  let back
+
+  /** Cuts all connections, and takes none for so long. */
+  function goOffline(ms = 0) {
+    const from = Date.now()
+    outages.push({ from, to: from + ms })
+    if (outages.length > OUTAGES) outages.shift()
+    costs.cut()
+    if (ms === 0) return
+    isOffline = true
+    clearTimeout(back)
+    back = setTimeout(() => {
+      isOffline = false
+    }, ms)
+  }
+  // When the answer is on its way, as it would be cut off with all others.
+  router.post('/cut', ctx => {
+    ctx.status = 204
+    ctx.res.once('finish', () => goOffline())
+  })
+  router.post('/offline', ctx => {
+    ctx.status = 204
+    ctx.res.once('finish', () => goOffline(offlineMs))
+  })
+  router.post('/burst', ctx => {
+    ctx.status = 204
+    tell(burst)
+  })
+
+  servePage(
+    router,
+    import.meta.url,
+    Object.fromEntries(SCRIPTS.map(name => [`/${name}.js`, file(`public/${name}.js`)])),
+  )
+  const app = new Koa()
+  app.use(router.routes()).use(router.allowedMethods())
+  const site = await listen(app, port, host)
+  site.server.on('connection', socket => {
+    if (isOffline) socket.destroy()
+  })
+  const costs = meter(site.server, whose)
+  const sockets = serveSockets(site.server, pool, { newestId: () => newestId, pingMs })
+
+  async function close() {
+    clearInterval(timer)
+    clearTimeout(back)
+    await closeAll([pool], [site.server])
+    for (const ws of sockets.clients) ws.terminate()
+  }
+  return { ...site, pool, sockets, tell, cut: () => goOffline(), costsOf: costs.costsOf, close }
+}
+
+/** @param {import('node:http').IncomingMessage} req */
+function whose({ url = '/', headers }) {
+  const { pathname, searchParams } = new URL(url, 'http://localhost')
+  const page = searchParams.get('page')
+  const transport = {
+    '/latest': 'polling',
+    '/socket': 'webSocket',
+    '/events': headers.accept === 'application/json' ? 'longPolling' : 'sse',
+  }[pathname]
+  return page === null || transport === undefined ? undefined : { page, transport }
+}
+
+/** Lines of code, without comments and empty ones. */
+function addLines(sum, name) {
+  const text = readFileSync(file(name), 'utf8').replaceAll(/\/\*.*?\*\//gs, '')
+  const code = text.split('\n').filter(line => line.trim() !== '' && !/^\s*\/\//.test(line))
+  return sum + code.length
+}
+
+runIfMain(import.meta.url, start)

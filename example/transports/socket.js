@@ -1,0 +1,63 @@
+// @ts-check
+// The WebSocket's side of the server. With SSE all of this is the package's, or the browser's.
+import { WebSocketServer } from 'ws'
+
+/** Bytes that may wait in the process for one socket. */
+const MAX_BUFFERED = 64 * 1024
+
+/**
+ * @param {import('node:http').Server} server
+ * @param {import('koa-sse-pool').ClientPool} pool
+ * @param {{ newestId: () => string, pingMs: number }} options
+ */
+export function serveSockets(server, pool, { newestId, pingMs }) {
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 })
+  server.on('upgrade', (req, socket, head) => {
+    const url = new URL(req.url ?? '/', 'http://localhost')
+    if (url.pathname !== '/socket') return socket.destroy()
+    sockets.handleUpgrade(req, socket, head, ws => {
+      bridge(ws, url.searchParams.get('since') || newestId())
+    })
+  })
+
+  /**
+   * @param {import('ws').WebSocket} ws
+   * @param {string} since
+   */
+  async function bridge(ws, since) {
+    const gone = new AbortController()
+    ws.once('close', () => gone.abort())
+    ws.on('error', () => ws.terminate())
+    const callOff = keepAlive(ws, pingMs)
+    // Who is cut off before the first reading must know where to go on, too.
+    ws.send(JSON.stringify({ id: since, event: 'cursor' }))
+    for await (const entry of pool.events({}, { since, signal: gone.signal })) {
+      const sent = new Promise(resolve => ws.send(JSON.stringify(entry), resolve))
+      // `send` takes whatever it is given, and keeps it in memory for a reader that is slow.
+      if (ws.bufferedAmount > MAX_BUFFERED) await sent
+    }
+    callOff()
+    ws.close(1001)
+  }
+
+  return sockets
+}
+
+/**
+ * A peer that vanished without a word never closes: it is asked, and has until the next question.
+ *
+ * @param {import('ws').WebSocket} ws
+ * @param {number} pingMs
+ */
+function keepAlive(ws, pingMs) {
+  let isAlive = true
+  ws.on('pong', () => {
+    isAlive = true
+  })
+  const timer = setInterval(() => {
+    if (!isAlive) return ws.terminate()
+    isAlive = false
+    ws.ping()
+  }, pingMs)
+  return () => clearInterval(timer)
+}
