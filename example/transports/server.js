@@ -142,6 +142,8 @@ export async function start({
 
 /** @param {import('node:http').IncomingMessage} req */
 function whose({ url = '/', headers }) {
+  // It is not from a page: `//` is a path to Node, and no URL.
+  if (!URL.canParse(url, 'http://localhost')) return undefined
   const { pathname, searchParams } = new URL(url, 'http://localhost')
   const page = searchParams.get('page')
   const transport = {

@@ -13,10 +13,11 @@ const MAX_BUFFERED = 64 * 1024
 export function serveSockets(server, pool, { newestId, pingMs }) {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 })
   server.on('upgrade', (req, socket, head) => {
-    const url = new URL(req.url ?? '/', 'http://localhost')
-    if (url.pathname !== '/socket') return socket.destroy()
+    const [path, query] = (req.url ?? '/').split('?')
+    if (path !== '/socket') return socket.destroy()
+    const since = new URLSearchParams(query).get('since')
     sockets.handleUpgrade(req, socket, head, ws => {
-      bridge(ws, url.searchParams.get('since') || newestId())
+      bridge(ws, since || newestId())
     })
   })
 

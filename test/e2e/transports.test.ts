@@ -154,6 +154,16 @@ describe('the server of example/transports', () => {
     })
   })
 
+  test('survives a path that is no URL, in a request and in an upgrade', async () => {
+    const { port } = await startExample()
+    for (const more of ['', 'Connection: Upgrade\r\nUpgrade: websocket\r\n']) {
+      const socket = net.connect(port, '127.0.0.1').resume()
+      socket.write(`GET // HTTP/1.1\r\nHost: localhost\r\n${more || 'Connection: close\r\n'}\r\n`)
+      await once(socket, 'close')
+    }
+    expect((await fetch(`http://127.0.0.1:${port}/latest`)).status).toBe(200)
+  })
+
   test('holds little for a WebSocket that does not read, and tells it of the gap', async () => {
     const { port, sockets, tell, pool } = await startExample()
     const ws = new WebSocket(`ws://127.0.0.1:${port}/socket`)
