@@ -17,7 +17,7 @@ export const mutants = {
   'no-continuity': {
     engine: 'redis',
     faults: ['empty', 'trim'],
-    file: 'log/redis-tail.ts',
+    file: 'log/redis/tail.ts',
     find: 'if (!isSameRow(rows[0], this.#last as Row)) {',
     replace: 'if (rows[0] === this.#last && !isSameRow(rows[0], this.#last as Row)) {',
   },
@@ -65,7 +65,7 @@ export const mutants = {
   'no-dedupe': {
     engine: 'redis',
     faults: ['freeze'],
-    file: 'log/redis-tail.ts',
+    file: 'log/redis/tail.ts',
     find: 'if (ids.has(nonce)) return false',
     replace: '',
   },
