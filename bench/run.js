@@ -2,9 +2,10 @@
 /**
  * Measures this package against the field. How to run it, from the root:
  *
- *     npm run bench               about twenty minutes; writes bench/RESULTS.md
+ *     npm run bench               about twenty-five minutes; writes bench/RESULTS.md
  *     npm run bench -- --quick    within two minutes; fewer streams and rows, only printed
  *     npm run bench -- --rounds=5 --only=net,ours --workloads=feed,latency
+ *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
  *
  * It prints a Markdown table of what was measured, and one of the targets. What keeps it honest:
  *
@@ -20,6 +21,7 @@
  * - "As fast as possible" means that the client's process feeds entries by a socket and keeps 64
  *   of them unacknowledged: the same feed for all, but that nchan's comes as pipelined POSTs.
  * - Latency is read from one monotonic clock; no two clocks are compared.
+ * - Fan-in is of a receiver that has stood still, so that as much waits for it as it can take.
  * - Peers are used as their readmes say, and at their best: JSON is made once wherever they allow
  *   it. See servers/, a file each; and workloads/, a file each.
  */
@@ -27,6 +29,7 @@ import { execSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { ENGINE_ROWS, ENGINES, measureEngine } from './engines/index.js'
 import { tableOf } from './parts/table.js'
 import { targetsOf } from './parts/targets.js'
 import { isPinned, Skipped } from './parts/worker.js'
@@ -77,7 +80,11 @@ const wanted = options.workloads?.split(',')
 const chosen = Object.keys(WORKLOADS).filter(name =>
   wanted ? wanted.includes(name) : !(options.quick && WORKLOADS[name]?.isSlow),
 )
+/** Several processes on one log, which no peer has. */
+const hasEngines =
+  (wanted ? wanted.includes('engines') : !options.quick) && (!only || only.includes('ours'))
 const left = Object.keys(WORKLOADS).filter(name => !chosen.includes(name))
+if (!hasEngines) left.push('engines')
 
 /** @type {import('./parts/table.js').Figures} */
 const figures = new Map()
@@ -85,7 +92,8 @@ const figures = new Map()
 const failures = new Set()
 
 for (let round = 0; round < rounds; round += 1) {
-  for (const server of servers) await measureOnce(server, round)
+  if (chosen.length > 0) for (const server of servers) await measureOnce(server, round)
+  if (hasEngines) for (const engine of ENGINES) await measureEngineOnce(engine, round)
 }
 
 const results = [
@@ -94,8 +102,8 @@ const results = [
   `From \`${['npm run bench', ...given].join(' ')}\`. **Median** ×ratio to bare \`net\` (least–most) of ${rounds} ` +
     'interleaved rounds; less is better throughout.',
   '',
-  tableOf(figures, titles(), servers),
-  '',
+  ...(chosen.length > 0 ? [tableOf(figures, titles(), servers), ''] : []),
+  ...(hasEngines ? engineResults() : []),
   '## Targets',
   '',
   'Of koa-sse-pool. A ratio is the median of those within each round.',
@@ -127,6 +135,28 @@ async function measureOnce({ file, only: few = chosen }, round) {
     process.stderr.write(` ${name} ${((performance.now() - start) / 1000).toFixed(1)} s`)
   }
   process.stderr.write('\n')
+}
+
+/** @param {typeof ENGINES[number]} engine @param {number} round */
+async function measureEngineOnce(engine, round) {
+  process.stderr.write(`round ${round + 1} of ${rounds}: engines, ${engine.file}\n`)
+  try {
+    await measureEngine(engine, plan, (metric, value) => keep(metric, engine.file, round, value))
+  } catch (error) {
+    failures.add(`engines, ${engine.file}: ${/** @type {Error} */ (error).message}`)
+  }
+}
+
+function engineResults() {
+  const rows = Object.entries(ENGINE_ROWS).map(([metric, title]) => [metric, sized(title)])
+  return [
+    '## Engines',
+    '',
+    'Two processes of koa-sse-pool on one log. More fan-in is better, less of all others.',
+    '',
+    tableOf(figures, Object.fromEntries(rows), ENGINES),
+    '',
+  ]
 }
 
 /** @param {string} metric @param {string} server @param {number} round @param {number} value */

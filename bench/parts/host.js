@@ -84,13 +84,7 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
     },
   }
 
-  process.on('message', async (/** @type {any} */ { id, command, args }) => {
-    const result = await commands[command]?.(args ?? {})
-    // Nobody waits for most publications: an answer to each would be work that is not the server's.
-    if (id !== undefined) process.send?.({ id, result })
-  })
-  process.on('disconnect', () => process.exit())
-
+  answer(commands)
   const own = server && (await listen(server))
   const feed = feedPath
     ? { port, path: feedPath }
@@ -106,10 +100,21 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
   process.send?.({ ready: facts })
 }
 
+/** Does what the parent asks for, until that is gone. @param {Record<string, (args: any) => unknown>} commands */
+export function answer(commands) {
+  process.on('message', async (/** @type {any} */ { id, command, args }) => {
+    const result = await commands[command]?.(args ?? {})
+    // Nobody waits for most publications: an answer to each would be work that is not the server's.
+    if (id !== undefined) process.send?.({ id, result })
+  })
+  process.on('disconnect', () => process.exit())
+}
+
 /** @param {import('node:net').Server} server @returns {Promise<number>} */
-function listen(server) {
+export function listen(server) {
   return new Promise(resolve => {
-    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => {
+    // Exclusive, as in a cluster its primary would accept the connections.
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096, exclusive: true }, () => {
       resolve(/** @type {import('node:net').AddressInfo} */ (server.address()).port)
     })
   })

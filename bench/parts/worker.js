@@ -1,7 +1,9 @@
 // @ts-check
 // A child process with a way to ask it, on a core of its own where the machine allows it.
 import { fork, spawnSync } from 'node:child_process'
+import cluster from 'node:cluster'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 const TIMEOUT = 60_000
 
@@ -36,16 +38,15 @@ export class Worker {
   /** @type {Promise<Facts>} */
   ready
 
-  /** @param {string} file @param {'server' | 'client'} part @param {object} [settings] */
-  constructor(file, part, settings = {}) {
-    const [execPath = process.execPath, ...options] = [...pin(part), process.execPath]
-    this.#child = fork(new URL(`../${file}`, import.meta.url), {
-      execPath,
-      execArgv: [...options, '--expose-gc'],
-      // What a library warns of under load is not what is measured.
-      env: { ...process.env, NODE_NO_WARNINGS: '1', BENCH: JSON.stringify(settings) },
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    })
+  /**
+   * @param {string} file @param {'server' | 'client'} part @param {object} [settings]
+   * @param {boolean} [isCluster] it is a worker of `node:cluster`, of which this process is the primary
+   */
+  constructor(file, part, settings = {}, isCluster = false) {
+    const path = fileURLToPath(new URL(`../${file}`, import.meta.url))
+    // What a library warns of under load is not what is measured.
+    const env = { NODE_NO_WARNINGS: '1', BENCH: JSON.stringify(settings) }
+    this.#child = isCluster ? forkInCluster(path, part, env) : forkPinned(path, part, env)
     this.ready = new Promise((resolve, reject) => {
       this.#child.on('message', (/** @type {any} */ message) => {
         if (message.ready !== undefined) resolve(message.ready)
@@ -82,6 +83,11 @@ export class Worker {
     this.#child.send({ command, args })
   }
 
+  /** @param {NodeJS.Signals} signal */
+  kill(signal) {
+    this.#child.kill(signal)
+  }
+
   async end() {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const ended = new Promise(resolve => this.#child.once('exit', resolve))
@@ -89,6 +95,25 @@ export class Worker {
     setTimeout(() => this.#child.kill('SIGKILL'), 5000).unref()
     await ended
   }
+}
+
+/** @type {('ignore' | 'inherit' | 'ipc')[]} */
+const STDIO = ['ignore', 'ignore', 'inherit', 'ipc']
+
+/** @param {string} path @param {'server' | 'client'} part @param {NodeJS.ProcessEnv} env */
+function forkPinned(path, part, env) {
+  const [execPath = process.execPath, ...options] = [...pin(part), process.execPath]
+  const execArgv = [...options, '--expose-gc']
+  return fork(path, { execPath, execArgv, env: { ...process.env, ...env }, stdio: STDIO })
+}
+
+/** A cluster starts Node itself, so it is pinned afterwards. @type {typeof forkPinned} */
+function forkInCluster(path, part, env) {
+  cluster.setupPrimary({ exec: path, execArgv: ['--expose-gc'], args: [], stdio: STDIO })
+  const child = cluster.fork(env).process
+  const [program, ...options] = pin(part)
+  if (program) spawnSync(program, ['-a', '-p', ...options, String(child.pid)])
+  return child
 }
 
 function listCores() {

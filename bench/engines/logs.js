@@ -1,0 +1,90 @@
+// @ts-check
+// The log of each engine, how often it has asked its server for something, and how much an entry
+// takes there.
+import { jetstreamManager } from '@nats-io/jetstream'
+import { connect } from '@nats-io/transport-node'
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import { clusterLog } from '../../dist/cluster.js'
+import { natsLog } from '../../dist/nats.js'
+import { redisLog } from '../../dist/redis.js'
+
+/** Not less than one lot that is published while the receiver stands still. */
+const maxEntries = 30_000
+
+/**
+ * @typedef Engine
+ * @property {any} [log] none: the memory log
+ * @property {() => number | Promise<number>} [asked] commands or messages that reached the server,
+ *   or that this process has sent to it
+ * @property {() => Promise<number>} [bytesOfEntry] in the server
+ */
+
+/** @type {Record<string, (address: string) => Engine | Promise<Engine>>} */
+export const LOGS = {
+  memory: () => ({}),
+
+  redis(address) {
+    const client = createClient({ url: address })
+    const log = redisLog({ client, key: 'bench', maxEntries })
+    const command = async (/** @type {string[]} */ ...args) => {
+      if (!client.isOpen) await client.connect()
+      return client.sendCommand(args)
+    }
+    return { log, ...redisFigures(command) }
+  },
+
+  ioredis(address) {
+    const client = new Redis(address, { lazyConnect: true })
+    const log = redisLog({ client, key: 'bench', maxEntries })
+    return { log, ...redisFigures((name = '', ...args) => client.call(name, ...args)) }
+  },
+
+  async nats(address) {
+    const connection = await connect({ servers: address, maxReconnectAttempts: -1 })
+    const log = natsLog({ connection, stream: 'bench', maxEntries })
+    return {
+      log,
+      asked: () => connection.stats().outMsgs,
+      async bytesOfEntry() {
+        const manager = await jetstreamManager(connection)
+        const { state } = await manager.streams.info('bench')
+        return state.bytes / state.messages
+      },
+    }
+  },
+
+  cluster() {
+    let asked = 0
+    const send = process.send?.bind(process)
+    process.send = (/** @type {any[]} */ ...args) => {
+      if (args[0]?.type === 'koa-sse-pool') asked += 1
+      return /** @type {any} */ (send)(...args)
+    }
+    return { log: clusterLog({ events: maxEntries }), asked: () => asked }
+  },
+}
+
+/** Called in the primary too, which keeps the entries. */
+export function openHub() {
+  clusterLog({ events: maxEntries })
+}
+
+/** @param {(...args: string[]) => Promise<unknown>} command @returns {Omit<Engine, 'log'>} */
+function redisFigures(command) {
+  return {
+    async asked() {
+      const stats = String(await command('INFO', 'commandstats'))
+      let calls = 0
+      for (const [, name = '', count] of stats.matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)) {
+        // What a connection begins with, and this very question.
+        if (!/^(info|hello|client|select)/.test(name)) calls += Number(count)
+      }
+      return calls
+    },
+    async bytesOfEntry() {
+      const bytes = Number(await command('MEMORY', 'USAGE', 'bench', 'SAMPLES', '0'))
+      return bytes / Number(await command('XLEN', 'bench'))
+    },
+  }
+}

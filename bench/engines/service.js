@@ -1,0 +1,114 @@
+// @ts-check
+// The engines' servers: on a free loopback port, in a folder of their own, on the client's core.
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pin } from '../parts/worker.js'
+
+/**
+ * @typedef Service
+ * @property {string} program
+ * @property {(port: number, folder: string) => string[]} args
+ * @property {string} ready what it says when it is
+ * @property {string} scheme
+ */
+
+/** As docs/scaling.md says that they should be set. @type {Record<string, Service>} */
+const SERVICES = {
+  redis: {
+    program: 'redis-server',
+    args: (port, folder) => [
+      ...['--port', String(port), '--bind', '127.0.0.1', '--dir', folder],
+      ...['--save', '', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'],
+    ],
+    ready: 'Ready to accept connections',
+    scheme: 'redis://',
+  },
+  nats: {
+    program: 'nats-server',
+    args: (port, folder) => ['-a', '127.0.0.1', '-p', String(port), '-js', '-sd', folder],
+    ready: 'Server is ready',
+    scheme: '',
+  },
+}
+
+/** Whether the program is installed. @param {string} name */
+export function isHere(name) {
+  const service = SERVICES[name]
+  return service === undefined || spawnSync(service.program, ['--version']).status === 0
+}
+
+/**
+ * Runs it while something is done with its address, and a way to ask for its µs of CPU. Where there is
+ * no such service, the address is empty, and this process is what the CPU time is of.
+ *
+ * @template Result
+ * @param {string} name @param {(address: string, cpu: () => number) => Promise<Result>} work
+ * @returns {Promise<Result>}
+ */
+export async function withService(name, work) {
+  const service = SERVICES[name]
+  if (service === undefined) return work('', ownCpu)
+  const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-bench-'))
+  const port = await freePort()
+  const [program = '', ...args] = [...pin('client'), service.program, ...service.args(port, folder)]
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = once(child, 'exit')
+  try {
+    await isReady(child, service)
+    return await work(`${service.scheme}127.0.0.1:${port}`, () => cpuOf(Number(child.pid)))
+  } finally {
+    child.kill('SIGKILL')
+    await ended
+    await rm(folder, { recursive: true })
+  }
+}
+
+/** @param {import('node:child_process').ChildProcess} child @param {Service} service */
+function isReady(child, { program, ready }) {
+  let output = ''
+  return new Promise((resolve, reject) => {
+    const onData = (/** @type {Buffer} */ text) => {
+      // Read on, as a full pipe would hold it up.
+      if (output.length < 10_000) output += text
+      if (output.includes(ready)) resolve(undefined)
+    }
+    child.stdout?.on('data', onData)
+    child.stderr?.on('data', onData)
+    child.once('exit', () => reject(new Error(`${program} ended: ${output}`)))
+  })
+}
+
+/** Not a number where the system does not tell. @param {number} pid */
+function cpuOf(pid) {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // proc(5): utime and stime are fields 14 and 15, in ticks of 10 ms; the name may contain spaces.
+    const [user, system] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13)
+    return (Number(user) + Number(system)) * 10_000
+  } catch {
+    return Number.NaN
+  }
+}
+
+function ownCpu() {
+  const { user, system } = process.cpuUsage()
+  return user + system
+}
+
+/** @returns {Promise<number>} */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
+  server.close()
+  await once(server, 'close')
+  return port
+}
