@@ -6,6 +6,7 @@
  * Until then the stream is parked: open, with heartbeats, and nothing decided. However many wait,
  * the log is asked once.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from './log/log.js'
 import type { GapReason } from './stream.js'
 import type { Slot, Target } from './target.js'
@@ -35,11 +36,15 @@ export interface ResumptionOptions {
   readonly onError: (error: unknown) => void
 }
 
+/** Milliseconds between two questions: thousands who come back at once would else cost hundreds. */
+const PAUSE = 10
+
 export class Resumption {
   readonly #options: ResumptionOptions
   /** Who waits for an answer to a question that has not been put yet. */
   #parked = new Set<Resumable>()
   #isAsking = false
+  #lastQuestion = Number.NEGATIVE_INFINITY
   /** Settles when the window has got as far as the log had. */
   #arrival: { id: string | null; resolve: (isRenewed: boolean) => void } | undefined
   #isUp = true
@@ -94,6 +99,8 @@ export class Resumption {
     this.#isAsking = true
     try {
       while (this.#parked.size > 0 && this.#isUp) {
+        const early = this.#lastQuestion + PAUSE - performance.now()
+        if (early > 0) await pause(early)
         const asked = this.#parked
         this.#parked = new Set()
         if (!(await this.#caughtUp())) {
@@ -113,6 +120,7 @@ export class Resumption {
     try {
       let isRenewed: boolean
       do {
+        this.#lastQuestion = performance.now()
         const id = await this.#options.log.barrier()
         isRenewed =
           !this.#options.window.hasReached(id) &&
