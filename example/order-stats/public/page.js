@@ -1,0 +1,285 @@
+import { drawMonths } from './chart.js'
+
+const $ = selector => document.querySelector(selector)
+
+/** The newest that is known of each month, by its name. */
+const months = new Map()
+const chart = drawMonths($('#chart'), months)
+
+let source // the EventSource; none while there is no stream
+let hasSnapshot = false
+let isBehind = false // from a loss until all that was missed is here
+let failures = 0
+let timer
+
+// ---- The stream
+
+/** A new stream, by a new ticket. The browser reconnects by itself, with the old one and its cookie. */
+async function connect() {
+  disconnect()
+  setState('connecting')
+  const mine = Symbol()
+  connect.latest = mine
+  const response = await fetch('event/ticket', { method: 'POST' }).catch(() => undefined)
+  const { ticket } = response?.ok ? await response.json() : {}
+  if (connect.latest !== mine) return // another has begun, or the page was left
+  if (response?.status === 401) return signedOut('The sign-in has ended.')
+  if (response?.status === 403) return refused()
+  if (!ticket) return again()
+  count('#tickets')
+  listen(new EventSource(`event/stats?${new URLSearchParams({ ticket })}`))
+}
+
+function listen(stream) {
+  source = stream
+  hasSnapshot = false
+  isBehind = false
+
+  stream.onopen = () => {
+    if (stream !== source) return stream.close()
+    count('#connections')
+    setState('open')
+  }
+  stream.onerror = () => {
+    if (stream !== source) return stream.close()
+    if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
+    setState('connecting')
+    isBehind = true
+    // After 401 and other errors it is closed for good. And one that was cut off before the snapshot
+    // may have had an order already, and would come back with its id, as if it needed no snapshot.
+    if (stream.readyState === EventSource.CLOSED || !hasSnapshot) again()
+  }
+
+  on('snapshot', ({ months: rows }) => {
+    hasSnapshot = true
+    isBehind = false
+    failures = 0
+    for (const row of rows) take(row, 'snapshot')
+    show()
+    count('#snapshots')
+    note('snapshot', `Snapshot: ${number($('#total').textContent)} orders`)
+  })
+  on('order', ({ id, product, month }) => {
+    const how = isBehind ? 'replayed' : 'live'
+    take(month, how)
+    show()
+    showOrder({ id, product, month: month.month, how })
+  })
+  // The handler on the server sends it to those who come back, after what they missed.
+  on('ready', () => {
+    if (isBehind) note('back', 'Back, with the same ticket')
+    isBehind = false
+    failures = 0
+  })
+  // Away for longer than the log goes back: the server sends a snapshot next.
+  on('sse.gap', ({ reason }) => note('gap', `The log goes back no further (${reason})`))
+  on('sse.cursor', () => {
+    $('#heartbeat').hidden = false
+    $('#heartbeat time').textContent = clock()
+  })
+
+  function on(name, listener) {
+    stream.addEventListener(name, event => {
+      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      if (stream !== source) return stream.close()
+      listener(event.data && JSON.parse(event.data))
+    })
+  }
+}
+
+/** One rule for snapshots and changes, in whatever order they come: the newest version of a month. */
+function take(row, how) {
+  const known = months.get(row.month) ?? {
+    orders: 0,
+    version: 0,
+    snapshot: 0,
+    live: 0,
+    replayed: 0,
+  }
+  if (row.version <= known.version) return
+  const part = known[how] + row.orders - known.orders
+  months.set(row.month, { ...known, ...row, [how]: part })
+}
+
+function disconnect() {
+  clearTimeout(timer)
+  connect.latest = undefined
+  source?.close()
+  source = undefined
+}
+
+/** Later each time, and not all windows at once: the server may have just been restarted. */
+function again() {
+  disconnect()
+  failures += 1
+  timer = setTimeout(connect, Math.random() * Math.min(30_000, 500 * 2 ** failures))
+}
+
+addEventListener('pagehide', disconnect)
+addEventListener('pageshow', event => {
+  if (event.persisted && !$('#view').hidden) connect()
+})
+
+// ---- Signing in
+
+$('#sign-in').onsubmit = async event => {
+  event.preventDefault()
+  const account = Object.fromEntries(new FormData($('#sign-in')))
+  const response = await post('session', account).catch(() => undefined)
+  if (response?.ok) return signedIn(await response.json())
+  $('#refusal').textContent =
+    response?.status === 401
+      ? 'The name or the password is wrong.'
+      : 'That did not work; try again.'
+}
+
+$('#sign-out').onclick = async () => {
+  await fetch('session', { method: 'DELETE' })
+  signedOut('')
+}
+
+function signedIn({ name }) {
+  $('#sign-in').reset()
+  $('#sign-in').hidden = true
+  $('#refusal').textContent = ''
+  $('#sign-out').hidden = false
+  $('#user').textContent = name
+  for (const selector of ['#view', '.sum']) $(selector).hidden = false
+  connect()
+}
+
+function signedOut(why) {
+  disconnect()
+  forget()
+  $('#sign-in').hidden = false
+  $('#sign-out').hidden = true
+  $('#user').textContent = 'nobody'
+  $('#refusal').textContent = why
+  setState('closed')
+}
+
+function refused() {
+  signedOut(`${$('#user').textContent} may not see the figures.`)
+  note('refused', 'No ticket: 403')
+}
+
+function forget() {
+  months.clear()
+  show()
+  for (const selector of ['#view', '.sum']) $(selector).hidden = true
+}
+
+// ---- The shop, for everybody
+
+const PRODUCTS = ['cup', 'teapot', 'kettle', 'tea, a tin']
+
+$('#order').onclick = () => place(1)
+$('#burst').onclick = () => place(50)
+$('#cut').onclick = () => fetch('cut', { method: 'POST' })
+
+async function place(amount) {
+  const orders = Array.from({ length: amount }, () =>
+    post('orders', { product: PRODUCTS[random(PRODUCTS.length)], day: someDay() }),
+  )
+  const answers = await Promise.allSettled(orders)
+  const placed = answers.filter(({ value }) => value?.ok).length
+  const words = placed === 1 ? 'One order was placed.' : `${placed} orders were placed.`
+  $('#shop').textContent = placed === amount ? words : `${words} The others failed.`
+}
+
+/** Of the last year, as months that are over would not move otherwise. */
+function someDay() {
+  const now = new Date()
+  const then = Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - random(12), 1)
+  return new Date(then).toISOString().slice(0, 10)
+}
+
+function random(below) {
+  return Math.floor(Math.random() * below)
+}
+
+function post(path, body) {
+  const headers = { 'Content-Type': 'application/json' }
+  return fetch(path, { method: 'POST', headers, body: JSON.stringify(body) })
+}
+
+// ---- What is to be seen
+
+function setState(state) {
+  const words = { closed: 'Not signed in', connecting: 'Connecting', open: 'Live' }
+  $('#state').dataset.state = state
+  $('#state').textContent = words[state]
+  $('#cut').disabled = state !== 'open'
+}
+
+function show() {
+  const rows = [...months.values()].sort((a, b) => (a.month < b.month ? -1 : 1))
+  const sum = name => rows.reduce((total, row) => total + row[name], 0)
+  $('#total').textContent = sum('orders')
+  $('#revenue').textContent = money(sum('cents'))
+  $('#months').replaceChildren(
+    ...rows.map(({ month, orders, cents }) => {
+      const row = element('tr')
+      row.dataset.month = month
+      const head = element('th', { scope: 'row', textContent: monthName(month) })
+      const cells = [orders, money(cents)].map(textContent => element('td', { textContent }))
+      row.append(head, ...cells)
+      return row
+    }),
+  )
+  chart.show()
+}
+
+function showOrder({ id, product, month, how }) {
+  const item = element('li')
+  Object.assign(item.dataset, { event: 'order', order: id, how })
+  item.append(
+    element('code', { textContent: `#${id}` }),
+    element('span', { textContent: `${product}, ${monthName(month)}` }),
+    element('em', { textContent: how === 'live' ? '' : how }),
+  )
+  insert(item)
+}
+
+function note(name, text) {
+  const item = element('li', { className: 'note' })
+  item.dataset.note = name
+  item.append(element('span', { textContent: text }), element('time', { textContent: clock() }))
+  insert(item)
+}
+
+function insert(item) {
+  $('#log').prepend(item)
+  if ($('#log').children.length > 300) $('#log').lastChild.remove()
+}
+
+function element(name, properties = {}) {
+  return Object.assign(document.createElement(name), properties)
+}
+
+function count(selector) {
+  $(selector).textContent = Number($(selector).textContent) + 1
+}
+
+function money(cents) {
+  return (cents / 100).toLocaleString('en-GB', { style: 'currency', currency: 'EUR' })
+}
+
+function number(text) {
+  return Number(text).toLocaleString('en-GB')
+}
+
+function monthName(month) {
+  const date = new Date(`${month}-01T00:00:00Z`)
+  return date.toLocaleDateString('en-GB', { month: 'short', year: 'numeric', timeZone: 'UTC' })
+}
+
+function clock() {
+  return new Date().toLocaleTimeString('en-GB')
+}
+
+// ---- The beginning
+
+const session = await fetch('session')
+if (session.status === 200) signedIn(await session.json())
+else signedOut('')
