@@ -34,8 +34,10 @@ export async function answerPoll(ctx: Context, tap: Tap): Promise<void> {
   ctx.res.once('close', stop)
   try {
     let events = tap.take()
-    // Who brings no cursor needs one first: what comes until he asks again would be lost.
-    while (events.length === 0 && (since !== '' || tap.parked) && !isOver && !tap.isClosed) {
+    // Who brings no cursor needs one first: what comes until he asks again would be lost. Without one
+    // to give, as the log is empty, he would ask again at once.
+    const mayWait = () => since !== '' || tap.cursorId === undefined
+    while (events.length === 0 && mayWait() && !isOver && !tap.isClosed) {
       await tap.wait()
       events = tap.take()
     }
@@ -49,7 +51,9 @@ export async function answerPoll(ctx: Context, tap: Tap): Promise<void> {
 }
 
 function cursorAfter(events: readonly PoolEntry[], tap: Tap): string {
-  const last = events.at(-1)?.id
+  const last = events.at(-1)
   // While it is not decided where to go on, the question stays the same.
-  return last === END_ID ? END_ID : (tap.cursorId ?? last ?? tap.lastEventId)
+  if (last === undefined) return tap.cursorId ?? tap.lastEventId
+  // Told of the gap, he must not come with that cursor again, though an empty log has no other.
+  return last.id === END_ID ? END_ID : (tap.cursorId ?? '')
 }

@@ -85,10 +85,10 @@ export class Tap implements Watcher, Resumable {
     return this.#isClosed
   }
 
-  /** Where to go on; undefined when that is where it began. */
+  /** Where to go on; undefined while that is not decided, and while the log is empty. */
   get cursorId(): string | undefined {
-    const isCurrent = !this.parked && this.cursor === this.#window.tail
-    return isCurrent ? this.#window.tailId : this.#window.idAt(this.cursor)
+    const isDecided = !this.parked && this.gap === undefined
+    return isDecided ? this.#window.idAt(this.cursor) : undefined
   }
 
   goOnAt(position: number): void {
