@@ -158,24 +158,40 @@ export class Tap implements Watcher, Resumable {
  * is missed, and not only from the first look at it.
  */
 export function readAll(tap: Tap, signal: AbortSignal | undefined): AsyncGenerator<PoolEntry> {
-  const stop = () => tap.close()
-  signal?.addEventListener('abort', stop, { once: true })
+  const stop = () => {
+    signal?.removeEventListener('abort', stop)
+    tap.close()
+  }
+  signal?.addEventListener('abort', stop)
   if (signal?.aborted) stop()
-  return read(tap, () => signal?.removeEventListener('abort', stop))
+  const entries = read(tap, signal, stop)
+  const leave = entries.return.bind(entries)
+  // One that was never read, or that waits, would not come to its `finally`.
+  entries.return = value => {
+    stop()
+    return leave(value)
+  }
+  return entries
 }
 
-async function* read(tap: Tap, unhook: () => void): AsyncGenerator<PoolEntry> {
+async function* read(
+  tap: Tap,
+  signal: AbortSignal | undefined,
+  stop: () => void,
+): AsyncGenerator<PoolEntry> {
   try {
     for (;;) {
       const entries = tap.take()
       // Not `yield*`, which waits even for nothing: news in between would be lost.
-      for (const entry of entries) yield entry
+      for (const entry of entries) {
+        if (signal?.aborted) return
+        yield entry
+      }
       if (tap.isClosed) return
       if (entries.length === 0) await tap.wait()
     }
   } finally {
-    unhook()
-    tap.close()
+    stop()
   }
 }
 
