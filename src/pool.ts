@@ -508,14 +508,14 @@ export class ClientPool<Events extends object = EventMap> {
   }
 
   async #drain(spread: number): Promise<void> {
-    const told = this.#presence.leave()
     await drain(this.#members.everyone, spread)
-    for (const tap of this.#taps) tap.close()
-    await told
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
     this.#claims.close()
+    for (const tap of this.#taps) tap.close()
     this.#heartbeat.stop()
+    // Last: whoever answers questions after that would be waited for again.
+    await this.#presence.leave()
     await this.#log.close()
   }
 }

@@ -88,6 +88,21 @@ describe('on several processes', () => {
     expect((await pools[0].count()).processes).toBe(2)
   })
 
+  test('one that answered while its streams were ended is not waited for either', async () => {
+    useFakeTimers()
+    const { all, pools } = await processes(3)
+    await afterPatience(pools[0].count())
+    await connect(all[1]?.origin as string, '/?id=ada')
+    const closed = pools[1]?.close({ spread: 50 })
+    expect((await pools[0].count()).processes).toBe(3)
+    while (pools[1]?.connections) {
+      await turn()
+      vi.advanceTimersByTime(20)
+    }
+    await closed
+    expect((await pools[0].count()).processes).toBe(2)
+  })
+
   test('one that died in silence costs one question a second, and the next nothing', async () => {
     useFakeTimers()
     const { log, pools } = await processes(3)

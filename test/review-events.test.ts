@@ -1,6 +1,7 @@
 /** How an iteration over the pool's events ends, and what stays of it. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { ElsewhereLog } from './helpers/elsewhere.js'
 import { testPool } from './helpers/server.js'
 
 describe('pool.events', () => {
@@ -27,5 +28,22 @@ describe('pool.events', () => {
       controller.abort()
     }
     expect(taken).toEqual(['one'])
+  })
+
+  test('ends when the pool closes, also if it began while that was under way', async () => {
+    const log = new ElsewhereLog()
+    const pool = testPool({ log })
+    let release = () => {}
+    log.mention = () =>
+      new Promise(resolve => {
+        release = resolve
+      })
+    const closed = pool.close()
+    await turn()
+    const events = pool.events()
+    release()
+    await closed
+    expect(pool.stats().polls).toBe(0)
+    expect((await Promise.race([events.next(), turn({ done: 'never' })])).done).toBe(true)
   })
 })
