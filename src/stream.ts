@@ -429,6 +429,8 @@ export class EventStream<Events extends object = EventMap> {
 
   /** @internal Ends without a close event, so that the client comes back and resumes. */
   dismiss(reason: CloseReason, retry?: number): void {
+    // What the app sent just before comes first; but nothing for whoever may no longer listen.
+    if (reason !== 'expired') this.#host.advance(this as EventStream)
     if (this.#reason !== undefined) return
     if (this.#blocked) {
       this.destroy(reason)
