@@ -77,7 +77,10 @@ function onOutletClose(this: WatchedOutlet): void {
 }
 
 function onOutletTimeout(this: WatchedOutlet): void {
-  this[STREAM]?.destroy('slow')
+  const stream = this[STREAM]
+  if (stream !== undefined) stream.destroy('slow')
+  // Ended, and the reader does not take the rest: the connection would stay, and hold up the server.
+  else this.destroy()
 }
 
 function detach(stream: EventStream): void {
@@ -519,8 +522,8 @@ export class EventStream<Events extends object = EventMap> {
     this.#outlet.setTimeout(this.#host.stallTimeout)
     this.#transport.onceDrained(this.#outlet, () => {
       this.#blocked = false
-      if (this.#reason !== undefined) return
       this.#outlet.setTimeout(0)
+      if (this.#reason !== undefined) return
       this.#host.advance(this as EventStream)
       if (!this.#isFull) this.#settleWaiting()
     })

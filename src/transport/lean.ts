@@ -33,8 +33,6 @@ export const lean: Transport<Socket> = {
 
   end(socket) {
     if (!socket.writable) return
-    // Its stream has left the pool, and a reader that does not take the rest would hold up the server.
-    socket.once('timeout', socket.destroy)
     socket.write(LAST_CHUNK)
     // Without a parser it cannot serve another request.
     socket.destroySoon()
