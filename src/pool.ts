@@ -59,7 +59,7 @@ export class ClientPool<Events extends object = EventMap> {
   readonly #presence: Presence
   readonly #claims: Claims
   /** Streams that came before the window was filled, to be started then. */
-  readonly #onBoot: (() => void)[] = []
+  readonly #onBoot = new Map<Resumable, () => void>()
   #closing: Promise<void> | undefined
   #isClosed = false
   readonly #counts = new Counts()
@@ -369,7 +369,7 @@ export class ClientPool<Events extends object = EventMap> {
       },
       onClose: () => {
         this.#taps.delete(tap)
-        this.#resumption.forget(tap)
+        this.#forget(tap)
       },
     })
     this.#taps.add(tap)
@@ -431,10 +431,9 @@ export class ClientPool<Events extends object = EventMap> {
   #start(reader: Resumable, resumes: boolean, replay: Admission['replay']): void {
     if (!this.#feed.isBooted) {
       reader.parked = true
-      this.#onBoot.push(() => this.#start(reader, resumes, replay))
+      this.#onBoot.set(reader, () => this.#start(reader, resumes, replay))
       return
     }
-    if (reader.isClosed) return
     const { tail, start } = this.#window
     reader.parked = false
     // One that the log held already when it came is history to it.
@@ -451,10 +450,16 @@ export class ClientPool<Events extends object = EventMap> {
 
   #onClosed(stream: EventStream, reason: CloseReason): void {
     this.#pump.forget(stream)
-    this.#resumption.forget(stream)
+    this.#forget(stream)
     this.#members.remove(stream)
     this.#counts.closed[reason] += 1
     this.#emitter.emit('close', stream as EventStream<Events>, reason)
+  }
+
+  /** It has closed: nobody waits any more for where it goes on. */
+  #forget(reader: Resumable): void {
+    this.#onBoot.delete(reader)
+    this.#resumption.forget(reader)
   }
 
   #onGap(stream: EventStream, reason: GapReason): void {
@@ -498,7 +503,8 @@ export class ClientPool<Events extends object = EventMap> {
 
   /** The window is filled: streams that came before can start. */
   #boot(): void {
-    for (const start of this.#onBoot.splice(0)) start()
+    for (const start of this.#onBoot.values()) start()
+    this.#onBoot.clear()
     for (const tap of this.#taps) tap.wake()
     for (const stream of this.#members.streams()) {
       this.#pump.advance(stream)

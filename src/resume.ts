@@ -105,8 +105,8 @@ export class Resumption {
         this.#parked = new Set()
         if (!(await this.#caughtUp())) {
           // Out of reach: nothing is decided, and the question is put again once it is back.
-          for (const reader of this.#parked) asked.add(reader)
-          this.#parked = asked
+          // But not for those who left meanwhile, or it would be for ever.
+          for (const reader of asked) if (!reader.isClosed) this.#parked.add(reader)
           return
         }
         for (const reader of asked) this.#decide(reader)
