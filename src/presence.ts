@@ -99,29 +99,37 @@ export class Presence implements Listener {
     if (message.says === 'answer') this.#asked.get(message.question)?.(message)
   }
 
+  /** One that has come may have said so unheard. */
+  missed(): void {
+    this.#mayKnowMore = true
+  }
+
   async #ask(id: string | undefined): Promise<Answer[]> {
     const answers = [this.#answer(id)]
     if (this.#options.messages.isAlone) return answers
     const question = this.#options.nonce()
     const waitsFor = new Set(this.#others)
+    const isComplete = () => waitsFor.size === 0 && !this.#mayKnowMore
     let timer: NodeJS.Timeout | undefined
-    const all = new Promise<void>(resolve => {
-      this.#asked.set(question, answer => {
-        answers.push(answer)
-        waitsFor.delete(answer.from)
-        if (waitsFor.size === 0 && !this.#mayKnowMore) resolve()
-      })
-      timer = setTimeout(() => {
-        // Gone without a word, and not to be waited for again.
-        for (const silent of waitsFor) this.#others.delete(silent)
-        this.#mayKnowMore = false
-        resolve()
-      }, PATIENCE)
-      if (waitsFor.size === 0 && !this.#mayKnowMore) resolve()
+    let settle = () => {}
+    this.#asked.set(question, answer => {
+      answers.push(answer)
+      waitsFor.delete(answer.from)
+      if (isComplete()) settle()
     })
     try {
       await this.#tell({ says: 'ask', from: this.#self, question, ...(id !== undefined && { id }) })
-      await all
+      if (isComplete()) return answers
+      await new Promise<void>(resolve => {
+        settle = resolve
+        // Only now: nobody is silent to what the log has not stored yet.
+        timer = setTimeout(() => {
+          // Gone without a word, and not to be waited for again.
+          for (const silent of waitsFor) this.#others.delete(silent)
+          this.#mayKnowMore = false
+          resolve()
+        }, PATIENCE)
+      })
     } finally {
       clearTimeout(timer)
       this.#asked.delete(question)

@@ -103,6 +103,47 @@ describe('on several processes', () => {
     expect((await pools[0].count()).processes).toBe(2)
   })
 
+  /** A process whose messages wait for something before they are stored. */
+  function later(engine: EventLog, wait: () => Promise<unknown>): ClientPool {
+    const append: EventLog['append'] = async entry => {
+      await wait()
+      return engine.append(entry)
+    }
+    return testPool({ log: { ...engine, append } })
+  }
+
+  test('the second begins when the log has stored the question, or all would pass for silent', async () => {
+    useFakeTimers()
+    const { log } = await processes(0)
+    later(log.open(), () => turn())
+    let store = () => {}
+    const stored = new Promise<void>(resolve => {
+      store = resolve
+    })
+    const asked = later(log.open(), () => stored).count()
+    await turn()
+    vi.advanceTimersByTime(1000)
+    store()
+    const told = () => log.entries.some(({ frame }) => frame.includes('answer'))
+    while (!told()) await turn()
+    expect((await afterPatience(asked)).processes).toBe(2)
+  })
+
+  test('one that came while the log was interrupted is waited for', async () => {
+    useFakeTimers()
+    const { log, pools } = await processes(1)
+    await afterPatience(pools[0].count())
+    const [sink] = [...log.sinks] as [LogSink]
+    log.sinks.delete(sink)
+    later(log.open(), () => turn())
+    while (log.entries.length < 3) await turn()
+    log.sinks.add(sink)
+    sink.reset(log.entries, 'trimmed')
+    const asked = pools[0].count()
+    while (log.entries.length < 5) await turn()
+    expect((await afterPatience(asked)).processes).toBe(2)
+  })
+
   test('one that died in silence costs one question a second, and the next nothing', async () => {
     useFakeTimers()
     const { log, pools } = await processes(3)
