@@ -27,7 +27,14 @@ import { nonceSource } from './random.js'
 import { type Resumable, Resumption } from './resume.js'
 import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { EventStream, type GapReason, type StreamHost, type StreamRoute } from './stream.js'
-import { type EventsOptions, type EventTargets, type PoolEntry, readAll, Tap } from './tap.js'
+import {
+  checkEvents,
+  type EventsOptions,
+  type EventTargets,
+  type PoolEntry,
+  readAll,
+  Tap,
+} from './tap.js'
 import type { AnyResponse } from './transport/transport.js'
 import { Window } from './window.js'
 
@@ -338,9 +345,7 @@ export class ClientPool<Events extends object = EventMap> {
    * @throws TypeError for a wrong id, name or option.
    */
   events(targets: EventTargets = {}, options: EventsOptions = {}): AsyncGenerator<PoolEntry> {
-    checkNames(targets, ['id', 'channels', 'everyone'])
-    checkNames(options, ['since', 'replay', 'signal'])
-    const { since = '', replay = 'missed', signal } = options
+    const { since, replay, signal } = checkEvents(targets, options)
     return readAll(this.tap(targets, since, replay), signal)
   }
 
@@ -353,6 +358,8 @@ export class ClientPool<Events extends object = EventMap> {
     replay: Admission['replay'],
   ): Tap {
     const own = id === undefined ? undefined : clientIdOf(id)
+    // First, as a wrong name throws, and a target that was made before would stay.
+    const channelTargets = this.#members.channelTargets(channels)
     const clientTarget = own === undefined ? undefined : this.#members.targetOf(own)
     const tap = new Tap({
       window: this.#window,
@@ -360,7 +367,7 @@ export class ClientPool<Events extends object = EventMap> {
       targets: [
         ...(everyone ? [this.#window.everyone] : []),
         ...(clientTarget === undefined ? [] : [clientTarget]),
-        ...this.#members.channelTargets(channels),
+        ...channelTargets,
       ],
       clientTarget,
       since,

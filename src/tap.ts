@@ -5,6 +5,7 @@
  */
 import { decodeFrame, END_ID } from './event.js'
 import type { Resumable } from './resume.js'
+import { aBoolean, oneOf, optional, type Rule, resolve } from './rules.js'
 import type { GapReason } from './stream.js'
 import type { Slot, Target, Watcher } from './target.js'
 import type { Window } from './window.js'
@@ -37,6 +38,36 @@ export interface EventsOptions {
   replay?: 'missed' | 'latest' | 'all' | undefined
   /** Ends the iteration when it aborts. */
   signal?: AbortSignal | undefined
+}
+
+const TARGET_RULES: Record<keyof EventTargets, Rule> = {
+  // Checked as everywhere, when it is made a string.
+  id: optional('a client id', () => true),
+  // A string would be taken letter by letter.
+  channels: { default: [], expected: 'an array of channel names', accepts: Array.isArray },
+  everyone: aBoolean(true),
+}
+
+const EVENTS_RULES: Record<keyof EventsOptions, Rule> = {
+  since: {
+    default: '',
+    expected: 'the id of an entry',
+    accepts: value => typeof value === 'string',
+  },
+  replay: oneOf('missed', 'latest', 'all'),
+  signal: optional('an AbortSignal', value => value instanceof AbortSignal),
+}
+
+/** @throws TypeError for a wrong one, before there is a reader that nobody would close. */
+export function checkEvents(targets: EventTargets, options: EventsOptions) {
+  resolve('events()', TARGET_RULES, targets)
+  return resolve('events()', EVENTS_RULES, options) as unknown as SettledEventsOptions
+}
+
+interface SettledEventsOptions {
+  readonly since: string
+  readonly replay: 'missed' | 'latest' | 'all'
+  readonly signal: AbortSignal | undefined
 }
 
 export interface TapOptions {

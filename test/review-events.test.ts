@@ -46,4 +46,13 @@ describe('pool.events', () => {
     expect(pool.stats().polls).toBe(0)
     expect((await Promise.race([events.next(), turn({ done: 'never' })])).done).toBe(true)
   })
+
+  test('that is refused leaves no reader behind', () => {
+    const pool = testPool()
+    expect(() => pool.events({ id: 'ada' }, { signal: {} } as never)).toThrow(TypeError)
+    expect(() => pool.events({}, { replay: 'al' } as never)).toThrow(TypeError)
+    expect(() => pool.events({}, { since: 5 } as never)).toThrow(TypeError)
+    expect(() => pool.events({ channels: 'news' } as never)).toThrow(TypeError)
+    expect(pool.stats().polls).toBe(0)
+  })
 })
