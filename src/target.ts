@@ -168,6 +168,8 @@ export class Target {
     // Without this each entry would keep all its predecessors from being collected.
     if (this.first) this.first.previous = undefined
     else this.last = undefined
+    // And with this one that a slow reader keeps, a removal, all that came after it.
+    slot.next = undefined
     this.batches?.delete(slot)
     // An entry that a newer one supersedes is no loss to those who are behind.
     if (slot.newer === undefined || slot.newer.except !== undefined) this.evicted = slot.position

@@ -312,3 +312,12 @@ describe('a reader has lost something', () => {
     expect(window.hasLost({ ...ada, joinedAt })).toBe(false)
   })
 })
+
+test('a removal that a slow reader keeps does not keep what was sent to that id after it', () => {
+  const { window, append } = makeWindow({ events: 2 })
+  const reader = makeReader(window, ['@ada'])
+  append('-ada')
+  const { removal } = reader
+  for (let i = 0; i < 10; i++) append('@ada')
+  expect(removal?.next).toBe(undefined)
+})
