@@ -448,6 +448,8 @@ export class ClientPool<Events extends object = EventMap> {
     reader.openedAt = tail
     reader.cursor = replay === 'missed' ? tail : start
     reader.latestOnly = replay === 'latest'
+    // Channels that it joined when there was no tail yet.
+    for (const target of reader.joinedAt?.keys() ?? []) reader.joinedAt?.set(target, tail)
     if (resumes && reader.lastEventId !== '') {
       reader.openedAt = 0
       reader.latestOnly = false

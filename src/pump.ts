@@ -100,7 +100,8 @@ export class Pump {
       const batch = mayRead ? window.next(stream, upTo) : undefined
       if (batch === undefined) {
         if (mayRead) stream.cursor = upTo
-        if (stream.joinedAt !== undefined && stream.cursor === window.tail) {
+        // Not of a parked one, whose cursor is none yet: it may go on from before it joined.
+        if (stream.joinedAt !== undefined && !stream.parked && stream.cursor === window.tail) {
           stream.joinedAt = undefined
         }
         if (directAfter === undefined) break

@@ -18,6 +18,7 @@ export interface Resumable {
   cursor: number
   openedAt: number
   latestOnly: boolean
+  readonly joinedAt: Map<Target, number> | undefined
   readonly clientTarget: Target | undefined
   readonly isClosed: boolean
   parked: boolean

@@ -45,3 +45,28 @@ describe('who left', () => {
     expect(log.barriers).toBe(1)
   })
 })
+
+describe('who joins a channel before the log was there', () => {
+  test('gets it from the tail only, as at any other time', async () => {
+    const log = new ElsewhereLog()
+    log.boots = false
+    const entry = (id: string, target: string) => ({
+      id,
+      target,
+      nonce: id,
+      frame: `data: ${id}\n\n`,
+    })
+    log.stored = [entry('1', '*'), entry('2', '#news'), entry('3', '*')]
+    const pool = testPool({ log })
+    const { origin } = await serveStreams({ pool }, ctx => {
+      ctx.sse.join('news')
+      ctx.sse.send('joined')
+    })
+    const client = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': '1' } })
+    await client.until(({ data }) => data.includes('joined'))
+    log.boot()
+    await pool.channel('news').send('live')
+    await client.until(({ data }) => data.includes('live'))
+    expect(client.data).toEqual(['joined', '3', 'live'])
+  })
+})
