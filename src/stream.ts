@@ -433,7 +433,8 @@ export class EventStream<Events extends object = EventMap> {
   /** @internal Ends without a close event, so that the client comes back and resumes. */
   dismiss(reason: CloseReason, retry?: number): void {
     // What the app sent just before comes first; but nothing for whoever may no longer listen.
-    if (reason !== 'expired') this.#host.advance(this as EventStream)
+    const getsTheRest = reason !== 'expired'
+    if (getsTheRest) this.#host.advance(this as EventStream)
     if (this.#reason !== undefined) return
     if (this.#blocked) {
       this.destroy(reason)
@@ -445,7 +446,7 @@ export class EventStream<Events extends object = EventMap> {
       this.#transport.end(this.#outlet)
       this.markClosed(reason)
     } else if (!this.#ended) {
-      this.#push(farewell.text, 0, reason)
+      this.#push(farewell.text, getsTheRest ? this.#host.tail() : 0, reason)
     }
   }
 

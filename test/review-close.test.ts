@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { expect, onTestFinished, test } from 'vitest'
-import { nextOpen, rawGet } from './helpers/app.js'
+import { deferred, nextOpen, rawGet } from './helpers/app.js'
 import { connect, listen, serveStreams, testPool } from './helpers/server.js'
 
 test('what was sent before the pool closed arrives before its streams end', async () => {
@@ -65,4 +65,20 @@ test('over HTTP/2 too, a reader that does not take the last event is cut off', a
   stream.end('x'.repeat(2 ** 25))
   expect(await stream.closed).toBe('end')
   expect(await gone).toBe('cut off')
+})
+
+test('a stream that is dismissed before it opens gets what was sent to it', async () => {
+  const pool = testPool()
+  const go = deferred()
+  const { origin } = await serveStreams({ pool }, () => go.promise)
+  const opened = nextOpen(pool)
+  const connecting = connect(origin, '/?id=ada')
+  await opened
+  await pool.broadcast('one')
+  const closed = pool.close()
+  go.resolve()
+  const client = await connecting
+  await client.ended
+  await closed
+  expect(client.data).toEqual(['one'])
 })
