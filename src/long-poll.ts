@@ -36,7 +36,7 @@ export async function answerPoll(ctx: Context, tap: Tap): Promise<void> {
     let events = tap.take()
     // Who brings no cursor needs one first: what comes until he asks again would be lost. Without one
     // to give, as the log is empty, he would ask again at once.
-    const mayWait = () => since !== '' || tap.cursorId === undefined
+    const mayWait = () => ctx.method !== 'HEAD' && (since !== '' || tap.cursorId === undefined)
     while (events.length === 0 && mayWait() && !isOver && !tap.isClosed) {
       await tap.wait()
       events = tap.take()

@@ -52,4 +52,11 @@ describe('a long poll', () => {
     expect(events).toMatchObject([{ event: 'sse.gap' }])
     expect(cursor).toBe('')
   })
+
+  test('is answered at once to HEAD, which gets no events', async () => {
+    const { pool, origin } = await serve(undefined)
+    const headers = { Accept: 'application/json', 'Last-Event-ID': await pool.broadcast('x') }
+    const answer = fetch(`${origin}/?id=ada`, { method: 'HEAD', headers })
+    expect((await answer).status).toBe(200)
+  })
 })
