@@ -6,6 +6,7 @@ import type { Entry, LogSink } from './log/log.js'
 import { MESSAGE, type Messages } from './messages.js'
 import type { Resumable, Resumption } from './resume.js'
 import type { GapReason } from './stream.js'
+import type { Slot, Target } from './target.js'
 import type { Window } from './window.js'
 
 export interface FeedOptions {
@@ -101,26 +102,49 @@ export class Feed implements LogSink {
   /** Another window: all go on where they were, if it still has that place. */
   #renew(entries: readonly Entry[], reason: GapReason): void {
     const { window, readers } = this.#options
-    const places = new Map<Resumable, string | undefined>()
+    const places = new Map<Resumable, Place>()
     for (const reader of readers()) {
       if (reader.parked) continue
       reader.wake()
-      places.set(reader, window.idAt(reader.cursor))
+      places.set(reader, placeOf(reader, window))
     }
     window.clear()
     this.#isRenewing = true
     this.#options.messages.missed()
     this.#fill(entries)
     this.#isRenewing = false
-    for (const [reader, id] of places) {
-      const position = id === undefined ? undefined : window.find(id)
+    const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
+    for (const [reader, place] of places) {
+      // What is no longer kept was before all that is.
+      reader.openedAt = find(place.openedAt) ?? 0
+      for (const [target, id] of place.joinedAt) reader.joinedAt?.set(target, find(id) ?? 0)
+      const position = find(place.cursor)
       if (position !== undefined) reader.goOnAt(position)
       else {
         reader.gap = reason
-        // What another log says of this id is from another time.
-        if (reason === 'replaced') reader.removal = undefined
+        // What another log says of this id is from another time, as is what was said before it came.
+        const isForeign =
+          reason === 'replaced' || (reader.removal?.position ?? 0) <= reader.openedAt
+        if (isForeign) reader.removal = place.removal
       }
       reader.wake()
     }
+  }
+}
+
+/** Where a reader is, by ids, which outlast the window's positions. */
+interface Place {
+  readonly cursor: string | undefined
+  readonly openedAt: string | undefined
+  readonly joinedAt: readonly (readonly [Target, string | undefined])[]
+  readonly removal: Slot | undefined
+}
+
+function placeOf({ cursor, openedAt, joinedAt, removal }: Resumable, window: Window): Place {
+  return {
+    cursor: window.idAt(cursor),
+    openedAt: window.idAt(openedAt),
+    joinedAt: [...(joinedAt ?? [])].map(([target, at]) => [target, window.idAt(at)] as const),
+    removal,
   }
 }

@@ -107,7 +107,8 @@ export interface SseOptions<Events extends object = EventMap> extends PoolOption
   /**
    * `true`: a client that asks for `application/json` gets what came after its cursor as a
    * {@link PollAnswer}, or waits up to 25 seconds for it. For networks that hold back streams. The
-   * handler does not run for it, and a poll takes no place of `maxClients`. Default `false`.
+   * handler does not run for it. A poll takes no place of `maxClients`; a full pool refuses it as it
+   * refuses streams. Default `false`.
    */
   longPoll?: boolean | undefined
   /**

@@ -305,7 +305,7 @@ export class ClientPool<Events extends object = EventMap> {
    * @throws TypeError when `spread` is no number of at least 0.
    */
   close({ spread = 0 }: { spread?: number } = {}): Promise<void> {
-    if (typeof spread !== 'number' || !(spread >= 0)) {
+    if (!Number.isFinite(spread) || spread < 0) {
       throw new TypeError(`close(): spread must be milliseconds of at least 0; got ${got(spread)}`)
     }
     this.#closing ??= this.#drain(spread)

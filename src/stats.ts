@@ -30,8 +30,9 @@ export interface PoolStats {
   deliveries: number
   /** What these took, without headers and chunk framing. */
   bytes: number
-  /** Streams that resumed from a cursor without a gap. */
+  /** How often a stream, a poll or an iteration went on from its cursor without a gap. */
   replays: number
+  /** How often one of these had missed something. */
   gaps: number
   /** What the window holds now. */
   window: { events: number; bytes: number }

@@ -238,7 +238,7 @@ export class Window {
     const batch = batchOf(slots, this.#tail)
     for (const clientId of excepts) batch.excepts.add(clientId)
     // Nobody to share it with: kept, it would outlive its use by as long as the client is quiet.
-    if (target.size === 1) return batch
+    if (target.size <= 1) return batch
     if (target.batches === undefined || target.batches.size >= MAX_SHARED_BATCHES) {
       target.batches = new Map()
     }
