@@ -1,0 +1,100 @@
+/** The documentation: its code compiles, its links lead somewhere, its translations keep up. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { beforeAll, describe, expect, test } from 'vitest'
+import {
+  errorsIn,
+  fencesOf,
+  pages,
+  readPage,
+  snippetsOf,
+  UNCHECKED,
+  withoutComments,
+} from './helpers/snippets.js'
+
+/** What must not compile, each with what is said of it. */
+const mistakes: [what: string, code: string, message: RegExp][] = [
+  ['an option of sse()', "router.get('/', sse({ pool, idd: ctx => ctx.query.id }))", /'idd'/],
+  ['an option of the pool', 'new ClientPool({ maxClient: 2 })', /'maxClient'/],
+  ['an option of an engine', "redisLog({ client: null, key: 'events', keep: 10 })", /'keep'/],
+  ['a method of the pool', "pool.sendTo('ada', 'hello')", /'sendTo'/],
+  ['an event of the pool', "pool.on('opened', () => {})", /"opened"/],
+  ['a method of ctx.sse', "router.get('/', sse(), ctx => { ctx.sse.push('x') })", /'push'/],
+  ['a module', "import { sse } from 'koa-sse-pool/koa'", /koa-sse-pool\/koa/],
+  ['an export', "import { ssse } from 'koa-sse-pool'", /ssse/],
+  ['a name that nobody declares', "pool.send(who, 'hello')", /'who'/],
+  ['something of the DOM', "new EventSource('/').onopened = () => {}", /'onopened'/],
+  ['something of Node in a page', 'document.title = process.version', /'process'/],
+]
+
+const ROOT = new URL('../', import.meta.url)
+const texts = new Map(pages.map(page => [page, readPage(page)]))
+const textOf = (page: string) => texts.get(page) as string
+
+let errors: string[]
+
+beforeAll(() => {
+  const wrong = mistakes.flatMap(([what, code]) => snippetsOf(what, `\`\`\`js\n${code}\n\`\`\``))
+  errors = errorsIn([...pages.flatMap(page => snippetsOf(page, textOf(page))), ...wrong])
+}, 60_000)
+
+test.each(pages)('the code in %s compiles', page => {
+  expect(errors.filter(error => error.startsWith(`${page}:`))).toEqual([])
+})
+
+test('what the code takes for granted compiles too', () => {
+  expect(errors.filter(error => error.startsWith('docs/prelude'))).toEqual([])
+})
+
+describe('what is wrong is found:', () => {
+  test.each(mistakes)('%s', (what, _, message) => {
+    const found = errors.filter(error => error.startsWith(`${what}:2: `))
+    expect(found).toHaveLength(1)
+    expect(found[0]).toMatch(message)
+  })
+})
+
+test('no fence has a language that is neither checked nor known to be no JavaScript', () => {
+  const known = ['js', 'ts', 'html', ...UNCHECKED]
+  const fences = pages.flatMap(page => fencesOf(page, textOf(page)))
+  expect(fences.filter(({ language }) => !known.includes(language))).toEqual([])
+})
+
+const translated = pages.filter(page => page.endsWith('.zh-CN.md'))
+
+test.each(translated)('the code in %s is that of the English page', page => {
+  const codeOf = (name: string) => snippetsOf(name, textOf(name)).map(withoutComments)
+  expect(codeOf(page)).toEqual(codeOf(page.replace('.zh-CN', '')))
+})
+
+test.each(pages)('what %s links to is there', page => {
+  const links = [...textOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, to]) => to as string)
+  const local = links.filter(to => !to.includes('://'))
+  const base = new URL(page, ROOT)
+  const missing = local.filter(to => {
+    const { pathname, hash } = new URL(to, base)
+    if (!existsSync(pathname)) return true
+    return hash !== '' && !anchorsOf(pathname).includes(decodeURIComponent(hash))
+  })
+  expect(missing).toEqual([])
+})
+
+/** As GitHub makes them of the headings. */
+function anchorsOf(path: string): string[] {
+  const headings = readFileSync(path, 'utf8').match(/^#+ .+$/gm) ?? []
+  return headings.map(heading => {
+    const words = heading.replace(/^#+ /, '').toLowerCase()
+    return `#${words.replace(/[^\p{L}\p{N}_ -]/gu, '').replaceAll(' ', '-')}`
+  })
+}
+
+test('the index names every page and every example', () => {
+  const examples = readdirSync(new URL('example', ROOT), { withFileTypes: true })
+    .filter(entry => entry.isDirectory() && entry.name !== 'shared')
+    .map(({ name }) => `../example/${name}`)
+  const docs = pages.filter(page => page.startsWith('docs/')).map(page => page.slice(5))
+  const index = textOf('docs/README.md')
+  const missing = [...docs, ...examples].filter(
+    to => to !== 'README.md' && !index.includes(`](${to})`),
+  )
+  expect(missing).toEqual([])
+})

@@ -1,0 +1,68 @@
+/**
+ * What the code in the documentation takes for granted: what an earlier snippet of the page has made,
+ * and what is the reader's own. Checked itself, so that it cannot fall behind the package.
+ */
+
+/** For code that runs in Node. */
+export const SERVER = `
+import type { Server } from 'node:http'
+import type Router from '@koa/router'
+import type { Middleware } from 'koa'
+import type { ClientPool as Pool, EventLog, PoolEvent } from 'koa-sse-pool'
+import type {} from '@koa/bodyparser'
+
+declare global {
+  // Imported or made by an earlier snippet.
+  const ClientPool: typeof import('koa-sse-pool').ClientPool
+  const sse: typeof import('koa-sse-pool').sse
+  const redisLog: typeof import('koa-sse-pool/redis').redisLog
+  const streamTickets: typeof import('koa-sse-pool/tickets').streamTickets
+  const pool: Pool
+  const log: EventLog
+  const router: Router
+  const server: Server
+  const tickets: import('koa-sse-pool/tickets').StreamTickets
+
+  // The reader's own.
+  const id: string
+  const event: PoolEvent
+  const user: { id: string }
+  const secret: string
+  const servers: string[]
+  const today: string
+  const sessions: Map<string, { user: string }>
+  const signedIn: Middleware
+  const handler: Middleware
+  function serve(pool: Pool): void
+  function generateTokens(options: { signal: AbortSignal }): AsyncIterable<string>
+  function queueForLater(id: string, event: PoolEvent): Promise<void>
+  function sendReport(): Promise<void>
+  function work(job: string): AsyncIterable<number>
+  function report(error: unknown): void
+}
+`
+
+/** For code that runs in a page. */
+export const BROWSER = `
+declare global {
+  const token: string
+  const events: EventSource
+  function connect(): void
+  function signIn(): void
+  function show(event: unknown, data?: unknown): void
+}
+export {}
+`
+
+/** The module that a snippet imports as the app under test. */
+export const APP = `
+import type Koa from 'koa'
+import type { ClientPool } from 'koa-sse-pool'
+
+export declare function createApp(): {
+  app: Koa
+  pool: ClientPool
+  signOut(id: string): void
+}
+export declare function pay(order: { id: number; customer: string }): Promise<void>
+`

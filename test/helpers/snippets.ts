@@ -1,0 +1,167 @@
+/**
+ * The code in the documentation, as TypeScript sees it.
+ *
+ * Each `js`, `ts` and `html` fence is a module of its own, on the lines that it has in its page. Code
+ * for a browser is checked with the DOM and without Node, all other code the other way round. What a
+ * reader of the page has by then (his router, his pool, his database) is declared in snippet-prelude.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
+import { APP, BROWSER, SERVER } from './snippet-prelude.js'
+
+export interface Snippet {
+  /** The page, from the root of the repository. */
+  readonly page: string
+  /** The line of its fence. */
+  readonly line: number
+  readonly language: string
+  readonly code: string
+}
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+const CHECKED = ['js', 'ts', 'html']
+
+/** The languages that nobody checks: no other name for JavaScript gets code past the check. */
+export const UNCHECKED = ['sh', 'text', 'nginx', 'haproxy', 'caddyfile', 'apache', '']
+
+/** All pages, from the root of the repository. */
+export const pages = [
+  'README.md',
+  'README.zh-CN.md',
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter(name => name.endsWith('.md'))
+    .map(name => `docs/${name}`),
+]
+
+export const readPage = (page: string) => readFileSync(join(ROOT, page), 'utf8')
+
+/** All fences of a page. */
+export function fencesOf(page: string, text: string): Snippet[] {
+  const fences: Snippet[] = []
+  let open: { line: number; language: string; code: string[] } | undefined
+  for (const [index, line] of text.split('\n').entries()) {
+    if (/^\s+```/.test(line)) throw new Error(`${page}:${index + 1}: a fence must not be indented`)
+    if (!line.startsWith('```')) open?.code.push(line)
+    else if (open === undefined) open = { line: index + 1, language: line.slice(3), code: [] }
+    else {
+      fences.push({ page, ...open, code: open.code.join('\n') })
+      open = undefined
+    }
+  }
+  if (open !== undefined) throw new Error(`${page}:${open.line}: this fence is never closed`)
+  return fences
+}
+
+/** Those that are code. */
+export function snippetsOf(page: string, text: string): Snippet[] {
+  return fencesOf(page, text).filter(({ language }) => CHECKED.includes(language))
+}
+
+/** What is wrong with them, as `page:line: message`. */
+export function errorsIn(snippets: readonly Snippet[]): string[] {
+  const forBrowsers = snippets.filter(isForBrowsers)
+  const others = snippets.filter(snippet => !isForBrowsers(snippet))
+  // Most files are read by both.
+  const cache = new Map<string, ts.SourceFile | undefined>()
+  return [
+    ...check(others, SERVER, { lib: ['lib.es2023.d.ts'], types: ['node'] }, cache),
+    ...check(forBrowsers, BROWSER, { types: [] }, cache),
+  ]
+}
+
+/** The code without its comments, to compare translations. */
+export function withoutComments({ code, language }: Snippet): string {
+  const script = language === 'html' ? scriptOf(code) : code
+  const file = ts.createSourceFile('snippet.js', script, ts.ScriptTarget.ES2022)
+  return ts.createPrinter({ removeComments: true }).printFile(file)
+}
+
+function isForBrowsers({ code, language }: Snippet): boolean {
+  if (/from '(node:.*|koa.*|eventsource)'/.test(code)) return false
+  return language === 'html' || /\b(EventSource|document|navigator)\b/.test(code)
+}
+
+/** The same lines, but for what is no script. */
+function scriptOf(html: string): string {
+  let isScript = false
+  const lines = html.split('\n').map(line => {
+    const isTag = /^\s*<\/?script/.test(line)
+    if (isTag) isScript = !line.includes('</script')
+    return isScript && !isTag ? line : ''
+  })
+  return lines.join('\n')
+}
+
+function check(
+  snippets: readonly Snippet[],
+  prelude: string,
+  options: ts.CompilerOptions,
+  cache: Map<string, ts.SourceFile | undefined>,
+): string[] {
+  const files = new Map(snippets.map(snippet => [fileOf(snippet), sourceOf(snippet)]))
+  const roots = [join(ROOT, 'docs/prelude.ts'), ...files.keys()]
+  files.set(roots[0] as string, prelude).set(join(ROOT, 'docs/app.ts'), APP)
+  const settled = { ...baseOptions(), ...options }
+  const program = ts.createProgram(roots, settled, hostOf(files, settled, cache))
+  return roots.flatMap(root => {
+    const file = program.getSourceFile(root) as ts.SourceFile
+    const found = [
+      ...program.getSyntacticDiagnostics(file),
+      ...program.getSemanticDiagnostics(file),
+    ]
+    return found.map(({ start = 0, messageText }) => {
+      const { line } = file.getLineAndCharacterOfPosition(start)
+      const page = relative(ROOT, root).replace(/\.\d+\.\w+$/, '')
+      return `${page}:${line + 1}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+    })
+  })
+}
+
+/** As the tests are checked, so that the package is the one in src; JavaScript too. */
+function baseOptions(): ts.CompilerOptions {
+  const path = join(ROOT, 'test/tsconfig.json')
+  const { config } = ts.readConfigFile(path, ts.sys.readFile)
+  const own = { ...config, include: [], files: [] }
+  const { options } = ts.parseJsonConfigFileContent(own, ts.sys, dirname(path), undefined, path)
+  return {
+    ...options,
+    checkJs: true,
+    moduleDetection: ts.ModuleDetectionKind.Force,
+    // Readers may be strict; a null check in each line would hide what a snippet is about.
+    strict: false,
+    exactOptionalPropertyTypes: false,
+    noUncheckedIndexedAccess: false,
+  }
+}
+
+/** Next to its page, for what it imports. */
+function fileOf({ page, line, language }: Snippet): string {
+  return join(ROOT, `${page}.${line}.${language === 'ts' ? 'ts' : 'js'}`)
+}
+
+function sourceOf({ line, language, code }: Snippet): string {
+  const script = language === 'html' ? scriptOf(code) : code
+  // In src all is ESM; what `require` gives is tested with the built package.
+  return '\n'.repeat(line) + script.replace(/const (\w+) = require\((.*?)\)/g, 'import $1 from $2')
+}
+
+function hostOf(
+  files: ReadonlyMap<string, string>,
+  options: ts.CompilerOptions,
+  cache: Map<string, ts.SourceFile | undefined>,
+): ts.CompilerHost {
+  const host = ts.createCompilerHost(options)
+  const { fileExists, readFile, getSourceFile } = host
+  host.fileExists = path => files.has(path) || fileExists(path)
+  host.readFile = path => files.get(path) ?? readFile(path)
+  host.getSourceFile = (path, how, ...rest) => {
+    const text = files.get(path)
+    if (text !== undefined) return ts.createSourceFile(path, text, how)
+    if (!cache.has(path)) cache.set(path, getSourceFile(path, how, ...rest))
+    return cache.get(path)
+  }
+  return host
+}
