@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { createApp } from '../../example/progress/app.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { photograph, wantsShots } from './page.js'
 
 const STEPS = Array.from({ length: 20 }, (_, step) => (step + 1) * 5)
 
@@ -30,6 +31,20 @@ describe.each(ENGINES)('example/progress in %s', engine => {
       server.closeAllConnections()
     })
   })
+
+  if (wantsShots && engine === 'chromium') {
+    test('is photographed', { timeout: 120_000 }, async () => {
+      await photograph('progress', async page => {
+        await page.goto(`${origin}/?id=ada`)
+        await appears(page, '#start:enabled')
+        await click(page, '#start')
+        await progressReaches(page, 25)
+        await click(page, '#cut')
+        await appears(page, '[data-note="back"]')
+        await progressReaches(page, 100)
+      })
+    })
+  }
 
   test('brings a job to 100, and misses and doubles nothing when the connection is cut', async () => {
     const page = await openPage('ada')
