@@ -1,15 +1,8 @@
 import { defineConfig } from 'tsup'
+import { subpaths } from './scripts/subpaths.js'
 
 export default defineConfig({
-  entry: {
-    index: 'src/index.ts',
-    compat: 'src/compat.ts',
-    cluster: 'src/log/cluster.ts',
-    nats: 'src/log/nats.ts',
-    redis: 'src/log/redis.ts',
-    testing: 'src/testing.ts',
-    tickets: 'src/tickets.ts',
-  },
+  entry: Object.fromEntries(subpaths.map(({ file, source }) => [file, source])),
   format: ['esm', 'cjs'],
   target: 'node20',
   dts: true,

@@ -1,19 +1,13 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
-
-const source = (file: string) => fileURLToPath(new URL(`./src/${file}`, import.meta.url))
+import { subpaths } from './scripts/subpaths.js'
 
 export default defineConfig({
   resolve: {
-    alias: [
-      { find: /^koa-sse-pool$/, replacement: source('index.ts') },
-      { find: /^koa-sse-pool\/compat$/, replacement: source('compat.ts') },
-      { find: /^koa-sse-pool\/cluster$/, replacement: source('log/cluster.ts') },
-      { find: /^koa-sse-pool\/nats$/, replacement: source('log/nats.ts') },
-      { find: /^koa-sse-pool\/redis$/, replacement: source('log/redis.ts') },
-      { find: /^koa-sse-pool\/testing$/, replacement: source('testing.ts') },
-      { find: /^koa-sse-pool\/tickets$/, replacement: source('tickets.ts') },
-    ],
+    alias: subpaths.map(({ specifier, source }) => ({
+      find: new RegExp(`^${specifier}$`),
+      replacement: fileURLToPath(new URL(source, import.meta.url)),
+    })),
   },
   test: {
     pool: 'forks',
@@ -38,7 +32,12 @@ export default defineConfig({
         test: {
           name: 'lean',
           // Once more with lean streams, where the connection matters.
-          include: ['test/{stream,pump,resume,heartbeat}.test.ts', 'test/faults/*.test.ts'],
+          include: [
+            'test/stream/stream.test.ts',
+            'test/delivery/{pump,resume}.test.ts',
+            'test/pool/heartbeat.test.ts',
+            'test/faults/*.test.ts',
+          ],
           env: { TEST_LEAN: 'true' },
           setupFiles: 'test/setup/lean.ts',
           sequence: { groupOrder: 1 },

@@ -1,16 +1,11 @@
 // @ts-check
 // What no bundler writes: run by `npm run build` on its result.
 import { appendFile, readFile, writeFile } from 'node:fs/promises'
+import { subpaths } from './subpaths.js'
 
 const dist = new URL('../dist/', import.meta.url)
 
-await markTypes('index')
-await markTypes('compat')
-await markTypes('cluster')
-await markTypes('nats')
-await markTypes('redis')
-await markTypes('testing')
-await markTypes('tickets')
+for (const { file } of subpaths) await markTypes(file)
 await makeFactory('compat')
 
 /**

@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm'
 import type { Context } from 'koa'
 import type { PoolOptions } from 'koa-sse-pool'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { Window } from '../src/window.js'
+import { Window } from '../src/delivery/window.js'
 import { connect, serveStreams, type TestClient, testPool } from './helpers/server.js'
 
 const CLIENTS = 40

@@ -3,7 +3,7 @@
  * it stores nothing itself; it only counts.
  */
 import { randomBytes } from 'node:crypto'
-import { SseError } from '../errors.js'
+import { SseError } from '../lib/errors.js'
 import type { Entry, EventLog, LogSink } from './log.js'
 
 export class MemoryLog implements EventLog {

@@ -1,7 +1,7 @@
 /** The part of the suite in which the engine fails. */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { LogFault } from '../testing.js'
+import type { LogFault } from './index.js'
 import { append, ids, type LogProcess, nonce, type Plan } from './process.js'
 
 /** Appends as an app would that loses nothing: again, with the same nonce, until it is stored. */

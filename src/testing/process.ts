@@ -1,8 +1,8 @@
 /** One process of the suite: a log that is open, and all that it was told. */
 import assert from 'node:assert/strict'
+import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
-import { nonceSource } from '../random.js'
-import type { SharedLog } from '../testing.js'
+import type { SharedLog } from './index.js'
 
 /** Tests by name; `open` starts a further process. */
 export type Plan = Record<

@@ -1,8 +1,8 @@
 /** The options of `streamTickets()`: what they mean, their defaults and their checks. */
 import type { Context } from 'koa'
-import { got } from '../errors.js'
-import type { ClientPool } from '../pool.js'
-import { aBoolean, isRecord, isWhole, type Rule, resolve, whole } from '../rules.js'
+import { got } from '../lib/errors.js'
+import { aBoolean, isRecord, isWhole, type Rule, resolve, whole } from '../lib/rules.js'
+import type { ClientPool } from '../pool/pool.js'
 
 export type TicketSecret = string | Uint8Array
 

@@ -17,7 +17,7 @@ export const mutants = {
   'no-continuity': {
     engine: 'redis',
     faults: ['empty', 'trim'],
-    file: 'log/redis/tail.ts',
+    file: 'redis/tail.ts',
     find: 'if (!isSameRow(rows[0], this.#last as Row)) {',
     replace: 'if (rows[0] === this.#last && !isSameRow(rows[0], this.#last as Row)) {',
   },
@@ -25,7 +25,7 @@ export const mutants = {
   'unknown-is-tail': {
     engine: 'redis',
     faults: ['leave'],
-    file: 'resume.ts',
+    file: 'delivery/resume.ts',
     find: 'reader.gap = gapReason(window, reader.lastEventId)',
     replace: 'gapReason(window, reader.lastEventId)\n      reader.goOnAt(window.tail)',
   },
@@ -33,7 +33,7 @@ export const mutants = {
   'late-attach': {
     engine: 'redis',
     faults: ['part'],
-    file: 'resume.ts',
+    file: 'delivery/resume.ts',
     find: 'this.#options.onResumed()',
     replace: `this.#options.onResumed()
     setImmediate(() => {
@@ -49,7 +49,7 @@ export const mutants = {
   'off-by-one': {
     engine: 'redis',
     faults: ['part'],
-    file: 'resume.ts',
+    file: 'delivery/resume.ts',
     find: 'reader.goOnAt(position)',
     replace: 'reader.goOnAt(Math.min(position + 1, this.#options.window.tail))',
   },
@@ -57,7 +57,7 @@ export const mutants = {
   'off-by-one-back': {
     engine: 'nats',
     faults: ['part'],
-    file: 'resume.ts',
+    file: 'delivery/resume.ts',
     find: 'reader.goOnAt(position)',
     replace: 'reader.goOnAt(position - 1)',
   },
@@ -65,7 +65,7 @@ export const mutants = {
   'no-dedupe': {
     engine: 'redis',
     faults: ['freeze'],
-    file: 'log/redis/tail.ts',
+    file: 'redis/tail.ts',
     find: 'if (ids.has(nonce)) return false',
     replace: '',
   },

@@ -7,8 +7,8 @@ import { connect } from '@nats-io/transport-node'
 import { Redis } from 'ioredis'
 import Koa from 'koa'
 import { ClientPool, type SseError, sse } from '../../src/index.js'
-import { natsLog } from '../../src/log/nats.js'
-import { redisLog } from '../../src/log/redis.js'
+import { natsLog } from '../../src/nats/index.js'
+import { redisLog } from '../../src/redis/index.js'
 import type { News, Order, ServerConfig } from './messages.js'
 
 const config = JSON.parse(process.argv[2] as string) as ServerConfig

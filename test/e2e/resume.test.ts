@@ -5,8 +5,8 @@ import { openStream } from './recorder.js'
 import { PROTOCOLS, type Site, serveSite } from './site.js'
 
 // Every random delay is a tenth of a second, so that nobody waits for seconds of dice.
-vi.mock('../../src/random.js', async original => ({
-  ...(await original<typeof import('../../src/random.js')>()),
+vi.mock('../../src/lib/random.js', async original => ({
+  ...(await original<typeof import('../../src/lib/random.js')>()),
   randomBetween: ([, max]: readonly [number, number]) => (max < 100 ? 0 : 100),
 }))
 

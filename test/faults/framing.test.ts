@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import type { EventStream, PoolOptions } from 'koa-sse-pool'
 import { EventSourceStream } from 'undici/lib/web/eventsource/eventsource-stream.js'
 import { expect, test } from 'vitest'
-import { encodeComment, encodePoolEvent, encodeStreamEvent } from '../../src/event.js'
+import { encodeComment, encodePoolEvent, encodeStreamEvent } from '../../src/wire/event.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 /** Events in every run; `FUZZ_RUNS=1000000` is the nightly size. */

@@ -1,9 +1,9 @@
 import { EventSource } from 'eventsource'
 import type { ClientPool, EventStream } from 'koa-sse-pool'
 import { expect, onTestFinished, test } from 'vitest'
+import { Resumption } from '../../src/delivery/resume.js'
+import { Window } from '../../src/delivery/window.js'
 import { MemoryLog } from '../../src/log/memory.js'
-import { Resumption } from '../../src/resume.js'
-import { Window } from '../../src/window.js'
 import { connect, rawConnection, serveStreams, testPool } from '../helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })

@@ -4,7 +4,7 @@
  */
 import cluster from 'node:cluster'
 import { createInterface } from 'node:readline'
-import { clusterLog } from '../../src/log/cluster.js'
+import { clusterLog } from '../../src/cluster/index.js'
 
 const timeout = Number(process.argv[2])
 

@@ -2,7 +2,7 @@
  * A worker of the tests' cluster: has the logs that cluster.ts asks it to have, and tells it what
  * they are told.
  */
-import { clusterLog } from '../../src/log/cluster.js'
+import { clusterLog } from '../../src/cluster/index.js'
 import type { EventLog } from '../../src/log/log.js'
 import type { Call, Report } from './cluster.js'
 

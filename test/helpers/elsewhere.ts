@@ -1,6 +1,6 @@
 /** An engine that boots, answers and stores when the test says so. */
 import type { Entry, EventLog, LogSink } from 'koa-sse-pool'
-import { MESSAGE } from '../../src/messages.js'
+import { MESSAGE } from '../../src/log/messages.js'
 
 export class ElsewhereLog implements EventLog {
   sink!: LogSink

@@ -1,7 +1,7 @@
 /** Waiting for streams to become lean, which is after Koa has asked for its answer. */
 import type { PoolOptions, SseOptions } from 'koa-sse-pool'
 import { onTestFinished, vi } from 'vitest'
-import { EventStream } from '../../src/stream.js'
+import { EventStream } from '../../src/stream/stream.js'
 import type { Handler } from './app.js'
 import { connect, serveStreams, testPool } from './server.js'
 

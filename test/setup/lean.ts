@@ -1,6 +1,6 @@
 /** For the project `lean`: a file in which no stream ever becomes lean says nothing there. */
 import { afterAll, expect } from 'vitest'
-import { EventStream } from '../../src/stream.js'
+import { EventStream } from '../../src/stream/stream.js'
 
 let lean = 0
 

@@ -1,0 +1,177 @@
+/**
+ * The cluster log's half in the primary: gives the ids, keeps the newest entries, and feeds all logs
+ * that have ever asked for something, its members.
+ *
+ * A member has no queue, only the number of the entry that is next for it, and one message under way.
+ * If it takes long to read that one, the next is larger; if what it needs has been dropped meanwhile,
+ * it is given all that is kept anew.
+ */
+import cluster from 'node:cluster'
+import { randomBytes } from 'node:crypto'
+import type { Entry } from '../log/log.js'
+
+const TYPE = 'koa-sse-pool'
+
+interface HubOptions {
+  readonly name: string
+  readonly events: number
+  readonly bytes: number
+}
+
+export type NewEntry = Omit<Entry, 'id'>
+/** What is asked for under a number: to store an entry, the last id, or to be forgotten. */
+export type Ask = readonly [number: number, what: NewEntry | 'last' | 'close']
+
+/** What goes over IPC, where the app may send messages of its own. */
+interface Message {
+  readonly type: typeof TYPE
+  readonly name: string
+  /** The log in a worker that asks or is answered; there may be several, also of one name. */
+  readonly member: string
+}
+
+export interface Question extends Message {
+  readonly asks: readonly Ask[]
+}
+
+export interface Answer extends Message {
+  readonly ids: readonly (readonly [number: number, id: string])[]
+  readonly entries: readonly Entry[]
+  /** The entries are the first of all that are kept, and not what follows those before. */
+  readonly isAnew: boolean
+  /** More of what is kept follows. */
+  readonly isPart: boolean
+}
+
+export type Send<M> = (message: M, done: (error: Error | null) => void) => void
+
+/** A message takes entries until it has so many characters, so that none blocks for long. */
+export const PAGE = 1024 * 1024
+
+interface Member {
+  readonly send: Send<Answer>
+  readonly ids: [number, string][]
+  /** The number of the entry that it is to get next. */
+  next: number
+  /** Where the window ends that it was given first: what comes before is a part of it. */
+  wholeAt: number
+  isBusy: boolean
+}
+
+/** The log itself, in the primary. */
+export class Hub {
+  readonly #options: HubOptions
+  /** Tells this log's ids from those before the primary was restarted. */
+  readonly #suffix = `-${randomBytes(6).toString('hex')}`
+  /** By number, oldest first. */
+  readonly #entries = new Map<number, Entry>()
+  readonly #idsByNonce = new Map<string, string>()
+  readonly #members = new Map<string, Member>()
+  #first = 0
+  #next = 0
+  #size = 0
+
+  constructor(options: HubOptions) {
+    this.#options = options
+    // A mark, so that there is a cursor from the first moment.
+    this.#store({ nonce: '', target: '', frame: '' })
+  }
+
+  take({ asks, member: id }: Question, send: Send<Answer>): void {
+    for (const [number, what] of asks) {
+      if (what === 'close') {
+        this.#members.delete(id)
+        continue
+      }
+      let member = this.#members.get(id)
+      if (member === undefined) {
+        member = { send, ids: [], next: -1, wholeAt: 0, isBusy: false }
+        this.#members.set(id, member)
+      }
+      member.ids.push([number, what === 'last' ? this.#id(this.#next - 1) : this.#store(what)])
+    }
+    for (const [id, member] of this.#members) this.#feed(id, member)
+  }
+
+  #id(number: number): string {
+    return number.toString(36) + this.#suffix
+  }
+
+  #store(entry: NewEntry): string {
+    const known = this.#idsByNonce.get(entry.nonce)
+    if (known !== undefined) return known
+    const id = this.#id(this.#next)
+    this.#idsByNonce.set(entry.nonce, id)
+    this.#entries.set(this.#next, { ...entry, id })
+    this.#next += 1
+    this.#size += sizeOf(entry)
+    const { events, bytes } = this.#options
+    while (this.#entries.size > events || (this.#size > bytes && this.#entries.size > 1)) {
+      const oldest = this.#entries.get(this.#first) as Entry
+      this.#idsByNonce.delete(oldest.nonce)
+      this.#entries.delete(this.#first)
+      this.#first += 1
+      this.#size -= sizeOf(oldest)
+    }
+    return id
+  }
+
+  #feed(id: string, member: Member): void {
+    if (member.isBusy || (member.ids.length === 0 && member.next === this.#next)) return
+    member.isBusy = true
+    // Not at once: what other workers have sent in this turn goes into the same message.
+    setImmediate(() => {
+      const isAnew = member.next < this.#first
+      if (isAnew) {
+        member.next = this.#first
+        member.wholeAt = this.#next
+      }
+      const entries: Entry[] = []
+      for (let size = 0; size < PAGE && member.next < this.#next; member.next++) {
+        const entry = this.#entries.get(member.next) as Entry
+        entries.push(entry)
+        size += sizeOf(entry)
+      }
+      const isPart = member.next < member.wholeAt
+      const message = { ...head(this.#options.name, id), ids: member.ids.splice(0), entries }
+      member.send({ ...message, isAnew, isPart }, error => {
+        member.isBusy = false
+        // The worker is gone; one that takes its place comes as another member.
+        if (error) this.#members.delete(id)
+        else this.#feed(id, member)
+      })
+    })
+  }
+}
+
+/** Where the package is loaded twice, as ESM and as CommonJS, there is one log of each name still. */
+const HUBS = Symbol.for('koa-sse-pool/cluster')
+const shared = globalThis as typeof globalThis & { [HUBS]?: Map<string, Hub> }
+
+/** The log of that name in this process, the primary; made at the first call. */
+export function hubOf(options: HubOptions): Hub {
+  shared[HUBS] ??= listen(new Map())
+  const hub = shared[HUBS].get(options.name) ?? new Hub(options)
+  shared[HUBS].set(options.name, hub)
+  return hub
+}
+
+function listen(hubs: Map<string, Hub>): Map<string, Hub> {
+  cluster.on('message', (worker, message: unknown) => {
+    if (!isOurs<Question>(message)) return
+    hubs.get(message.name)?.take(message, (answer, done) => worker.send(answer, done))
+  })
+  return hubs
+}
+
+export function head(name: string, member: string): Message {
+  return { type: TYPE, name, member }
+}
+
+export function isOurs<M extends Message>(message: unknown): message is M {
+  return (Object(message) as Partial<Message>).type === TYPE
+}
+
+export function sizeOf({ target, key, frame }: NewEntry): number {
+  return 64 + target.length + (key?.length ?? 0) + frame.length
+}

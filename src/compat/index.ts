@@ -1,0 +1,183 @@
+/**
+ * `koa-sse-pool/compat`: the interface of koa-sse-stream 0.2.0 on this package's core, so that an
+ * app migrates by changing one import.
+ */
+import { randomUUID } from 'node:crypto'
+import { Duplex, Stream } from 'node:stream'
+import type { Context, DefaultState, Middleware, Next } from 'koa'
+import { streamHeaders } from '../koa/middleware.js'
+import { isGone, Opening } from '../koa/opening.js'
+import { ClientPool } from '../pool/pool.js'
+import type { EventStream } from '../stream/stream.js'
+import { Chunk } from '../wire/event.js'
+import { CompatStream, frameOf } from './stream.js'
+
+export interface CompatOptions {
+  /** How many streams may be open at once; others get no `ctx.sse`. Default 10 000. */
+  maxClients?: number
+  /** Milliseconds between pings. Default 60 000. */
+  pingInterval?: number
+  /** The name of the event that `sendEnd()` sends when it is given no data. Default `'close'`. */
+  closeEvent?: string
+  /** Only requests with this query key, whatever its value, get a stream. Default: all do. */
+  matchQuery?: string
+}
+
+export type { CompatStream }
+export { sse }
+export default sse
+
+/** Request to its stream, as a second mount on the same request must not open another one. */
+const streams = new WeakMap<object, CompatStream>()
+
+const PING = new Chunk(': \n\n')
+
+/**
+ * Gives a request `ctx.sse`, as koa-sse-stream 0.2.0 does: for the whole app, where it opens a
+ * stream only if `ctx.sse` is read, or on a route of `@koa/router`. Each call has its own pool.
+ *
+ * @throws TypeError that names the option, when one is wrong.
+ */
+function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: CompatStream }> {
+  const { maxClients = 10_000, pingInterval = 60_000, matchQuery } = options
+  const closeEvent = options.closeEvent || 'close'
+  const pool = new ClientPool({ maxClients, pingInterval })
+  const route = { closeEvent, resume: false, hello: new Chunk(': ok\n\n'), ping: PING }
+  const closeFrame = frameOf({ event: closeEvent })
+
+  const open = (ctx: Context, events: EventStream) => {
+    prepare(ctx)
+    if (ctx.method === 'HEAD') {
+      ctx.res.end()
+      events.markClosed('end')
+    } else pool.open(events, {}, undefined)
+  }
+
+  const begin = (ctx: Context) => {
+    if (ctx.headerSent || pool.refusal() !== undefined) return undefined
+    const { status } = ctx
+    const opening = new Opening(ctx, open)
+    const events = pool.admit({
+      id: randomUUID(),
+      res: ctx.res,
+      route,
+      replay: 'missed',
+      channels: [],
+      lastEventId: '',
+      opening,
+    })
+    opening.begin(events)
+    // A handler may look at `ctx.sse` after it has answered 401.
+    if (status !== 404) ctx.status = status
+    const stream = new CompatStream(events, closeFrame, error => ctx.onerror(error))
+    // The event that frees the place has been already.
+    if (isGone(ctx)) events.markClosed('client')
+    streams.set(ctx, stream)
+    return { stream, opening }
+  }
+
+  return async function eventStream(ctx: Context, next: Next): Promise<void> {
+    const isAbsent =
+      ctx.headerSent ||
+      // Mounted twice, and the outer one is in use: two would answer one request.
+      streams.has(ctx) ||
+      (matchQuery && ctx.query[matchQuery] === undefined)
+    if (isAbsent) return next()
+    if (pool.refusal() !== undefined) {
+      pool.countRefusal('full')
+      // Else a route that is full would take its stream from a global mount.
+      expose(ctx, () => undefined)
+      return next()
+    }
+
+    let used: { stream: CompatStream; opening: Opening } | undefined
+    let isOver = false
+    const use = () => {
+      if (!isOver) used ??= begin(ctx)
+      return used?.stream
+    }
+    expose(ctx, use)
+    if (isOnRoute(ctx)) use()
+    try {
+      await next()
+      if (used) takeBody(ctx, used.stream)
+    } catch (error) {
+      used?.opening.fail(error)
+      throw error
+    } finally {
+      // Outer middleware that reads `ctx.sse` on its way out, to log it, must not open a stream.
+      isOver = true
+      used?.opening.handled()
+    }
+  }
+}
+
+/** Merely reading it makes the stream, so that a global mount leaves other responses alone. */
+function expose(ctx: Context, read: () => CompatStream | undefined): void {
+  for (const owner of [ctx, ctx.response]) {
+    Object.defineProperty(owner, 'sse', {
+      configurable: true,
+      get: read,
+      set: value => Object.defineProperty(owner, 'sse', { value, writable: true }),
+    })
+  }
+}
+
+/** Whether `@koa/router` runs this for one route, and not for many by `router.use`. */
+function isOnRoute(ctx: Context): boolean {
+  const path = ctx.routerPath ?? ctx._matchedRoute
+  const layers: { path: unknown; methods: string[] }[] = ctx.matched ?? []
+  return layers.some(layer => layer.path === path && layer.methods.length > 0)
+}
+
+function prepare(ctx: Context): void {
+  const { socket } = ctx.req
+  socket.setTimeout(0)
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true)
+  ctx.set(streamHeaders(ctx))
+  ctx.set('Content-Type', 'text/event-stream')
+}
+
+/** Makes events of what the handler left as body. */
+function takeBody(ctx: Context, stream: CompatStream): void {
+  const { body, status } = ctx
+  if (status !== 200 || (body !== stream && isOrdinary(body))) return
+  if (body && body !== stream) {
+    if (body instanceof Stream) pipeBody(ctx, body as Duplex, stream)
+    else stream.send(body)
+  }
+  if (body !== undefined) hideBody(ctx)
+}
+
+/**
+ * Hidden and not unset, as Koa's setter would answer 204, or `null` in place of JSON, destroy a
+ * stream that is just being piped, and rule out chunked encoding.
+ */
+function hideBody({ response }: Context): void {
+  Object.defineProperty(response, 'body', {
+    configurable: true,
+    get: () => undefined,
+    // Outer middleware may still answer in its own way.
+    set: value => {
+      Reflect.deleteProperty(response, 'body')
+      response.body = value
+    },
+  })
+  response.remove('Content-Type')
+  response.remove('Content-Length')
+}
+
+/** Bodies that can only be read: Koa sends them, and the core gives the place back. */
+function isOrdinary(body: unknown): boolean {
+  if (body instanceof Stream) return !(body instanceof Duplex)
+  return body instanceof ReadableStream || body instanceof Blob || body instanceof Response
+}
+
+function pipeBody(ctx: Context, body: Duplex, stream: CompatStream): void {
+  // Koa 2 listens itself since the body was set, and would report the error twice.
+  if (body.listenerCount('error') === 0) body.once('error', error => ctx.onerror(error))
+  // `pipe` alone would leave the client waiting for the rest.
+  body.once('error', () => stream.destroy())
+  body.pipe(stream)
+}

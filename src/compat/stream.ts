@@ -1,0 +1,179 @@
+/**
+ * `ctx.sse` of `koa-sse-pool/compat`: a Writable in front of an event stream, with the frames of
+ * koa-sse-stream 0.2.0.
+ */
+import { Writable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
+import { got, SseError } from '../lib/errors.js'
+import type { EventStream } from '../stream/stream.js'
+import { encodeData } from '../wire/event.js'
+
+type Callback = (error?: Error | null) => void
+
+/**
+ * `ctx.sse`: takes strings and `{ data, event, id, retry }`. Events: `close`, once, whichever side
+ * closed, and `message` with each frame.
+ */
+export class CompatStream extends Writable {
+  readonly #events: EventStream
+  readonly #closeFrame: string
+  #lastFrame = ''
+  #hasRoom = true
+  #decoder: StringDecoder | undefined
+  #finished: (() => void) | undefined
+
+  /** @internal */
+  constructor(events: EventStream, closeFrame: string, onError: (error: Error) => void) {
+    super({ objectMode: true })
+    this.#events = events
+    this.#closeFrame = closeFrame
+    // Without a listener a bad item in a pipe would end the process.
+    this.on('error', onError)
+    void events.closed.then(reason => {
+      if (reason === 'end' && this.#finished) this.#finished()
+      else this.destroy()
+    })
+  }
+
+  /** Whether nothing more can be sent: it was ended, or the client has left. */
+  get ended(): boolean {
+    return this.writableEnded || this.destroyed || this.#events.isClosed
+  }
+
+  /**
+   * Sends an event: a string, or `{ data, event, id, retry }`; a string that begins with `:` is a
+   * comment. Returns false to wait for `drain`, without an argument, and once ended.
+   * @throws TypeError when `event`, `id` or `retry` has a line break; nothing is sent then.
+   */
+  send(...args: [data?: unknown, encoding?: unknown, callback?: Callback]): boolean {
+    const [data, encoding, callback] = args
+    if (args.length === 0) return false
+    const done = lastFunction(encoding, callback)
+    return this.ended ? refuse(done) : this.#put(frameOf(data), done)
+  }
+
+  /** Sends the data, or the close event if there is none, then ends. A second call returns false. */
+  sendEnd(data?: unknown, encoding?: unknown, callback?: Callback): boolean {
+    const done = lastFunction(data, encoding, callback)
+    if (this.ended) return refuse(done)
+    this.#lastFrame = data && data !== done ? frameOf(data) : this.#closeFrame
+    const rest = this.#decoder?.end()
+    if (rest) this.#put(frameOfText(rest))
+    super.end(done)
+    return true
+  }
+
+  /** The same as {@link sendEnd}; `pipe` calls it when its source ends. */
+  override end(data?: unknown, encoding?: unknown, callback?: Callback): this {
+    this.sendEnd(data, encoding, callback)
+    return this
+  }
+
+  /** As {@link send}, but a wrong item is an `error` event, as `pipe` has nobody to throw at. */
+  override write(item: unknown, encoding?: unknown, callback?: Callback): boolean {
+    const done = lastFunction(encoding, callback)
+    if (this.ended) return refuse(done)
+    try {
+      const frame = item instanceof Uint8Array ? this.#frameOfBytes(item) : frameOf(item)
+      return this.#put(frame, done)
+    } catch (error) {
+      this.destroy(error as Error)
+      return refuse(done, error as Error)
+    }
+  }
+
+  override _write(_frame: string, _encoding: string, callback: Callback): void {
+    if (this.#hasRoom) {
+      callback()
+      return
+    }
+    void this.#events.drained().then(isOpen => {
+      if (!isOpen) this.destroy()
+      this.#hasRoom = isOpen
+      const emitsDrain = this.writableNeedDrain
+      callback(isOpen ? null : closedError())
+      // A Writable is silent below its own mark, and who got false from `write` waits.
+      if (isOpen && !emitsDrain) this.emit('drain')
+    })
+  }
+
+  override _final(callback: () => void): void {
+    this.#finished = callback
+    this.#events.finishFrame(this.#lastFrame)
+    this.emit('message', this.#lastFrame)
+  }
+
+  override _destroy(error: Error | null, callback: Callback): void {
+    if (this.#events.isOpen) this.#events.cut()
+    else this.#events.markClosed('error')
+    callback(error)
+  }
+
+  #put(frame: string, done?: Callback): boolean {
+    if (frame !== '') {
+      // At once, as the event stream has a limit in bytes, and a Writable's own buffer has none.
+      this.#hasRoom = this.#events.sendFrame(frame)
+      this.emit('message', frame)
+    }
+    return super.write('', done) && this.#hasRoom
+  }
+
+  /** A character that was split between two chunks arrives whole. */
+  #frameOfBytes(bytes: Uint8Array): string {
+    this.#decoder ??= new StringDecoder('utf8')
+    const text = this.#decoder.write(bytes)
+    return text === '' ? '' : frameOfText(text)
+  }
+}
+
+function lastFunction(...args: unknown[]): Callback | undefined {
+  return args.findLast(arg => typeof arg === 'function') as Callback | undefined
+}
+
+function refuse(callback: Callback | undefined, error: Error = closedError()): false {
+  if (callback) process.nextTick(callback, error)
+  return false
+}
+
+function closedError(): SseError {
+  return new SseError('ERR_SSE_CLOSED', 'The event stream has ended')
+}
+
+/** koa-sse-stream's habit: white space before the colon and after it goes. */
+const COMMENT = /^\s*:\s*/
+const FIELDS = ['event', 'retry', 'id', 'data']
+
+/** Not the core's encoder: names and ids may be whatever 0.2.0 took, unless they forge lines. */
+export function frameOf(item: unknown): string {
+  const { event, retry, id, data } = isMessage(item) ? item : { data: item ?? '' }
+  const head = line('event', event || undefined) + line('retry', retry) + line('id', id)
+  if (data instanceof Uint8Array) return head + frameOfText(Buffer.from(data).toString())
+  if (typeof data !== 'string' || !COMMENT.test(data)) return head + frameOfText(data)
+  return head + frameOfText(data.replace(COMMENT, '')).replace(/(^|\n)data: /g, '$1: ')
+}
+
+function isMessage(item: unknown): item is Record<string, unknown> {
+  if (typeof item !== 'object' || item === null || item instanceof Uint8Array) return false
+  if ('data' in item || 'event' in item) return true
+  // `{ id: 7, name: 'Ada' }` is a record, which 0.2.0 sent as an empty event.
+  const isPlain = Object.getPrototypeOf(item) === Object.prototype
+  return isPlain && Object.keys(item).every(field => FIELDS.includes(field))
+}
+
+function frameOfText(data: unknown): string {
+  return encodeData(data, { serialize, maxEventBytes: 1024 * 1024 })
+}
+
+function serialize(data: unknown): string {
+  return typeof data === 'object' ? JSON.stringify(data) : String(data)
+}
+
+function line(field: string, value: unknown): string {
+  if (value === undefined || value === null || value === '' || Number.isNaN(value)) return ''
+  if (typeof value === 'object' || typeof value === 'function' || /[\r\n\0]/.test(String(value))) {
+    throw new TypeError(
+      `${field} must be a string or a number, without line breaks and NUL; got ${got(value)}`,
+    )
+  }
+  return `${field}: ${value}\n`
+}

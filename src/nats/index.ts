@@ -1,0 +1,307 @@
+/**
+ * The log as a NATS JetStream stream, shared by all processes that use the same one.
+ *
+ * It speaks over your connection, which must be made to reconnect. Nothing is queued while that is
+ * away and nothing is sent twice: an append is acknowledged, or rejects.
+ */
+import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream'
+import { got } from '../lib/errors.js'
+import { nonceSource } from '../lib/random.js'
+import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { Consumer, type NatsConnectionLike } from './consumer.js'
+import { entryId, isNonce } from './entry.js'
+import { downError, errorKind } from './errors.js'
+import { type NatsLogOptions, type ResolvedNatsOptions, resolveNatsOptions } from './options.js'
+import { Publisher } from './publisher.js'
+import { openStream, UnfitStream } from './stream.js'
+import { Discontinued, Tail } from './tail.js'
+
+export type { NatsConnectionLike } from './consumer.js'
+export type { NatsLogOptions } from './options.js'
+
+export interface NatsLog extends EventLog {
+  /** How many messages were skipped because something else wrote them into the stream. */
+  readonly foreign: number
+}
+
+/** @throws TypeError that names the option, when one is missing, unknown or wrong. */
+export function natsLog(options: NatsLogOptions): NatsLog {
+  return new JetStreamLog(options)
+}
+
+/** What is made of the connection once that is there. */
+interface Line {
+  readonly connection: NatsConnectionLike
+  readonly manager: JetStreamManager
+  readonly publisher: Publisher
+  readonly status: AsyncIterable<{ readonly type: string }> & { stop?(): void }
+}
+
+class JetStreamLog implements NatsLog {
+  readonly #options: ResolvedNatsOptions
+  readonly #nonce = nonceSource()
+  #sink: LogSink | undefined
+  #tail: Tail | undefined
+  #line: Line | undefined
+  #consumer: Consumer | undefined
+  /** Counts readings, so that what a former one still brings is ignored. */
+  #reading = 0
+  #retry: NodeJS.Timeout | undefined
+  #failures = 0
+  #isUp = false
+  #wasUp = true
+  #isClosed = false
+  /** Whether it is known if the log can be reached; until then appends wait. */
+  readonly #known = deferred<void>()
+  readonly #opened = deferred<void>()
+  /** The kinds of errors that the sink was told since the log was last up. */
+  readonly #reported = new Set<string>()
+
+  constructor(options: NatsLogOptions) {
+    this.#options = resolveNatsOptions(options)
+  }
+
+  get foreign(): number {
+    return this.#tail?.foreign ?? 0
+  }
+
+  async open(sink: LogSink): Promise<void> {
+    if (this.#sink !== undefined) throw new TypeError('natsLog(): a log is opened once only')
+    if (this.#isClosed) throw downError('not open', 'it was closed')
+    this.#sink = sink
+    this.#tail = new Tail({
+      ...this.#options,
+      sink,
+      onReset: () => this.#opened.resolve(),
+      onEmpty: () => void this.#mark(),
+    })
+    void this.#connect()
+    return this.#opened.promise
+  }
+
+  async append(entry: Omit<Entry, 'id'>): Promise<string> {
+    const { nonce } = entry
+    if (!isNonce(nonce)) {
+      throw new TypeError(
+        `append(): nonce must be 1 to 32 of the characters A-Z a-z 0-9 _ -; got ${got(nonce)}`,
+      )
+    }
+    // At once, if possible: those who send twice in a row want it in that order.
+    const { publisher, tail } = this.#isUp ? this.#parts() : await this.#whenKnown('not stored')
+    const known = tail.idOf(nonce)
+    if (known !== undefined) return known
+    const { incarnation } = tail
+    const { seq, duplicate } = await publisher.publish(entry)
+    const id = entryId(seq, incarnation, nonce)
+    const wasInDoubt = publisher.wasInDoubt(nonce)
+    if (duplicate) return id
+    const isNext = publisher.isNext(seq)
+    if (!isNext) this.#distrust(tail)
+    // While that is found out, what was sent with the first one is next to it, and no less in doubt.
+    const isSame = tail.isSure && tail.incarnation === incarnation
+    if (isNext && isSame && !wasInDoubt) return id
+    // Readers know it by another id: that of the new stream, or the one that it got at first.
+    await tail.reached(seq).catch(() => {})
+    return tail.idOf(nonce) ?? id
+  }
+
+  compare(a: string, b: string): number {
+    return this.#tail?.compare(a, b) ?? Number.NaN
+  }
+
+  async barrier(): Promise<string | null> {
+    const { manager, tail } = await this.#whenKnown('the last id cannot be read')
+    try {
+      const facts = await manager.streams.info(this.#options.stream)
+      if (tail.isOther(facts)) this.#distrust(tail)
+      // The last message may be foreign, or deleted: then nobody is ever given it.
+      return await tail.reached(facts.state.last_seq)
+    } catch (error) {
+      throw downError('the last id cannot be read', error)
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#stop(new Error('the log is closed'))
+    this.#line?.status.stop?.()
+    this.#known.resolve()
+    this.#opened.reject(downError('not open', 'it was closed'))
+    // What was appended before gets its reply, or its timeout.
+    await this.#line?.publisher.settled()
+  }
+
+  async #connect(): Promise<void> {
+    const { connection: given, timeout } = this.#options
+    try {
+      if ('then' in given) {
+        const late = setTimeout(() => this.#setUp(false), timeout)
+        await Promise.resolve(given).finally(() => clearTimeout(late))
+      }
+      const connection = await given
+      if (this.#isClosed) return
+      // What the library needs is more than our types say, and it is given what it made.
+      const theirs = connection as Parameters<typeof jetstream>[0]
+      const publisher = new Publisher({
+        ...this.#options,
+        client: jetstream(theirs, { timeout }),
+        onNobodyThere: error => this.#fail(this.#reading, error),
+      })
+      const manager = await jetstreamManager(theirs, { timeout, checkAPI: false })
+      this.#line = { connection, manager, publisher, status: connection.status() }
+      void this.#read()
+      for await (const { type } of this.#line.status) this.#onStatus(type)
+    } catch (error) {
+      this.#report(error)
+      this.#setUp(false)
+      this.#opened.reject(downError('not open', error))
+    }
+  }
+
+  #onStatus(type: string): void {
+    if (this.#isClosed) return
+    if (type === 'disconnect' || type === 'close') {
+      const error = new Error(type === 'close' ? 'the connection was closed' : 'disconnected')
+      this.#stop(error)
+      this.#line?.publisher.abandon(error)
+      this.#report(error)
+      this.#setUp(false)
+      if (type === 'close') this.#opened.reject(downError('not open', error))
+    } else if (type === 'reconnect') {
+      this.#stop(new Error('reconnected'))
+      this.#failures = 0
+      void this.#read()
+    }
+  }
+
+  /** Finds the stream, and reads it from where we are. */
+  async #read(): Promise<void> {
+    const { connection, manager, publisher } = this.#line as Line
+    const tail = this.#tail as Tail
+    this.#reading += 1
+    const reading = this.#reading
+    try {
+      const facts = await openStream(manager, this.#options)
+      if (reading !== this.#reading) return
+      if (tail.isOther(facts)) publisher.forget()
+      const from = tail.begin(facts)
+      this.#consumer = new Consumer({
+        ...this.#options,
+        connection,
+        manager,
+        onMessage: message => {
+          // The first ones may overtake the answer that says that they will come.
+          if (!this.#isUp) this.#setUp(true)
+          tail.accept(message)
+        },
+        onIdle: () => {
+          tail.idle()
+          // Only now, or a reading that always fails soon would be tried again and again at once.
+          this.#failures = 0
+        },
+        onEnd: error => {
+          if (!(error.cause instanceof Discontinued)) this.#fail(reading, error)
+          else if (reading === this.#reading) this.#readAgain()
+        },
+      })
+      await this.#consumer.start(from)
+      if (reading !== this.#reading) return
+      this.#setUp(true)
+      // Otherwise the first heartbeat would say so, two seconds later.
+      if (facts.state.messages === 0) tail.idle()
+    } catch (error) {
+      this.#fail(reading, error)
+      if (error instanceof UnfitStream) this.#opened.reject(downError('not open', error))
+    }
+  }
+
+  /** The stream was deleted and made anew, though nothing else has told us yet. */
+  #distrust(tail: Tail): void {
+    tail.distrust()
+    this.#readAgain()
+  }
+
+  /** At once, since the stream is in reach; what it has is not what we expected. */
+  #readAgain(): void {
+    this.#halt()
+    void this.#read()
+  }
+
+  /** Tries again soon. */
+  #fail(reading: number, error: unknown): void {
+    if (reading !== this.#reading || this.#isClosed) return
+    this.#stop(error instanceof Error ? error : new Error(String(error)))
+    this.#report(error)
+    this.#setUp(false)
+    const pause = Math.min(5000, 100 * 2 ** this.#failures)
+    this.#failures += 1
+    // Not all processes at once.
+    this.#retry = setTimeout(() => void this.#read(), pause * (0.5 + Math.random() / 2))
+  }
+
+  #stop(error: Error): void {
+    this.#halt()
+    this.#isUp = false
+    this.#tail?.reject(error)
+  }
+
+  #halt(): void {
+    this.#reading += 1
+    clearTimeout(this.#retry)
+    this.#consumer?.stop()
+    this.#consumer = undefined
+  }
+
+  async #mark(): Promise<void> {
+    const reading = this.#reading
+    try {
+      const mark = { nonce: this.#nonce(), target: '', frame: '' }
+      await this.#line?.publisher.publish(mark)
+    } catch (error) {
+      this.#fail(reading, error)
+    }
+  }
+
+  async #whenKnown(what: string) {
+    if (!this.#isClosed) await this.#known.promise
+    if (this.#isClosed) throw downError(what, 'the log is closed')
+    // The driver would keep it until it is connected again, and then send it.
+    if (!this.#isUp) throw downError(what, 'the stream is out of reach')
+    return this.#parts()
+  }
+
+  #parts() {
+    return { ...(this.#line as Line), tail: this.#tail as Tail }
+  }
+
+  #report(error: unknown): void {
+    const kind = errorKind(error)
+    // One that is down may fail for hours: each kind of reason is told once.
+    if (this.#reported.has(kind) || this.#reported.size >= 10) return
+    this.#reported.add(kind)
+    this.#sink?.error(downError('the stream is out of reach', error))
+  }
+
+  #setUp(isUp: boolean): void {
+    if (this.#isClosed) return
+    this.#isUp = isUp
+    this.#known.resolve()
+    if (isUp) this.#reported.clear()
+    if (isUp === this.#wasUp) return
+    this.#wasUp = isUp
+    this.#sink?.state(isUp)
+  }
+}
+
+function deferred<Value>() {
+  let resolve!: (value: Value) => void
+  let reject!: (error: Error) => void
+  const promise = new Promise<Value>((onResolve, onReject) => {
+    resolve = onResolve
+    reject = onReject
+  })
+  // Nobody may be waiting.
+  promise.catch(() => {})
+  return { promise, resolve, reject }
+}

@@ -1,0 +1,189 @@
+/**
+ * Who was first. Of all that claim a name, on whatever process, one gets it until its time is over.
+ *
+ * A claim is a message with a time on it, and all processes read the same messages in the same order,
+ * so each comes to the same verdict by itself: a claim gets the name unless the last one that got it
+ * was to last beyond this one's time. The times are those of the claims and never of the reader, or
+ * two that read at different moments could both find the name free.
+ */
+import { got, SseError } from '../lib/errors.js'
+import type { Listener, Messages } from '../log/messages.js'
+
+interface Claim {
+  readonly name: string
+  /** Tells this claim from every other. */
+  readonly by: string
+  /** Since the epoch, in ms, by the clock of the process that claims. */
+  readonly at: number
+  readonly until: number
+}
+
+interface Waiting {
+  readonly resolve: (isFirst: boolean) => void
+  readonly reject: (error: SseError) => void
+}
+
+export interface ClaimsOptions {
+  readonly messages: Messages
+  readonly nonce: () => string
+}
+
+const TOPIC = 'claim'
+
+/** Milliseconds in which one's own claim comes back by the log, or nobody can know what became of it. */
+const PATIENCE = 5000
+
+/** A claim is remembered for so long after its end, as one that is older may still be on its way. */
+const GRACE = 60_000
+
+/** Names that are remembered at once. Beyond, the oldest go, and what they were is in doubt. */
+const MAX_NAMES = 100_000
+
+export class Claims implements Listener {
+  readonly #options: ClaimsOptions
+  /** Who got each name last, in the order in which they did. */
+  readonly #held = new Map<string, Claim>()
+  /** The claim of a name that this process has under way. */
+  readonly #underWay = new Map<string, Promise<boolean>>()
+  readonly #waiting = new Map<string, Waiting>()
+  #untilSweep = 1024
+  /** Of the names that there was no room for, the last one lasts so long. */
+  #doubtUntil = 0
+
+  constructor(options: ClaimsOptions) {
+    this.#options = options
+    options.messages.listen(TOPIC, this)
+  }
+
+  /** Names that are remembered, including those whose time is over but recently. */
+  get size(): number {
+    return this.#held.size
+  }
+
+  async claim(name: string, ttl: number): Promise<boolean> {
+    const at = Date.now()
+    const holder = this.#held.get(name)
+    // One who tries a thousand times does not fill the log.
+    if (holder !== undefined && at < holder.until) return false
+    const before = this.#underWay.get(name)
+    if (before !== undefined) return before.then(() => false)
+
+    const claim = { name, by: this.#options.nonce(), at, until: at + ttl }
+    const verdict = this.#first(claim).finally(() => this.#underWay.delete(name))
+    this.#underWay.set(name, verdict)
+    return verdict
+  }
+
+  hear(body: unknown): void {
+    if (!isClaim(body)) return
+    const isFirst = this.#decide(body)
+    this.#waiting.get(body.by)?.resolve(isFirst)
+  }
+
+  /** A process that has just started would grant anew what it does not know of. */
+  recall(body: unknown): void {
+    this.hear(body)
+  }
+
+  /** An earlier claim may have passed unheard, so being the first that was heard means nothing. */
+  missed(): void {
+    this.#reject(() => uncertain('the log was interrupted'))
+  }
+
+  close(): void {
+    this.#reject(() => new SseError('ERR_SSE_POOL_CLOSED', 'The pool was closed during the claim'))
+  }
+
+  async #first(claim: Claim): Promise<boolean> {
+    this.#checkDoubt(claim)
+    const isFirst = this.#options.messages.isAlone ? this.#decide(claim) : await this.#ask(claim)
+    if (isFirst) this.#checkDoubt(claim)
+    return isFirst
+  }
+
+  /** The name may be one that there was no room for. */
+  #checkDoubt({ at }: Claim): void {
+    if (at < this.#doubtUntil) throw uncertain(`more than ${MAX_NAMES} names are claimed`)
+  }
+
+  async #ask(claim: Claim): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const heard = new Promise<boolean>((resolve, reject) => {
+      this.#waiting.set(claim.by, { resolve, reject })
+      timer = setTimeout(
+        () => reject(uncertain(`it did not come back by the log within ${PATIENCE} ms`)),
+        PATIENCE,
+      )
+    })
+    try {
+      const [isFirst] = await Promise.all([heard, this.#options.messages.tell(TOPIC, claim)])
+      return isFirst
+    } finally {
+      clearTimeout(timer)
+      this.#waiting.delete(claim.by)
+    }
+  }
+
+  /** Whether it gets the name. What is heard again, such as after an interruption, changes nothing. */
+  #decide(claim: Claim): boolean {
+    const holder = this.#held.get(claim.name)
+    if (holder !== undefined && claim.at < holder.until) return holder.by === claim.by
+    this.#held.delete(claim.name)
+    this.#held.set(claim.name, claim)
+    this.#makeRoom()
+    return true
+  }
+
+  #makeRoom(): void {
+    this.#untilSweep -= 1
+    if (this.#untilSweep === 0) {
+      const over = Date.now() - GRACE
+      for (const [name, { until }] of this.#held) if (until <= over) this.#held.delete(name)
+      // So rarely that a flood of claims does not make each of them look at all others.
+      this.#untilSweep = Math.max(1024, this.#held.size)
+    }
+    if (this.#held.size <= MAX_NAMES) return
+    // Many at once, as each look for the first of a map passes by all that were deleted before it.
+    for (const { name, until } of this.#held.values()) {
+      this.#held.delete(name)
+      this.#doubtUntil = Math.max(this.#doubtUntil, until)
+      if (this.#held.size <= MAX_NAMES * 0.9) break
+    }
+  }
+
+  #reject(reason: () => SseError): void {
+    for (const { reject } of this.#waiting.values()) reject(reason())
+  }
+}
+
+/** Throws a TypeError for what cannot be claimed. */
+export function checkClaim(name: unknown, ttl: unknown): void {
+  if (typeof name !== 'string' || name === '' || name.length > 256) {
+    throw new TypeError(
+      `claim(): the name must be a string of 1 to 256 characters; got ${got(name)}`,
+    )
+  }
+  if (!Number.isInteger(ttl) || (ttl as number) < 1 || (ttl as number) > MAX_TTL) {
+    throw new TypeError(
+      `claim(): option "ttl" must be milliseconds, a whole number from 1 to ${MAX_TTL}; got ${got(ttl)}`,
+    )
+  }
+}
+
+/** Some 24 days, as for all that is given in milliseconds; no log's history lasts for ever. */
+const MAX_TTL = 2 ** 31 - 1
+
+function isClaim(body: unknown): body is Claim {
+  const { name, by, at, until } = (body ?? {}) as Record<string, unknown>
+  return (
+    typeof name === 'string' &&
+    name.length <= 256 &&
+    typeof by === 'string' &&
+    Number.isFinite(at) &&
+    Number.isFinite(until)
+  )
+}
+
+function uncertain(why: string): SseError {
+  return new SseError('ERR_SSE_LOG_UNCERTAIN', `Nobody can know who was first: ${why}`)
+}

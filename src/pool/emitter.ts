@@ -1,0 +1,82 @@
+/**
+ * The pool's events, for listeners and on Node's `diagnostics_channel`. A listener that throws stops
+ * neither the others nor the pool.
+ */
+import { channel } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
+import type { CloseReason } from '../lib/errors.js'
+import type { EventStream, GapReason } from '../stream/stream.js'
+import type { EventMap } from '../wire/event.js'
+
+/** The arguments of each event's listeners. */
+export interface PoolEvents<Events extends object = EventMap> {
+  /** A stream has joined the pool. Its handler runs next, and may still refuse it. */
+  open: [stream: EventStream<Events>]
+  /** A stream has left the pool, whatever the cause: once for each `open`. */
+  close: [stream: EventStream<Events>, reason: CloseReason]
+  /** A stream has missed something, and was told so unless its route has `resume: false`. */
+  gap: [stream: EventStream<Events>, reason: GapReason]
+  /** Something failed that nobody else would hear of: the log, a listener, `authorize`. */
+  error: [error: Error]
+}
+
+/** Each event's channel, and the names that its arguments have in the message published there. */
+const DIAGNOSTICS = {
+  open: { channel: channel('koa-sse-pool:open'), fields: ['stream'] },
+  close: { channel: channel('koa-sse-pool:close'), fields: ['stream', 'reason'] },
+  gap: { channel: channel('koa-sse-pool:gap'), fields: ['stream', 'reason'] },
+  error: { channel: channel('koa-sse-pool:error'), fields: ['error'] },
+}
+
+type Listener = Parameters<EventEmitter['on']>[1]
+
+export class PoolEmitter<Events extends object> {
+  readonly #emitter = new EventEmitter()
+  #hasWarned = false
+
+  on(event: string, listener: Listener): void {
+    this.#emitter.on(event, listener)
+  }
+
+  once(event: string, listener: Listener): void {
+    this.#emitter.once(event, listener)
+  }
+
+  off(event: string, listener: Listener): void {
+    this.#emitter.off(event, listener)
+  }
+
+  emit<Name extends keyof PoolEvents>(event: Name, ...args: PoolEvents<Events>[Name]): void {
+    const { channel, fields } = DIAGNOSTICS[event]
+    if (channel.hasSubscribers) {
+      channel.publish(Object.fromEntries(fields.map((field, i) => [field, args[i]])))
+    }
+    // One by one and not by `emit`, which would leave out the listeners after one that throws.
+    for (const listener of this.#emitter.rawListeners(event)) {
+      const failed = (error: unknown) => {
+        if (event === 'error') process.emitWarning(asError(error))
+        else this.error(error)
+      }
+      try {
+        const result: unknown = listener.apply(this.#emitter, args)
+        if (result instanceof Promise) result.catch(failed)
+      } catch (error) {
+        failed(error)
+      }
+    }
+  }
+
+  /** An error that nobody listens for must neither end the process nor go unseen: it warns, once. */
+  error(cause: unknown): void {
+    const error = asError(cause)
+    const isHeard = this.#emitter.listenerCount('error') > 0
+    this.emit('error', error)
+    if (this.#hasWarned || isHeard) return
+    this.#hasWarned = true
+    process.emitWarning(`A ClientPool without 'error' listener failed: ${error.stack}`)
+  }
+}
+
+function asError(cause: unknown): Error {
+  return cause instanceof Error ? cause : new Error(String(cause), { cause })
+}

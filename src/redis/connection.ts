@@ -1,0 +1,161 @@
+/** A connection that is kept: dialled again, after a pause, whenever it is lost or of no use. */
+import { setTimeout as pause } from 'node:timers/promises'
+import { randomBetween } from '../lib/random.js'
+import type { Dial, Driver } from './client.js'
+
+/** One connection, from dialling to its end. */
+export class Connection {
+  /** Resolves when it is over, to the reason. */
+  readonly closed: Promise<Error>
+  readonly #driver: Driver
+  readonly #timeout: number
+  #isClosed = false
+  #close: (reason: Error) => void = () => {}
+
+  /** @param timeout for connecting, in ms. */
+  constructor(dial: Dial, timeout: number) {
+    this.#timeout = timeout
+    this.closed = new Promise(resolve => {
+      this.#close = resolve
+    })
+    this.#driver = dial(timeout, error => this.destroy(error))
+  }
+
+  async connect(): Promise<void> {
+    const lost = this.closed.then(reason => Promise.reject(reason))
+    const connected = Promise.race([this.#driver.connect(), lost])
+    await this.#within(this.#timeout, 'connecting took', connected)
+  }
+
+  /** The reply to a command; the connection ends when there is none for so long, in ms. */
+  send(args: string[], timeout: number): Promise<unknown> {
+    return this.#within(timeout, `no reply to ${args[0]} for`, this.#driver.send(args))
+  }
+
+  destroy(reason: Error): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#close(reason)
+    this.#driver.destroy()
+  }
+
+  #within<T>(timeout: number, what: string, promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let isSettled = false
+      const expire = () => {
+        if (isSettled) return
+        const error = new Error(`${what} more than ${timeout} ms`)
+        reject(error)
+        this.destroy(error)
+      }
+      // After a turn in which this process was busy for so long the reply may be there, unread.
+      const timer = setTimeout(() => setImmediate(() => setImmediate(expire)), timeout)
+      const settle = () => {
+        isSettled = true
+        clearTimeout(timer)
+      }
+      promise.then(
+        value => {
+          settle()
+          resolve(value)
+        },
+        error => {
+          settle()
+          reject(error)
+        },
+      )
+    })
+  }
+}
+
+export interface LineOptions {
+  readonly dial: Dial
+  /** For connecting, in ms. */
+  readonly timeout: number
+  /** Makes sure that the connection can be used, before anybody gets it. */
+  readonly prepare?: (connection: Connection) => Promise<void>
+  /** Uses it until it fails; `isWell` says that it worked, so the next pause is a short one. */
+  readonly use: (connection: Connection, isWell: () => void) => Promise<never>
+  readonly onFail: (error: unknown) => void
+}
+
+export class Line {
+  readonly #options: LineOptions
+  readonly #closing = new AbortController()
+  #connection: Connection | undefined
+  #current: Promise<Connection>
+  #done: Promise<void> | undefined
+
+  constructor(options: LineOptions) {
+    this.#options = options
+    this.#current = rejected(new Error('the log has not been opened'))
+  }
+
+  open(): void {
+    this.#done ??= this.#run()
+  }
+
+  /**
+   * The connection; while it is being made, as soon as that has succeeded or failed. Rejects at
+   * once between two attempts: what waits for longer than one would be a queue without bounds.
+   */
+  get(): Promise<Connection> {
+    return this.#current
+  }
+
+  /** Gives the connection to nobody any more, and makes another once those who have it are done. */
+  retire(connection: Connection, reason: Error, done: Promise<unknown>): void {
+    if (connection !== this.#connection) return
+    this.#current = rejected(reason)
+    void done.finally(() => connection.destroy(reason))
+  }
+
+  async close(): Promise<void> {
+    const error = new Error('the log is closed')
+    this.#closing.abort(error)
+    this.#connection?.destroy(error)
+    await this.#done
+    this.#current = rejected(error)
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing
+    for (let failures = 0; !signal.aborted; failures++) {
+      try {
+        this.#current = handled(this.#connect())
+        await this.#options.use(await this.#current, () => {
+          failures = 0
+        })
+      } catch (error) {
+        this.#current = rejected(error)
+        this.#connection?.destroy(error instanceof Error ? error : new Error(String(error)))
+        if (signal.aborted) return
+        this.#options.onFail(error)
+      }
+      await pause(backOff(failures), undefined, { signal }).catch(() => {})
+    }
+  }
+
+  async #connect(): Promise<Connection> {
+    const connection = new Connection(this.#options.dial, this.#options.timeout)
+    this.#connection = connection
+    await connection.connect()
+    await this.#options.prepare?.(connection)
+    return connection
+  }
+}
+
+/** Full jitter, or all processes would come back to a restarted server in the same moment. */
+function backOff(failures: number): number {
+  return randomBetween([0, Math.min(5000, 50 * 2 ** failures)])
+}
+
+function rejected(error: unknown): Promise<never> {
+  return handled(Promise.reject(error))
+}
+
+/** Its rejection is told to those who ask, and otherwise to nobody. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
+}

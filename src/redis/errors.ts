@@ -1,0 +1,62 @@
+/** What Redis and its drivers say when something fails, made into ours, with the likely fix. */
+import { SseError } from '../lib/errors.js'
+
+const FIXES: Record<string, string> = {
+  BUSY: 'a script is blocking Redis; end it by SCRIPT KILL',
+  LOADING: 'Redis is loading its data; it will be there soon',
+  MASTERDOWN: 'this replica has lost its primary; connect to the primary',
+  MISCONF: 'Redis cannot write to its disk; its log says why',
+  MOVED: 'this node of the cluster does not hold the key; connect to the one that does',
+  NOAUTH: 'give the client a password',
+  NOPERM: 'allow this user XADD, XRANGE, XREVRANGE, XREAD, XINFO and, if used, WAIT on the key',
+  OOM: 'Redis has reached maxmemory; raise it, or lower maxEntries',
+  READONLY: 'this is a replica; connect to the primary',
+  WRONGPASS: 'correct the password of the client',
+  WRONGTYPE: 'the key holds something else than a log; give another key',
+}
+
+/** Redis has answered, and the answer was no: nothing was stored. */
+export function isErrorReply(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if (error.name === 'ReplyError') return true
+  // node-redis gives its classes no names; errors of sockets have a code, replies have none.
+  return !('code' in error) && /^[A-Z][A-Z0-9_]+ /.test(error.message)
+}
+
+/** The first word of an error reply, or the code of a socket's error. */
+export function errorKind(error: unknown): string {
+  if (!(error instanceof Error)) return ''
+  if (isErrorReply(error)) return error.message.split(' ', 1)[0] as string
+  return 'code' in error ? String(error.code) : error.message
+}
+
+/** A driver that knew that it was not connected, and so sent nothing. */
+export function isUnsent(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    (/^The client is (closed|offline)/.test(error.message) ||
+      error.message.startsWith("Stream isn't writeable"))
+  )
+}
+
+export function downError(what: string, cause: unknown): SseError {
+  const fix = FIXES[errorKind(cause)]
+  return new SseError(
+    'ERR_SSE_LOG_DOWN',
+    `redisLog(): ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`,
+    { cause },
+  )
+}
+
+export function uncertainError(cause: unknown): SseError {
+  return new SseError(
+    'ERR_SSE_LOG_UNCERTAIN',
+    `redisLog(): the entry may or may not be stored: ${messageOf(cause)}`,
+    { cause },
+  )
+}
+
+/** Node's error for a host with several addresses has only a code. */
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message || errorKind(error) : String(error)
+}

@@ -1,0 +1,262 @@
+/**
+ * The log as a Redis stream, shared by all processes that use the same key. Needs Redis 5 or newer.
+ *
+ * Two connections of its own: one for commands, one that waits for new entries (redis/tail.ts).
+ * Nothing is queued and nothing is sent twice: an append is acknowledged, or rejects.
+ */
+import { got, SseError } from '../lib/errors.js'
+import { nonceSource } from '../lib/random.js'
+import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { type Connection, Line } from './connection.js'
+import { compareIds, isNonce, type Row, toFields } from './entry.js'
+import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './errors.js'
+import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './options.js'
+import { Tail } from './tail.js'
+
+export type { IoredisClient, NodeRedisClient, RedisClient } from './client.js'
+export type { RedisLogOptions } from './options.js'
+
+export interface RedisLog extends EventLog {
+  /** How many entries were skipped because something else wrote them into the stream. */
+  readonly foreign: number
+}
+
+/** @throws TypeError that names the option, when one is missing, unknown or wrong. */
+export function redisLog(options: RedisLogOptions): RedisLog {
+  return new RedisStreamLog(options)
+}
+
+class RedisStreamLog implements RedisLog {
+  readonly #options: ResolvedOptions
+  readonly #nonce = nonceSource()
+  readonly #commands: Line
+  #tail: Tail | undefined
+  #tailLine: Line | undefined
+  #sink: LogSink | undefined
+  /** It is connected to a replica, and looks for the primary; with pauses that grow, until then. */
+  #isReadOnly = false
+  #isWell = () => {}
+  readonly #isUp = { commands: true, tail: true }
+  #wasUp = true
+  /** The kinds of errors that the sink was told since the log was last up. */
+  readonly #reported = new Set<string>()
+  /** Stored, but not read back yet: their ids by nonce. */
+  readonly #unread = new Map<string, string>()
+  /** Nonces of appends that had no reply; what is stored with them again may be the second. */
+  readonly #doubtful = new Set<string>()
+  readonly #pending = new Set<Promise<string>>()
+  #closing: Promise<void> | undefined
+
+  constructor(options: RedisLogOptions) {
+    this.#options = resolveOptions(options)
+    const { dial, timeout, key } = this.#options
+    this.#commands = new Line({
+      dial,
+      timeout,
+      prepare: async connection => {
+        // Accepted does not mean of use: a password may be missing, or the key be of another type.
+        await connection.send(['XREVRANGE', key, '+', '-', 'COUNT', '1'], timeout)
+      },
+      use: async (connection, isWell) => {
+        if (this.#isReadOnly) this.#isWell = isWell
+        else isWell()
+        this.#setUp('commands', true)
+        throw await connection.closed
+      },
+      onFail: error => this.#onFail('commands', error),
+    })
+  }
+
+  get foreign(): number {
+    return this.#tail?.foreign ?? 0
+  }
+
+  async open(sink: LogSink): Promise<void> {
+    if (this.#sink !== undefined) throw new TypeError('redisLog(): a log is opened once only')
+    if (this.#closing) throw downError('not open', 'it was closed')
+    this.#sink = sink
+    const { dial, timeout } = this.#options
+    return new Promise(resolve => {
+      const tail = new Tail({
+        ...this.#options,
+        sink: {
+          reset: (window, reason) => {
+            this.#forgetRead(window)
+            sink.reset(window, reason)
+            resolve()
+          },
+          append: entries => {
+            this.#forgetRead(entries)
+            sink.append(entries)
+          },
+        },
+        mark: async connection => {
+          const mark = { nonce: this.#nonce(), target: '', frame: '' }
+          await connection.send(this.#addition(mark), timeout)
+        },
+      })
+      this.#tail = tail
+      this.#tailLine = new Line({
+        dial,
+        timeout,
+        use: (connection, isWell) =>
+          tail.follow(connection, () => {
+            isWell()
+            this.#setUp('tail', true)
+          }),
+        onFail: error => {
+          tail.interrupt(error)
+          this.#onFail('tail', error)
+        },
+      })
+      this.#commands.open()
+      this.#tailLine.open()
+    })
+  }
+
+  append(entry: Omit<Entry, 'id'>): Promise<string> {
+    const appended = this.#append(entry)
+    this.#pending.add(appended)
+    const done = () => this.#pending.delete(appended)
+    appended.then(done, done)
+    return appended
+  }
+
+  compare(a: string, b: string): number {
+    return compareIds(a, b)
+  }
+
+  async barrier(): Promise<string | null> {
+    const { key, timeout } = this.#options
+    try {
+      const connection = await this.#commands.get()
+      const last = ['XREVRANGE', key, '+', '-', 'COUNT', '1']
+      const [row] = (await connection.send(last, timeout)) as Row[]
+      const tail = this.#tail as Tail
+      if (!this.#isUp.tail) throw new Error('the connection that reads the stream is lost')
+      // The last one may be foreign, or one that was sent twice: then nobody is ever given it.
+      return row === undefined ? null : await tail.reached(row[0])
+    } catch (error) {
+      throw downError('the last id cannot be read', error)
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const stopped = this.#tailLine?.close()
+    this.#tail?.interrupt(new Error('the log is closed'))
+    // What was appended before gets its reply, or its timeout.
+    await Promise.allSettled([...this.#pending])
+    await Promise.all([stopped, this.#commands.close()])
+  }
+
+  async #append(entry: Omit<Entry, 'id'>): Promise<string> {
+    const { nonce } = entry
+    if (!isNonce(nonce)) {
+      throw new TypeError(
+        `append(): nonce must be 1 to 32 of the characters A-Z a-z 0-9 _ -; got ${got(nonce)}`,
+      )
+    }
+    if (this.#closing) throw downError('not stored', 'the log is closed')
+    const known = this.#tail?.idOf(nonce) ?? this.#unread.get(nonce)
+    // With `wait`, one that readers know already may still lack its replicas.
+    const isEnough = this.#options.wait === undefined || !this.#doubtful.has(nonce)
+    if (known !== undefined && isEnough) return known
+    const rowId = await this.#add(entry)
+    const id = `${rowId}-${nonce}`
+    if (this.#doubtful.delete(nonce)) {
+      // Readers know it by the id that it got at first, should that have arrived.
+      await this.#tail?.reached(rowId).catch(() => {})
+    }
+    const read = this.#tail?.idOf(nonce)
+    if (read !== undefined) return read
+    this.#unread.set(nonce, id)
+    forgetOldest(this.#unread, this.#options.maxEntries)
+    return id
+  }
+
+  async #add(entry: Omit<Entry, 'id'>): Promise<string> {
+    const { timeout, wait } = this.#options
+    let connection: Connection
+    try {
+      connection = await this.#commands.get()
+    } catch (error) {
+      throw downError('not stored', error)
+    }
+    try {
+      const added = connection.send(this.#addition(entry), timeout)
+      if (wait === undefined) return this.#added(await added)
+      const command = ['WAIT', String(wait.replicas), String(wait.timeout)]
+      const waited = connection.send(command, timeout + wait.timeout)
+      const [first, second] = await Promise.allSettled([added, waited])
+      if (first.status === 'rejected') throw first.reason
+      const replicas = second.status === 'rejected' ? second.reason : Number(second.value)
+      if (typeof replicas === 'number' && replicas >= wait.replicas) return this.#added(first.value)
+      this.#doubt(entry.nonce)
+      throw uncertainError(
+        typeof replicas === 'number'
+          ? new Error(`${replicas} of ${wait.replicas} replicas have it after ${wait.timeout} ms`)
+          : replicas,
+      )
+    } catch (error) {
+      if (error instanceof SseError) throw error
+      // Redis became a replica: the address may lead to its successor by now.
+      if (errorKind(error) === 'READONLY') {
+        this.#isReadOnly = true
+        this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
+      }
+      if (isErrorReply(error) || isUnsent(error)) throw downError('not stored', error)
+      this.#doubt(entry.nonce)
+      throw uncertainError(error)
+    }
+  }
+
+  #added(reply: unknown): string {
+    if (this.#isReadOnly) this.#isWell()
+    this.#isReadOnly = false
+    return reply as string
+  }
+
+  #addition(entry: Omit<Entry, 'id'>): string[] {
+    const { key, maxEntries } = this.#options
+    return ['XADD', key, 'MAXLEN', '~', String(maxEntries), '*', ...toFields(entry)]
+  }
+
+  #doubt(nonce: string): void {
+    this.#doubtful.add(nonce)
+    forgetOldest(this.#doubtful, this.#options.maxEntries)
+  }
+
+  #forgetRead(entries: readonly Entry[]): void {
+    if (this.#unread.size === 0) return
+    for (const { nonce } of entries) this.#unread.delete(nonce)
+  }
+
+  #onFail(line: 'commands' | 'tail', error: unknown): void {
+    const kind = errorKind(error)
+    // One that is down may fail for hours: each kind of reason is told once.
+    if (!this.#reported.has(kind) && this.#reported.size < 10) {
+      this.#reported.add(kind)
+      this.#sink?.error(downError('Redis is out of reach', error))
+    }
+    this.#setUp(line, false)
+  }
+
+  #setUp(line: 'commands' | 'tail', isUp: boolean): void {
+    this.#isUp[line] = isUp
+    const isUpNow = this.#isUp.commands && this.#isUp.tail
+    if (isUpNow) this.#reported.clear()
+    if (isUpNow === this.#wasUp) return
+    this.#wasUp = isUpNow
+    this.#sink?.state(isUpNow)
+  }
+}
+
+/** Sets and maps keep the order in which things were put in. */
+function forgetOldest(known: Set<string> | Map<string, string>, size: number): void {
+  if (known.size > size) known.delete(known.keys().next().value as string)
+}

@@ -1,0 +1,244 @@
+/**
+ * From an event to the text of its frame (WHATWG HTML, 9.2.6 "Interpreting an event stream").
+ * Pure: nothing here knows a socket, a pool or a clock.
+ *
+ * A frame that got a line break or a NUL into a one-line field would let whoever controls that
+ * field forge whole events, so names and ids are checked here and nowhere else.
+ */
+import { didYouMean, got, SseError } from '../lib/errors.js'
+import { checkName, isPrintable } from '../lib/names.js'
+
+/** Names of events and their data: `{ update: { count: number } }`. */
+export type EventMap = Record<string, unknown>
+
+interface NamedEvent<Name, Data> {
+  /** The event name, as in `addEventListener(name)`; without one a browser calls `onmessage`. */
+  event: Name
+  /** A string is sent as it is, anything else as JSON. */
+  data: Data
+  /** Tells the browser how long to wait before it reconnects, in milliseconds. */
+  retry?: number | undefined
+}
+
+type Named<Events extends object> = {
+  [Name in keyof Events & string]: NamedEvent<Name, Events[Name]>
+}[keyof Events & string]
+
+/** An event without a name arrives as `message`, so it is typed as the map's `message`. */
+type Unnamed<Events extends object> = 'message' extends keyof Events
+  ? Omit<NamedEvent<'message', Events['message']>, 'event'> & { event?: undefined }
+  : never
+
+type Text<Events extends object> = 'message' extends keyof Events
+  ? string extends Events['message']
+    ? string
+    : never
+  : never
+
+/** An event for `pool.send`, `broadcast` and `channel().send`. Its id is given by the log. */
+export type PoolEvent<Events extends object = EventMap> =
+  | Text<Events>
+  | ((Named<Events> | Unnamed<Events>) & {
+      /**
+       * Marks the event as superseding earlier ones with the same key and target: of several that
+       * wait for a stream, only the newest is delivered.
+       */
+      key?: string | undefined
+    })
+
+/** An event for `ctx.sse.send`: to this stream only, and not in the log. */
+export type StreamEvent<Events extends object = EventMap> =
+  | Text<Events>
+  | ((Named<Events> | Unnamed<Events>) & {
+      /**
+       * The app's own id. It becomes the browser's last event id and so hides the log's: see
+       * `resume: false` for routes that number their events themselves.
+       */
+      id?: string | number | undefined
+    })
+
+/** Turns data that is no string into a string; `JSON.stringify` by default. */
+export type Serialize = (data: unknown) => string
+
+export interface EncodeOptions {
+  readonly serialize: Serialize
+  readonly maxEventBytes: number
+}
+
+/** The id that `end()` sends: a reconnect that carries it is answered 204, which ends it for good. */
+export const END_ID = 'sse.end'
+
+const POOL_FIELDS = ['event', 'data', 'retry', 'key'] as const
+const STREAM_FIELDS = ['event', 'data', 'retry', 'id'] as const
+
+/** The frame of an event that goes through the log, which will put its `id:` line before it. */
+export function encodePoolEvent(event: unknown, options: EncodeOptions): string {
+  const fields = fieldsOf(event, POOL_FIELDS)
+  return encode(fields, options)
+}
+
+/** The whole frame of an event that is sent to one stream directly. */
+export function encodeStreamEvent(event: unknown, options: EncodeOptions): string {
+  const fields = fieldsOf(event, STREAM_FIELDS)
+  return encode(fields, options)
+}
+
+/** `event:` and the end id: tells EventSource to stay away, by the standard and without page code. */
+export function encodeClose(closeEvent: string, dataLines: string): string {
+  return `event: ${closeEvent}\nid: ${END_ID}\n${dataLines}`
+}
+
+/** Only the `data:` lines and the blank line that ends a frame; no data gives an empty line. */
+export function encodeData(data: unknown, { serialize, maxEventBytes }: EncodeOptions): string {
+  return limit(`${dataLines(data === undefined ? '' : data, serialize)}\n`, maxEventBytes)
+}
+
+/** Every line of the text becomes a comment line, so that none can pass for a field. */
+export function encodeComment(text: unknown): string {
+  if (typeof text !== 'string') {
+    throw new TypeError(`comment must be a string; got ${got(text)}`)
+  }
+  return `${text
+    .split(LINE_BREAK)
+    .map(line => `:${line && ` ${line}`}`)
+    .join('\n')}\n\n`
+}
+
+/** What a frame of {@link encodePoolEvent} says. */
+export function decodeFrame(frame: string): { event: string; data: string; retry?: number } {
+  let event = 'message'
+  let retry: number | undefined
+  const data: string[] = []
+  for (const line of frame.split('\n')) {
+    const end = line.indexOf(': ')
+    const value = line.slice(end + 2)
+    if (line.startsWith('event: ')) event = value
+    else if (line.startsWith('data: ')) data.push(value)
+    else if (line.startsWith('retry: ')) retry = Number(value)
+  }
+  return { event, data: data.join('\n'), ...(retry !== undefined && { retry }) }
+}
+
+interface Fields {
+  event?: unknown
+  data?: unknown
+  retry?: unknown
+  id?: unknown
+  key?: unknown
+}
+
+function fieldsOf(event: unknown, known: readonly string[]): Fields {
+  if (typeof event === 'string') return { data: event }
+  if (typeof event !== 'object' || event === null || Array.isArray(event)) {
+    throw new TypeError(
+      `An event must be a string or an object with "data"; got ${got(event)}. Wrap other data: send({ data: … })`,
+    )
+  }
+  for (const field in event) {
+    if (known.includes(field)) continue
+    // Both exist, each in its own place, so a mere "unknown" would send people searching.
+    if (field === 'id') throw new TypeError('id cannot be set on a pool event: the log gives it')
+    if (field === 'key') throw new TypeError('key works only on pool events, which are in the log')
+    throw new TypeError(`Unknown event field "${field}"${didYouMean(field, known)}`)
+  }
+  return event
+}
+
+/** Field order is free by the standard; `event, retry, id, data` is what koa-sse-stream wrote. */
+function encode({ event, retry, id, data, key }: Fields, options: EncodeOptions): string {
+  let frame = ''
+  if (event !== undefined && event !== '') frame += `event: ${checkName('event', event)}\n`
+  if (retry !== undefined) frame += `retry: ${checkRetry(retry)}\n`
+  if (id !== undefined) frame += `id: ${checkId(id)}\n`
+  if (key !== undefined && typeof key !== 'string') {
+    throw new TypeError(`key must be a string; got ${got(key)}`)
+  }
+  frame += dataLines(data, options.serialize)
+  return limit(`${frame}\n`, options.maxEventBytes)
+}
+
+const LINE_BREAK = /\r\n|\r|\n/g
+const HAS_LINE_BREAK = /[\r\n]/
+
+function dataLines(data: unknown, serialize: Serialize): string {
+  const text = typeof data === 'string' ? data : serialized(data, serialize)
+  // The format has no way to say CR: CRLF and CR arrive as LF.
+  return HAS_LINE_BREAK.test(text)
+    ? `data: ${text.replace(LINE_BREAK, '\ndata: ')}\n`
+    : `data: ${text}\n`
+}
+
+function serialized(data: unknown, serialize: Serialize): string {
+  let text: unknown
+  try {
+    text = data === undefined ? undefined : serialize(data)
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    throw new TypeError(`data cannot be serialized: ${why}`, { cause: error })
+  }
+  if (typeof text === 'string') return text
+  throw new TypeError(
+    `data must be a string or something that serializes to one; got ${got(data)}. Empty data is ''`,
+  )
+}
+
+function limit(frame: string, maxEventBytes: number): string {
+  // A UTF-16 unit takes three bytes of UTF-8 at most, so most frames need no exact count.
+  if (frame.length * 3 <= maxEventBytes) return frame
+  const bytes = Buffer.byteLength(frame)
+  if (bytes <= maxEventBytes) return frame
+  throw new SseError(
+    'ERR_SSE_EVENT_TOO_LARGE',
+    `The event takes ${bytes} bytes; maxEventBytes allows ${maxEventBytes}. Send a link, or raise maxEventBytes`,
+  )
+}
+
+function checkId(id: unknown): string {
+  if (typeof id === 'number' && Number.isFinite(id)) return String(id)
+  if (typeof id !== 'string') {
+    throw new TypeError(`id must be a string or a finite number; got ${got(id)}`)
+  }
+  // Browsers drop an id with NUL, and some clients cannot send others back in a header.
+  if (!isPrintable(id)) {
+    throw new TypeError(`id must consist of printable ASCII characters; got ${got(id)}`)
+  }
+  if (id.startsWith('sse.')) {
+    throw new TypeError(`ids that begin with "sse." are reserved; got ${got(id)}`)
+  }
+  return id
+}
+
+function checkRetry(retry: unknown): number {
+  // Anything but ASCII digits is ignored by the standard, so 1.5 or 1e21 would do nothing.
+  if (!Number.isSafeInteger(retry) || (retry as number) < 0) {
+    throw new TypeError(
+      `retry must be a whole number of milliseconds, 0 or more; got ${got(retry)}`,
+    )
+  }
+  return retry as number
+}
+
+/**
+ * Text on its way to sockets, encoded once for each way of framing however many sockets get it.
+ */
+export class Chunk {
+  readonly text: string
+  #plain: Buffer | undefined
+  #framed: Buffer | undefined
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  /** The bytes themselves. */
+  get plain(): Buffer {
+    this.#plain ??= Buffer.from(this.text)
+    return this.#plain
+  }
+
+  /** The bytes as one HTTP/1.1 chunk (RFC 9112, 7.1). */
+  get framed(): Buffer {
+    this.#framed ??= Buffer.from(`${Buffer.byteLength(this.text).toString(16)}\r\n${this.text}\r\n`)
+    return this.#framed
+  }
+}

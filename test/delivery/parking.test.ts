@@ -1,0 +1,72 @@
+/** Who is forgotten, and where those go on who came before the log was there. */
+import { setImmediate as turn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { describe, expect, test } from 'vitest'
+import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+describe('who left', () => {
+  test('before the log was there is forgotten', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const log = new ElsewhereLog()
+    log.boots = false
+    const pool = testPool({ log })
+    const taps = Array.from({ length: 10 }, () => {
+      const tap = pool.tap({ id: 'ada' }, '', 'missed')
+      tap.close()
+      return new WeakRef(tap)
+    })
+    // What a turn has looked at by a weak reference lives until it is over.
+    await turn()
+    collect()
+    expect(taps.filter(tap => tap.deref() !== undefined)).toEqual([])
+  })
+
+  test('while the log failed to answer is not asked for again', async () => {
+    const log = new ElsewhereLog()
+    const pool = testPool({ log })
+    pool.on('error', () => {})
+    const { origin } = await serveStreams({ pool })
+    let fail = (_: Error) => {}
+    log.answer = () =>
+      new Promise((_, reject) => {
+        fail = reject
+      })
+    const client = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': '77' } })
+    const closed = new Promise(resolve => pool.once('close', resolve))
+    client.close()
+    await closed
+    fail(new Error('no answer'))
+    await turn()
+    log.sink.state(true)
+    await turn()
+    expect(log.barriers).toBe(1)
+  })
+})
+
+describe('who joins a channel before the log was there', () => {
+  test('gets it from the tail only, as at any other time', async () => {
+    const log = new ElsewhereLog()
+    log.boots = false
+    const entry = (id: string, target: string) => ({
+      id,
+      target,
+      nonce: id,
+      frame: `data: ${id}\n\n`,
+    })
+    log.stored = [entry('1', '*'), entry('2', '#news'), entry('3', '*')]
+    const pool = testPool({ log })
+    const { origin } = await serveStreams({ pool }, ctx => {
+      ctx.sse.join('news')
+      ctx.sse.send('joined')
+    })
+    const client = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': '1' } })
+    await client.until(({ data }) => data.includes('joined'))
+    log.boot()
+    await pool.channel('news').send('live')
+    await client.until(({ data }) => data.includes('live'))
+    expect(client.data).toEqual(['joined', '3', 'live'])
+  })
+})

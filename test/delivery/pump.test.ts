@@ -1,0 +1,340 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import type { ClientPool, EventStream } from 'koa-sse-pool'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { Pump } from '../../src/delivery/pump.js'
+import { Window } from '../../src/delivery/window.js'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+const streamOf = (pool: ClientPool, id: string) =>
+  [...(pool.get(id)?.streams ?? [])][0] as EventStream
+
+async function open(options = {}, path = '/?id=ada') {
+  const pool = testPool(options)
+  const { origin } = await serveStreams({ pool })
+  const client = await connect(origin, path)
+  return { pool, origin, client, stream: streamOf(pool, 'ada') }
+}
+
+/** Fills the socket of a client that does not read. */
+async function block(stream: EventStream): Promise<number> {
+  let sent = 0
+  for (; !stream.isBlocked; sent++) {
+    stream.send('filler'.padEnd(65_536, '.'))
+    await turn()
+  }
+  return sent
+}
+
+describe('a healthy reader', () => {
+  test('gets 50,000 sends of one tick without a gap, through a window of 10,000', async () => {
+    const { pool, client } = await open()
+    for (let i = 1; i <= 50_000; i++) void pool.send('ada', String(i))
+    await client.until(({ events }) => events.length > 50_000)
+    expect(client.data.every((data, i) => data === String(i + 1))).toBe(true)
+    expect(pool.stats()).toMatchObject({ gaps: 0, entries: 50_000, deliveries: 50_000 })
+  })
+
+  test('gets them in a few writes, not in one each', async () => {
+    const { pool, client, stream } = await open()
+    const write = vi.spyOn(stream, 'write')
+    for (let i = 1; i <= 1000; i++) void pool.broadcast(String(i))
+    await client.until(({ data }) => data.length === 1000)
+    expect(write).toHaveBeenCalledTimes(1)
+  })
+
+  test('gets them in a few writes also when they are more than the window holds', async () => {
+    const { pool, client, stream } = await open({ window: { events: 100 } })
+    const write = vi.spyOn(stream, 'write')
+    for (let i = 1; i <= 1000; i++) void pool.broadcast(String(i))
+    await client.until(({ data }) => data.length === 1000)
+    expect(write.mock.calls.length).toBeLessThan(20)
+  })
+
+  test('gets 20 MB that were sent in one tick', async () => {
+    const { pool, client } = await open()
+    for (let i = 1; i <= 200; i++) void pool.send('ada', String(i).padEnd(100_000, '.'))
+    await client.until(({ data }) => data.length === 200)
+    expect(client.data.map(data => Number.parseInt(data, 10))).toEqual(
+      Array.from({ length: 200 }, (_, i) => i + 1),
+    )
+    expect(pool.stats().gaps).toBe(0)
+  })
+
+  test('gets what listeners send in the middle of a flush', async () => {
+    const { pool, origin, client } = await open({ window: { events: 10 } })
+    pool.once('gap', () => {
+      for (let i = 1; i <= 30; i++) void pool.send('ada', `from listener ${i}`)
+    })
+    await pool.broadcast('first')
+    const stranger = await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': 'unknown' } })
+    await stranger.event('sse.gap')
+    await client.until(({ data }) => data.includes('from listener 30'))
+    expect(client.data).toHaveLength(31)
+    expect(pool.stats().gaps).toBe(1)
+  })
+})
+
+describe('a direct send', () => {
+  test('arrives after an earlier pool.send, and before a later one', async () => {
+    const { pool, client, stream } = await open()
+    for (const round of [1, 2, 3]) {
+      void pool.send('ada', `pooled ${round}`)
+      stream.send(`direct ${round}`)
+    }
+    void pool.send('ada', 'last')
+    await client.until(({ data }) => data.includes('last'))
+    const rounds = [1, 2, 3].flatMap(round => [`pooled ${round}`, `direct ${round}`])
+    expect(client.data).toEqual([...rounds, 'last'])
+  })
+
+  test('keeps its place also while the reader is blocked', async () => {
+    const { pool, client, stream } = await open()
+    client.response.pause()
+    const fillers = await block(stream)
+    for (const round of [1, 2, 3]) {
+      void pool.send('ada', `pooled ${round}`)
+      void pool.broadcast(`broadcast ${round}`)
+      stream.send(`direct ${round}`)
+    }
+    client.response.resume()
+    await client.until(({ data }) => data.includes('direct 3'))
+    expect(client.data.slice(fillers)).toEqual(
+      [1, 2, 3].flatMap(round => [`pooled ${round}`, `broadcast ${round}`, `direct ${round}`]),
+    )
+  })
+})
+
+describe('a key', () => {
+  test('lets only the newest of a burst through, in its own place', async () => {
+    const { pool, client } = await open()
+    void pool.send('ada', { data: 'a1', key: 'a' })
+    void pool.send('ada', 'plain')
+    void pool.send('ada', { data: 'b1', key: 'b' })
+    void pool.send('ada', { data: 'a2', key: 'a' })
+    void pool.send('ada', 'last')
+    await client.until(({ data }) => data.includes('last'))
+    expect(client.data).toEqual(['plain', 'b1', 'a2', 'last'])
+  })
+
+  test('spares a slow reader all but the newest', async () => {
+    const { pool, client, stream } = await open()
+    client.response.pause()
+    const fillers = await block(stream)
+    for (let i = 1; i <= 100; i++) {
+      void pool.send('ada', { data: `${i} %`, key: 'progress' })
+      await turn()
+    }
+    void pool.send('ada', 'done')
+    client.response.resume()
+    await client.until(({ data }) => data.includes('done'))
+    expect(client.data.slice(fillers)).toEqual(['100 %', 'done'])
+  })
+
+  test('holds no reader back that is quick enough for each', async () => {
+    const { pool, client } = await open()
+    for (const data of ['1', '2', '3']) {
+      await pool.send('ada', { data, key: 'progress' })
+      await client.until(client => client.data.includes(data))
+    }
+    expect(client.data).toEqual(['1', '2', '3'])
+  })
+})
+
+test('an exception holds for one client in batches that all others share', async () => {
+  const pool = testPool()
+  const { origin } = await serveStreams({ pool, channels: () => ['news'] })
+  const [ada, bob, eve] = await Promise.all(
+    ['ada', 'bob', 'eve'].map(id => connect(origin, `/?id=${id}`)),
+  )
+  void pool.broadcast('1')
+  void pool.broadcast('2', { except: 'ada' })
+  void pool.channel('news').send('3', { except: 'bob' })
+  void pool.broadcast('4', { except: 'nobody' })
+  void pool.broadcast('5')
+  for (const [client, expected] of [
+    [ada, ['1', '3', '4', '5']],
+    [bob, ['1', '2', '4', '5']],
+    [eve, ['1', '2', '3', '4', '5']],
+  ] as const) {
+    await client?.until(({ data }) => data.includes('5'))
+    expect(client?.data).toEqual(expected)
+  }
+})
+
+test('a slow reader holds nobody else back', async () => {
+  const { pool, origin, client, stream } = await open()
+  const quick = await connect(origin, '/?id=bob')
+  client.response.pause()
+  await block(stream)
+  await pool.broadcast('for all')
+  await quick.until(({ data }) => data.includes('for all'))
+  expect(stream.isBlocked).toBe(true)
+})
+
+/** What the pump knows of a stream, without a socket; each write takes the clock a while. */
+class FakeStream {
+  cursor = 0
+  openedAt = 0
+  joinedAt = undefined
+  latestOnly = false
+  removal = undefined
+  parked = false
+  gap: string | undefined
+  fresh = false
+  hasCursor = false
+  directAfter = undefined
+  withIds = true
+  resumes = true
+  isFull = false
+  got = ''
+  constructor(
+    readonly id: string,
+    readonly targets: ReturnType<Window['target']>[],
+    readonly onWrite: () => void,
+  ) {
+    for (const target of targets) target.add(this)
+  }
+  canTake() {
+    return !this.isFull
+  }
+  write({ text }: { text: string }) {
+    this.got += text
+    this.onWrite()
+  }
+}
+
+function makePump(options: { events?: number; bytes?: number; onWrite?: () => void } = {}) {
+  let pump: Pump
+  const gaps: string[] = []
+  const window = new Window({
+    events: options.events ?? 10_000,
+    bytes: options.bytes ?? 1e9,
+    compare: (a, b) => Number(a) - Number(b),
+    onAppend: target => pump.schedule(target),
+    onEvict: target => pump.flushIfPending(target),
+  })
+  pump = new Pump({ window, allowance: 0, onGap: ({ id }, reason) => gaps.push(`${id} ${reason}`) })
+  const stream = (id: string) =>
+    new FakeStream(
+      id,
+      ['*', `@${id}`].map(name => window.target(name)),
+      options.onWrite ?? (() => {}),
+    )
+  let count = 0
+  const send = (target: string, frame = 'data: x\n\n') => {
+    count += 1
+    window.append({ id: String(count), nonce: '', target, frame })
+  }
+  return { pump, window, gaps, stream, send }
+}
+
+describe('the pump', () => {
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  test('works in slices, in which a small target need not wait for a large one', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { stream, send } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 1000 }, (_, i) => stream(`client-${i}`))
+    const served = () => streams.filter(({ got }) => got !== '').length
+
+    send('*')
+    await turn()
+    const inOneSlice = served()
+    expect(inOneSlice).toBeGreaterThan(0)
+    expect(inOneSlice).toBeLessThan(100)
+
+    const last = streams.at(-1) as FakeStream
+    send('@client-999', 'data: single\n\n')
+    await turn()
+    expect(last.got).toBe('id: 1\ndata: x\n\nid: 2\ndata: single\n\n')
+    expect(served()).toBeLessThan(200)
+    while (served() < 1000) await turn()
+    expect(streams.every(({ got }) => got.startsWith('id: 1\ndata: x\n\n'))).toBe(true)
+  })
+
+  test('starves neither small targets nor large ones', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { stream, send } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 1000 }, (_, i) => stream(`client-${i}`))
+    send('*')
+    for (let i = 0; streams.some(({ got }) => !got.includes('id: 1\n')); i++) {
+      for (let j = 0; j < 20; j++) send(`@client-${j}`)
+      expect(i).toBeLessThan(1000)
+      await turn()
+    }
+  })
+
+  test('serves everybody once who was there, though members leave and join in between', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { stream, send, window } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 200 }, (_, i) => stream(`client-${i}`))
+    send('*')
+    await turn()
+    for (const { targets } of streams.slice(0, 50)) {
+      for (const target of targets) target.delete(streams[0] as never)
+    }
+    const late = stream('late')
+    late.cursor = window.tail
+    while (streams.at(-1)?.got === '') await turn()
+    expect(streams.filter(({ got }) => got === 'id: 1\ndata: x\n\n')).toHaveLength(200)
+    expect(late.got).toBe('')
+  })
+
+  test('lets no entry leave the window before it was offered', () => {
+    const { stream, send, gaps } = makePump({ events: 10 })
+    const ada = stream('ada')
+    const blocked = stream('bob')
+    blocked.isFull = true
+    for (let i = 0; i < 100; i++) send('*')
+    expect(ada.got.match(/id: /g)?.length).toBeGreaterThanOrEqual(90)
+    expect(blocked.got).toBe('')
+    expect(gaps).toEqual([])
+  })
+
+  test('nor one that waits for a stream which only had its share of a slice', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { stream, send, gaps } = makePump({
+      bytes: 10_000_000,
+      onWrite: () => vi.advanceTimersByTime(20),
+    })
+    const ada = stream('ada')
+    for (let i = 0; i < 80; i++) send('@ada', 'x'.repeat(100_000))
+    await turn()
+    const had = ada.got.length
+    expect(had).toBeLessThan(8_000_000)
+    // Now others fill the window, in one tick.
+    for (let i = 0; i < 200; i++) send('@nobody', 'x'.repeat(100_000))
+    while (ada.got.length < 8_000_000 && gaps.length === 0) await turn()
+    expect(gaps).toEqual([])
+  })
+
+  test('gives each stream its share before one gets more', async () => {
+    const { stream, send } = makePump()
+    const order: string[] = []
+    const [ada, bob] = ['ada', 'bob'].map(stream) as [FakeStream, FakeStream]
+    for (const one of [ada, bob]) Object.assign(one, { onWrite: () => order.push(one.id) })
+    for (let i = 0; i < 30; i++) send('*', 'x'.repeat(100_000))
+    while (ada.got.length + bob.got.length < 6_000_000) await turn()
+    const firstOfBob = order.indexOf('bob')
+    expect(firstOfBob).toBeLessThanOrEqual(5)
+    expect(ada.got).toBe(bob.got)
+  })
+
+  test('tells of a gap once, with the tail as new cursor', async () => {
+    const { stream, send, gaps } = makePump({ events: 10 })
+    const ada = stream('ada')
+    ada.isFull = true
+    for (let i = 0; i < 100; i++) send('@ada')
+    await turn()
+    ada.isFull = false
+    send('@ada', 'data: live\n\n')
+    await turn()
+    expect(ada.got).toBe('event: sse.gap\nid: 101\ndata: {"reason":"lagged"}\n\n')
+    send('@ada', 'data: next\n\n')
+    await turn()
+    expect(ada.got).toContain('id: 102\ndata: next\n\n')
+    expect(gaps).toEqual(['ada lagged'])
+  })
+})

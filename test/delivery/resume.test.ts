@@ -1,0 +1,557 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { MESSAGE } from '../../src/log/messages.js'
+import { connect, serveStreams, type TestClient, testPool } from '../helpers/server.js'
+
+const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
+
+/** A promise that the test settles. */
+function gate<Value = void>() {
+  let open!: (value: Value) => void
+  let fail!: (error: Error) => void
+  const promise = new Promise<Value>((resolve, reject) => {
+    open = resolve
+    fail = reject
+  })
+  return { promise, open, fail }
+}
+
+/**
+ * An engine elsewhere: its entries are in an array, and arrive here when the test says so. Ids are
+ * `<epoch>-<number>`.
+ */
+class ArrayLog implements EventLog {
+  epoch = 'a'
+  stored: Entry[] = []
+  sink!: LogSink
+  /** How far this process has got. */
+  seen = 0
+  /** Entries arrive by themselves; otherwise by `deliver()`. */
+  isLive = true
+  barriers = 0
+  /** What a barrier waits for before it looks. */
+  beforeBarrier: () => Promise<void> = async () => {}
+  beforeAppend: () => Promise<void> = async () => {}
+  boot: Promise<void> = Promise.resolve()
+
+  async open(sink: LogSink) {
+    this.sink = sink
+    await this.boot
+    this.seen = this.stored.length
+    sink.reset([...this.stored], 'boot')
+  }
+  async append(entry: Omit<Entry, 'id'>) {
+    // What processes say to each other would shift the ids that these tests name.
+    if (entry.target === MESSAGE) return ''
+    await this.beforeAppend()
+    const id = this.store(entry)
+    if (this.isLive) this.deliver()
+    return id
+  }
+  /** As if another process had sent it. */
+  store(entry: Omit<Entry, 'id'> | string): string {
+    const id = `${this.epoch}-${this.stored.length + 1}`
+    const fields =
+      typeof entry === 'string' ? { nonce: id, target: '*', frame: `data: ${entry}\n\n` } : entry
+    this.stored.push({ ...fields, id })
+    return id
+  }
+  deliver() {
+    const fresh = this.stored.slice(this.seen)
+    this.seen = this.stored.length
+    this.sink.append(fresh)
+  }
+  compare(a: string, b: string) {
+    const orders = [a, b].map(id => Number(new RegExp(`^${this.epoch}-(\\d+)$`).exec(id)?.[1]))
+    return (orders[0] as number) - (orders[1] as number)
+  }
+  async barrier() {
+    this.barriers += 1
+    await this.beforeBarrier()
+    return this.stored.at(-1)?.id ?? null
+  }
+  async close() {}
+}
+
+async function serve(log: ArrayLog, options = {}) {
+  const pool = testPool({ log, ...options })
+  const { origin } = await serveStreams({ pool })
+  return { pool, origin }
+}
+
+/** The pool's errors; having a listener keeps them from being warned of. */
+function errorsOf(pool: ClientPool): Error[] {
+  const errors: Error[] = []
+  pool.on('error', error => errors.push(error))
+  return errors
+}
+
+describe('a cursor that this process does not know yet', () => {
+  test('is parked until the window has caught up, and then goes on without a gap', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    await pool.broadcast('one')
+    log.isLive = false
+    const id = log.store('two')
+    log.store('three')
+    const client = await connect(origin, '/?id=ada', resumeWith(id))
+    await turn()
+    expect(pool.stats().parked).toBe(1)
+    log.deliver()
+    await client.until(({ data }) => data.includes('three'))
+    expect(client.data).toEqual(['three'])
+    expect(pool.stats()).toMatchObject({ parked: 0, gaps: 0, replays: 1 })
+    expect(log.barriers).toBe(1)
+  })
+
+  test('is a gap once the window has got as far as the log and still lacks it', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    log.isLive = false
+    const tail = log.store('one')
+    const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
+    await turn()
+    expect(pool.stats().parked).toBe(1)
+    log.deliver()
+    expect(await client.event('sse.gap')).toMatchObject({ id: tail, data: '{"reason":"unknown"}' })
+    expect(client.data).toEqual([])
+  })
+
+  test('gets heartbeats without id, and direct sends, while it is parked', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const log = new ArrayLog()
+    const barrier = gate()
+    log.beforeBarrier = () => barrier.promise
+    const { pool, origin } = await serve(log, { pingInterval: 1000 })
+    await pool.broadcast('one')
+    const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
+    const [stream] = pool.get('ada')?.streams ?? []
+    stream?.send('direct')
+    await pool.broadcast('two')
+    await client.until(({ data }) => data.includes('direct'))
+    vi.advanceTimersByTime(1000)
+    await client.until(({ events }) => events.at(-1)?.event === 'sse.cursor')
+    expect(client.lastEventId).toBe('')
+    expect(client.data).toEqual(['direct'])
+    barrier.open()
+    await client.event('sse.gap')
+    await pool.broadcast('three')
+    await client.until(({ data }) => data.includes('three'))
+    expect(client.data).toEqual(['direct', 'three'])
+  })
+
+  test('is forgotten when the client leaves before it is decided', async () => {
+    const log = new ArrayLog()
+    const barrier = gate()
+    log.beforeBarrier = () => barrier.promise
+    const { pool, origin } = await serve(log)
+    const closed = new Promise(resolve => pool.once('close', resolve))
+    const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
+    client.close()
+    await closed
+    barrier.open()
+    await turn()
+    expect(pool.stats()).toMatchObject({ streams: 0, parked: 0, gaps: 0 })
+  })
+
+  test('fault 18: asks the log once for all who come while it answers', async () => {
+    const log = new ArrayLog()
+    const barrier = gate()
+    log.beforeBarrier = () => barrier.promise
+    const { pool, origin } = await serve(log)
+    const clients = await Promise.all(
+      Array.from({ length: 50 }, (_, i) =>
+        connect(origin, `/?id=${i}`, resumeWith(`garbage-${i}`)),
+      ),
+    )
+    expect(pool.stats().parked).toBe(50)
+    barrier.open()
+    for (const client of clients) await client.event('sse.gap')
+    // One for the first, one for all who came while that was under way.
+    expect(log.barriers).toBeLessThanOrEqual(2)
+  })
+})
+
+describe('a log out of reach', () => {
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  test('decides nothing, and is asked again when it is back', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    const errors = errorsOf(pool)
+    const id = await pool.broadcast('one')
+    log.isLive = false
+    const newer = log.store('two')
+    log.beforeBarrier = () => Promise.reject(new SseError('ERR_SSE_LOG_DOWN', 'down'))
+    log.sink.state(false)
+    const known = await connect(origin, '/?id=ada', resumeWith(id))
+    const unknown = await connect(origin, '/?id=bob', resumeWith(newer))
+    await turn()
+    expect(pool.stats()).toMatchObject({ parked: 1, log: 'down', replays: 1 })
+    expect(log.barriers).toBe(0)
+
+    log.beforeBarrier = async () => {}
+    log.sink.state(true)
+    log.deliver()
+    await known.until(({ data }) => data.includes('two'))
+    log.store('three')
+    log.deliver()
+    await unknown.until(({ data }) => data.includes('three'))
+    expect(unknown.data).toEqual(['three'])
+    expect(pool.stats()).toMatchObject({ parked: 0, log: 'up', gaps: 0 })
+    expect(errors).toEqual([])
+  })
+
+  test('that fails to answer is asked again at the next heartbeat', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const log = new ArrayLog()
+    log.beforeBarrier = () => Promise.reject(new Error('timed out'))
+    const { pool, origin } = await serve(log, { pingInterval: 1000 })
+    const errors = errorsOf(pool)
+    const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
+    await turn()
+    expect(pool.stats().parked).toBe(1)
+    expect(errors.map(({ message }) => message)).toEqual(['timed out'])
+    log.beforeBarrier = async () => {}
+    vi.advanceTimersByTime(1000)
+    await client.event('sse.gap')
+    expect(log.barriers).toBe(2)
+  })
+
+  test('fault 32: at the start it serves, parks, and recovers', async () => {
+    const log = new ArrayLog()
+    const booted = gate()
+    log.boot = booted.promise
+    log.beforeAppend = () => Promise.reject(new SseError('ERR_SSE_LOG_DOWN', 'down'))
+    log.store('one')
+    const last = log.store('two')
+    log.store('three')
+    const { pool, origin } = await serve(log)
+    const errors = errorsOf(pool)
+    log.sink.state(false)
+
+    const anew = await connect(origin, '/?id=ada')
+    const back = await connect(origin, '/?id=bob', resumeWith(last))
+    const [stream] = pool.get('ada')?.streams ?? []
+    stream?.send('direct')
+    await anew.until(({ data }) => data.includes('direct'))
+    await expect(pool.broadcast('too early')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
+    expect(pool.stats()).toMatchObject({ parked: 2, log: 'down', streams: 2 })
+
+    log.beforeAppend = async () => {}
+    booted.open()
+    log.sink.state(true)
+    await back.until(({ data }) => data.includes('three'))
+    await pool.broadcast('four')
+    for (const client of [anew, back]) await client.until(({ data }) => data.includes('four'))
+    expect(anew.data).toEqual(['direct', 'four'])
+    expect(back.data).toEqual(['three', 'four'])
+    expect(pool.stats()).toMatchObject({ parked: 0, log: 'up', gaps: 0 })
+    expect(errors).toHaveLength(1)
+  })
+
+  test('that cannot be opened at all is the pool’s error, and streams go on with direct sends', async () => {
+    const log = new ArrayLog()
+    const failed = gate()
+    log.boot = failed.promise
+    const { pool, origin } = await serve(log)
+    const errors = errorsOf(pool)
+    failed.fail(new Error('no such host'))
+    const client = await connect(origin, '/?id=ada')
+    const [stream] = pool.get('ada')?.streams ?? []
+    stream?.send('direct')
+    await client.until(({ data }) => data.includes('direct'))
+    expect(errors.map(({ message }) => message)).toEqual(['no such host'])
+    expect(pool.stats().log).toBe('down')
+  })
+
+  test('that refuses an entry rejects and is the pool’s error, and nothing goes unhandled', async () => {
+    const unhandled = vi.fn()
+    process.on('unhandledRejection', unhandled)
+    onTestFinished(() => {
+      process.off('unhandledRejection', unhandled)
+    })
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    const errors = errorsOf(pool)
+    const client = await connect(origin, '/?id=ada')
+    log.beforeAppend = () => Promise.reject(new SseError('ERR_SSE_LOG_UNCERTAIN', 'lost'))
+    await expect(pool.send('ada', 'x')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
+    void pool.broadcast('nobody awaits this')
+    void pool.channel('news').send('nor this')
+    void pool.remove('ada')
+    await turn()
+    await turn()
+    expect(errors).toHaveLength(4)
+    expect(unhandled).not.toHaveBeenCalled()
+    log.beforeAppend = async () => {}
+    await pool.broadcast('after')
+    await client.until(({ data }) => data.includes('after'))
+    expect(client.data).toEqual(['after'])
+  })
+})
+
+describe('a reset of the window', () => {
+  for (const reason of ['trimmed', 'replaced'] as const) {
+    test(`as ${reason} is a gap for those whose place is gone, and nothing for the others`, async () => {
+      const log = new ArrayLog()
+      const { pool, origin } = await serve(log)
+      await pool.broadcast('one')
+      const behind = await connect(origin, '/?id=ada')
+      await behind.until(({ lastEventId }) => lastEventId === 'a-1')
+      log.isLive = false
+      for (const data of ['two', 'three', 'four']) log.store(data)
+      log.seen = log.stored.length
+      // The place of `ada` is no longer there; that of whoever comes with `a-3` is.
+      log.sink.reset(log.stored.slice(2), reason)
+      expect(await behind.event('sse.gap')).toMatchObject({
+        id: 'a-4',
+        data: `{"reason":"${reason}"}`,
+      })
+      const back = await connect(origin, '/?id=bob', resumeWith('a-3'))
+      await back.until(({ data }) => data.includes('four'))
+      log.isLive = true
+      await pool.broadcast('five')
+      for (const client of [behind, back]) await client.until(({ data }) => data.includes('five'))
+      expect(behind.data).toEqual(['five'])
+      expect(back.data).toEqual(['four', 'five'])
+      expect(pool.stats().gaps).toBe(1)
+    })
+  }
+
+  test('that still has everybody’s place gives what was missed, exactly once', async () => {
+    const log = new ArrayLog()
+    // The new window is more than this process keeps, so that some of it is evicted at once.
+    const { pool, origin } = await serve(log, { window: { events: 5 } })
+    const client = await connect(origin, '/?id=ada')
+    for (let i = 1; i <= 8; i++) await pool.broadcast(String(i))
+    await client.until(({ data }) => data.includes('8'))
+    log.store('9')
+    log.seen = log.stored.length
+    log.sink.reset([...log.stored], 'trimmed')
+    await client.until(({ data }) => data.includes('9'))
+    expect(client.data).toEqual(['1', '2', '3', '4', '5', '6', '7', '8', '9'])
+    expect(pool.stats().gaps).toBe(0)
+  })
+
+  test('in which only processes have spoken has a cursor all the same', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    await pool.broadcast('one')
+    const client = await connect(origin, '/?id=ada')
+    await client.until(({ lastEventId }) => lastEventId === 'a-1')
+    log.epoch = 'b'
+    log.stored = []
+    for (const frame of ['{}', '{}']) log.store({ nonce: 'n', target: MESSAGE, frame })
+    log.seen = log.stored.length
+    log.sink.reset([...log.stored], 'replaced')
+    const { id } = await client.event('sse.gap')
+    // The same in every process, however many of these each has heard already.
+    expect(id).toBe('b-1')
+    client.close()
+    await pool.broadcast('two')
+    const back = await connect(origin, '/?id=ada', resumeWith(String(id)))
+    await back.until(({ data }) => data.includes('two'))
+    expect(pool.stats().gaps).toBe(1)
+  })
+
+  test('to another log that is shorter keeps nobody parked who waited for the old one', async () => {
+    const log = new ArrayLog()
+    const { pool, origin } = await serve(log)
+    await pool.broadcast('one')
+    log.isLive = false
+    log.store('two')
+    const client = await connect(origin, '/?id=ada', resumeWith('a-2'))
+    await turn()
+    expect(pool.stats().parked).toBe(1)
+    log.epoch = 'b'
+    log.stored = []
+    log.seen = 0
+    log.sink.reset([], 'replaced')
+    await client.event('sse.gap')
+    log.isLive = true
+    await pool.broadcast('new one')
+    await client.until(({ data }) => data.includes('new one'))
+    expect(client.lastEventId).toBe('b-1')
+    expect(pool.stats().parked).toBe(0)
+  })
+})
+
+describe('a removed client', () => {
+  test('that resumes from before its removal is ended, and may come anew without a cursor', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const id = await pool.send('ada', 'one')
+    await pool.send('ada', 'two')
+    await pool.remove('ada', { why: 'banned' })
+    await pool.send('ada', 'three')
+    const old = await connect(origin, '/?id=ada', resumeWith(id))
+    expect(await old.ended).toBe(true)
+    expect(old.events.map(({ event, id, data }) => [event, event && id, data])).toEqual([
+      [undefined, undefined, 'two'],
+      ['close', 'sse.end', '{"why":"banned"}'],
+    ])
+    const again = await connect(origin, '/?id=ada', resumeWith(old.lastEventId))
+    expect(again.status).toBe(204)
+
+    const anew = await connect(origin, '/?id=ada')
+    await pool.send('ada', 'four')
+    await anew.until(({ data }) => data.includes('four'))
+    expect(anew.data).toEqual(['four'])
+    expect(pool.stats().closed.removed).toBe(1)
+  })
+
+  test('that is open is ended after what was sent to it before', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const tabs = await Promise.all([1, 2].map(() => connect(origin, '/?id=ada')))
+    void pool.send('ada', 'before')
+    void pool.remove('ada')
+    void pool.send('ada', 'after')
+    for (const tab of tabs) {
+      expect(await tab.ended).toBe(true)
+      expect(tab.messages.map(({ event, data }) => event ?? data)).toEqual(['before', 'close'])
+      expect(tab.lastEventId).toBe('sse.end')
+    }
+    expect(pool.size).toBe(0)
+  })
+
+  test('is ended too when its cursor is so old that it has left the window', async () => {
+    const pool = testPool({ window: { events: 5 } })
+    const { origin } = await serveStreams({ pool })
+    const id = await pool.send('ada', 'one')
+    for (let i = 0; i < 5; i++) await pool.broadcast('filler')
+    await pool.remove('ada')
+    const old = await connect(origin, '/?id=ada', resumeWith(id))
+    await pool.broadcast('live')
+    expect(await old.ended).toBe(true)
+    expect(old.lastEventId).toBe('sse.end')
+  })
+})
+
+describe('a client that came anew after its removal', () => {
+  /** Lets it fall behind until it gets a gap, which must not bring the removal back. */
+  async function lag(pool: ClientPool, client: TestClient) {
+    const [stream] = pool.get('ada')?.streams ?? []
+    client.response.pause()
+    while (!stream?.isBlocked) {
+      stream?.send('filler'.padEnd(65_536, '.'))
+      await turn()
+    }
+    for (let i = 0; i < 20; i++) {
+      await pool.send('ada', 'missed')
+      await turn()
+    }
+    client.response.resume()
+    await client.event('sse.gap')
+    await pool.send('ada', 'live')
+    await client.until(({ data }) => data.includes('live'))
+  }
+
+  const REMOVAL = { nonce: 'n', target: '-ada', frame: 'data: bye\n\n' }
+
+  test('stays when the log comes up with that removal in it', async () => {
+    const log = new ArrayLog()
+    const booted = gate()
+    log.boot = booted.promise
+    log.store(REMOVAL)
+    const { pool, origin } = await serve(log, { window: { events: 5 } })
+    const client = await connect(origin, '/?id=ada')
+    booted.open()
+    await lag(pool, client)
+  })
+
+  test('stays when the window is filled anew', async () => {
+    const log = new ArrayLog()
+    log.store(REMOVAL)
+    const { pool, origin } = await serve(log, { window: { events: 5 } })
+    const client = await connect(origin, '/?id=ada')
+    await pool.broadcast('one')
+    log.sink.reset([...log.stored], 'trimmed')
+    await lag(pool, client)
+  })
+
+  test('is ended by the next one', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    await pool.remove('ada')
+    const client = await connect(origin, '/?id=ada')
+    await pool.remove('ada')
+    expect(await client.ended).toBe(true)
+  })
+})
+
+describe('a client that was cut off before the first event was ever sent', () => {
+  test('misses nothing', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const client = await connect(origin, '/?id=ada')
+    await client.event('sse.cursor')
+    client.close()
+    await client.ended
+    await pool.send('ada', 'first of all')
+    const back = await connect(origin, '/?id=ada', resumeWith(client.lastEventId))
+    await back.until(({ data }) => data.includes('first of all'))
+    expect(pool.stats()).toMatchObject({ gaps: 0, replays: 1 })
+  })
+
+  test('misses nothing on a log that was not there yet when it came', async () => {
+    const log = new ArrayLog()
+    const booted = gate()
+    log.boot = booted.promise
+    log.store('long ago')
+    const { pool, origin } = await serve(log)
+    const client = await connect(origin, '/?id=ada')
+    booted.open()
+    await client.until(({ lastEventId }) => lastEventId === 'a-1')
+    client.close()
+    await client.ended
+    await pool.send('ada', 'first of all')
+    const back = await connect(origin, '/?id=ada', resumeWith(client.lastEventId))
+    await back.until(({ data }) => data.includes('first of all'))
+    expect(pool.stats().gaps).toBe(0)
+  })
+})
+
+describe('a stream without a cursor', () => {
+  const history = async (pool: ClientPool) => {
+    await pool.broadcast('1')
+    await pool.broadcast({ data: '2', key: 'a' })
+    await pool.broadcast({ data: '3', key: 'a' })
+    await pool.send('bob', 'not for ada')
+    await pool.send('ada', '4')
+    await pool.remove('ada')
+    await pool.send('ada', '5')
+    await pool.broadcast('6')
+  }
+
+  for (const [replay, expected] of [
+    ['missed', ['7', '8']],
+    ['latest', ['3', '5', '6', '7', '8']],
+    ['all', ['1', '3', '4', '5', '6', '7', '8']],
+  ] as const) {
+    test(`gets what replay: '${replay}' says, then what is live`, async () => {
+      const pool = testPool()
+      const { origin } = await serveStreams({ pool, replay })
+      await history(pool)
+      const client = await connect(origin, '/?id=ada')
+      for (const data of ['7', '8']) await pool.broadcast(data)
+      await client.until(({ data }) => data.includes('8'))
+      expect(client.data).toEqual(expected)
+    })
+  }
+
+  test('that has one resumes there, whatever replay says', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool, replay: 'all' })
+    await pool.broadcast('1')
+    const id = await pool.broadcast('2')
+    await pool.broadcast('3')
+    const client = await connect(origin, '/?id=ada', resumeWith(id))
+    await client.until(({ data }) => data.includes('3'))
+    expect(client.data).toEqual(['3'])
+  })
+})

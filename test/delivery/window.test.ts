@@ -1,0 +1,323 @@
+import { describe, expect, test } from 'vitest'
+import type { Reader, Target } from '../../src/delivery/target.js'
+import { Window, type WindowOptions } from '../../src/delivery/window.js'
+import type { Entry } from '../../src/log/log.js'
+
+/** Ids are `e1`, `e2`, …; what follows a dash is a nonce that order ignores. */
+const compare = (a: string, b: string) => orderOf(a) - orderOf(b)
+const orderOf = (id: string) => Number(/^e(\d+)(-|$)/.exec(id)?.[1])
+
+function makeWindow(options: Partial<WindowOptions> = {}) {
+  const window = new Window({
+    events: 1000,
+    bytes: 1e6,
+    compare,
+    onAppend: () => {},
+    onEvict: () => {},
+    ...options,
+  })
+  let count = 0
+  const append = (target: string, { key, frame }: { key?: string; frame?: string } = {}) => {
+    count += 1
+    const id = `e${count}`
+    const entry: Entry = { id, nonce: id, target, frame: frame ?? `data: ${id}\n\n` }
+    window.append(key === undefined ? entry : { ...entry, key })
+    return count
+  }
+  return { window, append }
+}
+
+function makeReader(window: Window, names: string[], given: Partial<Reader> = {}): Reader {
+  const reader = {
+    id: 'ada',
+    cursor: 0,
+    targets: names.map(name => window.target(name)),
+    joinedAt: undefined,
+    openedAt: 0,
+    latestOnly: false,
+    removal: undefined,
+    ...given,
+  }
+  for (const target of reader.targets) target.add(reader)
+  return reader
+}
+
+const idsOf = (window: Window, reader: Reader, upTo = window.tail) =>
+  window.next(reader, upTo)?.slots.map(({ id }) => id)
+
+describe('a window finds', () => {
+  test('an entry only by its whole id', () => {
+    const { window, append } = makeWindow()
+    for (let i = 0; i < 100; i++) append('*')
+    expect(window.find('e1')).toBe(1)
+    expect(window.find('e57')).toBe(57)
+    expect(window.find('e100')).toBe(100)
+    for (const id of [
+      'e0',
+      'e101',
+      'e057',
+      'e57-forged',
+      '',
+      'x',
+      'e5.7',
+      `e57${' '}`,
+      'e'.repeat(65),
+    ]) {
+      expect(window.find(id), id).toBeUndefined()
+    }
+  })
+
+  test('nothing while it is empty', () => {
+    const { window } = makeWindow()
+    expect(window.find('e1')).toBeUndefined()
+    expect(window.isTrimmed('e1')).toBe(false)
+    expect(window.hasReached('e1')).toBe(false)
+    expect(window.hasReached(null)).toBe(true)
+    expect(window.tailId).toBeUndefined()
+  })
+
+  test('what it keeps, and knows what it no longer does, also after its array was moved', () => {
+    const { window, append } = makeWindow({ events: 100 })
+    for (let i = 1; i <= 1000; i++) {
+      append('*')
+      if (i <= 100) continue
+      expect(window.find(`e${i - 100}`)).toBeUndefined()
+      expect(window.isTrimmed(`e${i - 100}`)).toBe(true)
+      expect(window.find(`e${i - 99}`)).toBe(i - 99)
+      expect(window.idAt(i - 99)).toBe(`e${i - 99}`)
+      expect(window.idAt(i - 100)).toBeUndefined()
+      expect(window.idAt(i + 1)).toBeUndefined()
+      expect(window.start).toBe(i - 100)
+    }
+    expect(window.isTrimmed('foreign')).toBe(false)
+    expect(window.hasReached('e1000')).toBe(true)
+    expect(window.hasReached('e1001')).toBe(false)
+  })
+})
+
+describe('a window keeps', () => {
+  test('so many events, or so many bytes, whichever is reached first', () => {
+    const { window, append } = makeWindow({ events: 10, bytes: 1000 })
+    for (let i = 0; i < 20; i++) append('*')
+    expect(window.size.events).toBe(10)
+    append('*', { frame: `data: ${'é'.repeat(450)}\n\n` })
+    expect(window.size.bytes).toBeLessThanOrEqual(1000)
+    expect(window.size.events).toBeLessThan(10)
+    // One that is larger than all of it is kept alone.
+    append('*', { frame: 'x'.repeat(5000) })
+    expect(window.size.events).toBe(1)
+  })
+
+  test('a mark as a cursor, and shows it to nobody', () => {
+    const { window, append } = makeWindow()
+    const reader = makeReader(window, ['*', '@ada'])
+    append('')
+    append('?from a newer version')
+    expect(window.size.events).toBe(0)
+    expect(window.find('e1')).toBe(1)
+    expect(idsOf(window, reader)).toBeUndefined()
+  })
+
+  test('no target that has neither members nor entries', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    append('@bob')
+    const bob = window.target('@bob')
+    append('*')
+    append('*')
+    expect(bob.first).toBeUndefined()
+    expect(window.target('@bob')).not.toBe(bob)
+
+    const ada = window.target('@ada')
+    append('@ada')
+    window.release(ada)
+    expect(window.target('@ada')).toBe(ada)
+    window.clear()
+    expect(window.target('@ada')).not.toBe(ada)
+  })
+
+  test('growing positions when it is cleared', () => {
+    const { window, append } = makeWindow()
+    const reader = makeReader(window, ['*'])
+    append('*')
+    window.clear()
+    expect(window.size).toEqual({ events: 0, bytes: 0 })
+    expect(window.find('e1')).toBeUndefined()
+    expect(append('*')).toBe(window.tail)
+    expect(idsOf(window, { ...reader, cursor: 1 })).toEqual(['e2'])
+  })
+
+  test('an entry until everybody had the chance to get it', () => {
+    const evicted: string[] = []
+    const { window, append } = makeWindow({
+      events: 2,
+      onEvict: target => evicted.push(`${target.name} ${target.first?.id}`),
+    })
+    for (const target of ['*', '@ada', '#news', '@ada']) append(target)
+    expect(evicted).toEqual(['* e1', '@ada e2'])
+    expect(window.size.events).toBe(2)
+  })
+})
+
+describe('what waits for a reader', () => {
+  test('is what its targets have beyond its cursor, in the order of the log', () => {
+    const { window, append } = makeWindow()
+    for (const target of ['*', '@ada', '#news', '@bob', '@ada', '#other', '*']) append(target)
+    const reader = makeReader(window, ['*', '@ada', '#news'])
+    expect(idsOf(window, reader)).toEqual(['e1', 'e2', 'e3', 'e5', 'e7'])
+    expect(idsOf(window, { ...reader, cursor: 2 })).toEqual(['e3', 'e5', 'e7'])
+    expect(idsOf(window, reader, 3)).toEqual(['e1', 'e2', 'e3'])
+    expect(idsOf(window, { ...reader, cursor: 7 })).toBeUndefined()
+  })
+
+  test('is one and the same batch for all with the same cursor', () => {
+    const { window, append } = makeWindow()
+    append('*')
+    append('*')
+    const ada = makeReader(window, ['*', '@ada'])
+    const bob = makeReader(window, ['*', '@bob'], { id: 'bob' })
+    const batch = window.next(ada, 2)
+    expect(window.next(bob, 2)).toBe(batch)
+    expect(batch?.chunk(true)).toBe(window.next(bob, 2)?.chunk(true))
+    expect(batch?.chunk(true).text).toBe('id: e1\ndata: e1\n\nid: e2\ndata: e2\n\n')
+    expect(batch?.chunk(false).text).toBe('data: e1\n\ndata: e2\n\n')
+    append('*')
+    expect(window.next(bob, 3)).not.toBe(batch)
+  })
+
+  test('is shared by all but those whom an entry leaves out', () => {
+    const { window, append } = makeWindow()
+    append('*')
+    append('*\nada')
+    append('*')
+    const ada = makeReader(window, ['*', '@ada'])
+    const bob = makeReader(window, ['*', '@bob'], { id: 'bob' })
+    expect(idsOf(window, ada)).toEqual(['e1', 'e3'])
+    expect(idsOf(window, bob)).toEqual(['e1', 'e2', 'e3'])
+  })
+
+  test('is only the newest of each key and target', () => {
+    const { window, append } = makeWindow()
+    append('*', { key: 'a' })
+    append('*', { key: 'b' })
+    append('*')
+    append('@ada', { key: 'a' })
+    append('*', { key: 'a' })
+    append('*')
+    const both = makeReader(window, ['*', '@ada'])
+    const everyone = makeReader(window, ['*'], { id: 'bob' })
+    expect(idsOf(window, both)).toEqual(['e2', 'e3', 'e4', 'e5', 'e6'])
+    expect(idsOf(window, everyone)).toEqual(['e2', 'e3', 'e5', 'e6'])
+  })
+
+  test('is not superseded by a newer one that leaves this reader out', () => {
+    const { window, append } = makeWindow()
+    append('*', { key: 'a' })
+    append('*\nada', { key: 'a' })
+    append('*\nbob', { key: 'a' })
+    const reader = (id: string) => makeReader(window, ['*', `@${id}`], { id })
+    expect(idsOf(window, reader('ada'))).toEqual(['e3'])
+    expect(idsOf(window, reader('bob'))).toEqual(['e2'])
+    expect(idsOf(window, reader('eve'))).toEqual(['e3'])
+  })
+
+  test('is not what a channel had before it joined', () => {
+    const { window, append } = makeWindow()
+    append('#news')
+    append('@ada')
+    append('#news')
+    const reader = makeReader(window, ['@ada', '#news'])
+    const joinedAt = new Map<Target, number>([[window.target('#news'), 2]])
+    expect(idsOf(window, { ...reader, joinedAt })).toEqual(['e2', 'e3'])
+  })
+
+  test('is, for "latest", the newest of each key and the newest without one, then all that is live', () => {
+    const { window, append } = makeWindow()
+    append('*')
+    append('*', { key: 'a' })
+    append('*', { key: 'a' })
+    append('*')
+    append('@ada')
+    const latest = { openedAt: window.tail, latestOnly: true }
+    append('*')
+    append('*')
+    const reader = makeReader(window, ['*', '@ada'], latest)
+    expect(idsOf(window, reader)).toEqual(['e3', 'e4', 'e5', 'e6', 'e7'])
+  })
+
+  test('ends at its removal, unless that happened before it came anew', () => {
+    const { window, append } = makeWindow()
+    append('@ada')
+    append('-ada', { frame: 'data: bye\n\n' })
+    append('@ada')
+    const old = makeReader(window, ['@ada'])
+    const batch = window.next(old, window.tail)
+    expect(batch?.slots.map(({ id }) => id)).toEqual(['e1'])
+    expect(batch).toMatchObject({ position: 2, removal: { frame: 'data: bye\n\n' } })
+    const anew = makeReader(window, ['@ada'], { openedAt: 2 })
+    expect(idsOf(window, anew)).toEqual(['e1', 'e3'])
+    expect(window.next(anew, window.tail)?.removal).toBeUndefined()
+  })
+
+  test('comes in batches of moderate size', () => {
+    const { window, append } = makeWindow({ bytes: 1e8 })
+    for (let i = 0; i < 100; i++) append('*', { frame: 'x'.repeat(10_000) })
+    const reader = makeReader(window, ['*'])
+    const seen: string[] = []
+    let cursor = 0
+    for (
+      let batch = window.next(reader, 100);
+      batch;
+      batch = window.next({ ...reader, cursor }, 100)
+    ) {
+      expect(batch.bytes).toBeLessThan(300_000)
+      seen.push(...batch.slots.map(({ id }) => id))
+      cursor = batch.position
+    }
+    expect(cursor).toBe(100)
+    expect(seen).toEqual(Array.from({ length: 100 }, (_, i) => `e${i + 1}`))
+  })
+})
+
+describe('a reader has lost something', () => {
+  test('only when an entry for one of its own targets was evicted before it got there', () => {
+    const { window, append } = makeWindow({ events: 3 })
+    const ada = makeReader(window, ['*', '@ada'])
+    const bob = makeReader(window, ['*', '@bob'], { id: 'bob' })
+    append('@ada')
+    for (let i = 0; i < 5; i++) append('@eve')
+    expect(window.hasLost(ada)).toBe(true)
+    expect(window.hasLost({ ...ada, cursor: 1 })).toBe(false)
+    expect(window.hasLost(bob)).toBe(false)
+  })
+
+  test('but not when a newer one supersedes it', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    const ada = makeReader(window, ['@ada'])
+    append('@ada', { key: 'k' })
+    append('@ada', { key: 'k' })
+    append('*')
+    expect(window.hasLost(ada)).toBe(false)
+    expect(idsOf(window, ada)).toEqual(['e2'])
+    append('*')
+    expect(window.hasLost(ada)).toBe(true)
+  })
+
+  test('but not what a channel had before it joined', () => {
+    const { window, append } = makeWindow({ events: 1 })
+    append('#news')
+    const ada = makeReader(window, ['@ada', '#news'])
+    append('*')
+    expect(window.hasLost(ada)).toBe(true)
+    const joinedAt = new Map<Target, number>([[window.target('#news'), 1]])
+    expect(window.hasLost({ ...ada, joinedAt })).toBe(false)
+  })
+})
+
+test('a removal that a slow reader keeps does not keep what was sent to that id after it', () => {
+  const { window, append } = makeWindow({ events: 2 })
+  const reader = makeReader(window, ['@ada'])
+  append('-ada')
+  const { removal } = reader
+  for (let i = 0; i < 10; i++) append('@ada')
+  expect(removal?.next).toBe(undefined)
+})

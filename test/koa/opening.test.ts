@@ -1,0 +1,88 @@
+/** Handlers that answer in other ways than by their stream. */
+import Koa from 'koa'
+import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
+import Koa2 from 'koa2'
+import request from 'supertest'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+describe.each([
+  ['Koa 3', Koa],
+  ['Koa 2', Koa2],
+])('on %s', (_, AnyKoa) => {
+  function appWith(handler: Koa.Middleware, around?: Koa.Middleware) {
+    const pool = new ClientPool()
+    onTestFinished(() => pool.close())
+    const app = new AnyKoa()
+    app.silent = true
+    if (around) app.use(around)
+    app.use(sse({ pool })).use(handler)
+    return { pool, callback: app.callback() }
+  }
+
+  test('a handler that ends ctx.res itself has answered', async () => {
+    const { pool, callback } = appWith(ctx => {
+      ctx.res.end('mine')
+    })
+    await request(callback).get('/').expect(200, 'mine')
+    expect(pool.size).toBe(0)
+  })
+
+  test('an outer middleware may answer for a handler that failed', async () => {
+    const { callback } = appWith(
+      () => {
+        throw new Error('no')
+      },
+      async (ctx, next) => {
+        try {
+          await next()
+        } catch {
+          ctx.body = 'sorry'
+        }
+      },
+    )
+    await request(callback).get('/').expect(200, 'sorry')
+  })
+
+  test('who swallows the error and answers nothing gets the 404 that Koa would give', async () => {
+    const { callback } = appWith(
+      () => {
+        throw new Error('no')
+      },
+      (_ctx, next) => next().catch(() => {}),
+    )
+    await request(callback).get('/').expect(404, 'Not Found')
+  })
+
+  test('a preflight gets an answer and no stream', async () => {
+    const { pool, callback } = appWith(() => {
+      throw new Error('must not run')
+    })
+    await request(callback).options('/').expect(204).expect('Allow', 'GET, HEAD, POST')
+    expect(pool.stats().opened).toBe(0)
+  })
+})
+
+test('a source that fails to close ends nothing but itself when the client leaves', async () => {
+  const pool = testPool()
+  let isStopped!: () => void
+  const stopped = new Promise<void>(resolve => {
+    isStopped = resolve
+  })
+  const source: AsyncIterable<string> = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise(() => {}),
+      return: async () => {
+        isStopped()
+        throw new Error('cannot close')
+      },
+    }),
+  }
+  const { origin } = await serveStreams({ pool }, async ctx => {
+    await (ctx.sse as EventStream).stream(source)
+  })
+  // It opens although the source is quiet.
+  const client = await connect(origin, '/?id=ada')
+  client.close()
+  await stopped
+})

@@ -1,0 +1,40 @@
+import { readFile } from 'node:fs/promises'
+import type { SseErrorCode } from 'koa-sse-pool'
+import { expect, test } from 'vitest'
+import { didYouMean, got } from '../../src/lib/errors.js'
+
+/** A record, so that a code which is added or taken away does not compile here. */
+const CODES: Record<SseErrorCode, true> = {
+  ERR_SSE_CLOSED: true,
+  ERR_SSE_EVENT_TOO_LARGE: true,
+  ERR_SSE_LOG_DOWN: true,
+  ERR_SSE_LOG_UNCERTAIN: true,
+  ERR_SSE_POOL_CLOSED: true,
+}
+
+test.each(['README.md', 'README.zh-CN.md'])(
+  '%s explains each error code, and no other',
+  async file => {
+    const text = await readFile(new URL(`../../${file}`, import.meta.url), 'utf8')
+    const rows = [...text.matchAll(/^\| `(ERR_SSE_\w+)`/gm)].map(([, code]) => code)
+    expect(rows.sort()).toEqual(Object.keys(CODES).sort())
+  },
+)
+
+test('a misspelt name is answered with the nearest known one', () => {
+  expect(didYouMean('maxClient', ['pingInterval', 'maxClients'])).toContain('"maxClients"')
+  expect(didYouMean('xyz', ['pingInterval', 'maxClients'])).toContain('known are')
+})
+
+test('what came instead is described in a few words', () => {
+  const long = 'x'.repeat(10_000)
+  expect([undefined, null, [], {}, 'a', long, 1.5].map(got)).toEqual([
+    'undefined',
+    'null',
+    'an array',
+    'an object',
+    '"a"',
+    'a string of 10000 characters',
+    '1.5 (number)',
+  ])
+})

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest'
+import { encodeEntry } from '../../src/nats/entry.js'
+import { Discontinued, Tail } from '../../src/nats/tail.js'
+
+const CREATED = '2026-01-02T03:04:05.123456789Z'
+
+function facts(last_seq: number, created = CREATED) {
+  return { created, state: { messages: last_seq, first_seq: 1, last_seq } }
+}
+
+function message(sequence: number, nonce: string, pending = 0) {
+  const data = Buffer.from(encodeEntry({ nonce, target: '*', frame: nonce }))
+  return { sequence, pending, data }
+}
+
+/** A tail that has read `a` and `b` of a stream. */
+function tailOfTwo() {
+  const told: string[] = []
+  const tail = new Tail({
+    maxEntries: 100,
+    windowBytes: 1000,
+    onReset: () => {},
+    onEmpty: () => {},
+    sink: {
+      reset: (window, reason) => told.push(`${reason}: ${window.map(({ frame }) => frame)}`),
+      append: entries => told.push(...entries.map(({ frame }) => frame)),
+    },
+  })
+  tail.begin(facts(1))
+  tail.accept(message(1, 'a'))
+  tail.accept(message(2, 'b'))
+  return { tail, told }
+}
+
+describe('reading that is taken up again', () => {
+  it('starts with the entry that was read last, and goes on when that is still there', () => {
+    const { tail, told } = tailOfTwo()
+    expect(tail.begin(facts(3))).toBe(2)
+    tail.accept(message(2, 'b', 1))
+    tail.accept(message(3, 'c'))
+    expect(told).toEqual(['boot: a', 'b', 'c'])
+  })
+
+  it('finds another log where the same place has another nonce', () => {
+    const { tail, told } = tailOfTwo()
+    tail.begin(facts(3))
+    expect(() => tail.accept(message(2, 'y', 1))).toThrow(Discontinued)
+    expect(tail.begin(facts(3))).toBe(1)
+    for (const [i, nonce] of ['x', 'y', 'z'].entries()) tail.accept(message(i + 1, nonce, 2 - i))
+    expect(told).toEqual(['boot: a', 'b', 'replaced: x,y,z'])
+  })
+
+  it('finds another log where the stream was created at another time, by a nanosecond', () => {
+    const { tail, told } = tailOfTwo()
+    expect(tail.begin(facts(2, CREATED.replace('789Z', '79Z')))).toBe(1)
+    tail.accept(message(1, 'a', 1))
+    tail.accept(message(2, 'b'))
+    expect(told).toEqual(['boot: a', 'b', 'replaced: a,b'])
+  })
+
+  it('finds another log where the stream is shorter', () => {
+    const { tail, told } = tailOfTwo()
+    expect(tail.begin(facts(1))).toBe(1)
+    tail.accept(message(1, 'x'))
+    expect(told).toEqual(['boot: a', 'b', 'replaced: x'])
+  })
+
+  it('still has to say so when it is interrupted before it could', () => {
+    const { tail, told } = tailOfTwo()
+    const other = facts(4, '2026-01-02T03:04:06Z')
+    tail.begin(other)
+    tail.accept(message(1, 'w', 3))
+    tail.begin(other)
+    for (const [i, nonce] of ['w', 'x', 'y', 'z'].entries()) {
+      tail.accept(message(i + 1, nonce, 3 - i))
+    }
+    expect(told).toEqual(['boot: a', 'b', 'replaced: w,x,y,z'])
+  })
+})

@@ -1,0 +1,58 @@
+/** How an iteration over the pool's events ends, and what stays of it. */
+import { setImmediate as turn } from 'node:timers/promises'
+import { describe, expect, test } from 'vitest'
+import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { testPool } from '../helpers/server.js'
+
+describe('pool.events', () => {
+  test('is let go by return() before it was read, and while it waits', async () => {
+    const pool = testPool()
+    await pool.events({ id: 'ada' }).return(undefined)
+    expect(pool.stats().polls).toBe(0)
+    const events = pool.events({ id: 'ada' })
+    const next = events.next()
+    await turn()
+    await events.return(undefined)
+    expect((await next).done).toBe(true)
+    expect(pool.stats().polls).toBe(0)
+  })
+
+  test('hands out nothing after its signal has aborted', async () => {
+    const pool = testPool()
+    const controller = new AbortController()
+    const events = pool.events({}, { signal: controller.signal })
+    for (const data of ['one', 'two', 'three']) void pool.broadcast(data)
+    const taken: string[] = []
+    for await (const { data } of events) {
+      taken.push(data)
+      controller.abort()
+    }
+    expect(taken).toEqual(['one'])
+  })
+
+  test('ends when the pool closes, also if it began while that was under way', async () => {
+    const log = new ElsewhereLog()
+    const pool = testPool({ log })
+    let release = () => {}
+    log.mention = () =>
+      new Promise(resolve => {
+        release = resolve
+      })
+    const closed = pool.close()
+    await turn()
+    const events = pool.events()
+    release()
+    await closed
+    expect(pool.stats().polls).toBe(0)
+    expect((await Promise.race([events.next(), turn({ done: 'never' })])).done).toBe(true)
+  })
+
+  test('that is refused leaves no reader behind', () => {
+    const pool = testPool()
+    expect(() => pool.events({ id: 'ada' }, { signal: {} } as never)).toThrow(TypeError)
+    expect(() => pool.events({}, { replay: 'al' } as never)).toThrow(TypeError)
+    expect(() => pool.events({}, { since: 5 } as never)).toThrow(TypeError)
+    expect(() => pool.events({ channels: 'news' } as never)).toThrow(TypeError)
+    expect(pool.stats().polls).toBe(0)
+  })
+})

@@ -1,0 +1,250 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import type { ClientPool, EventStream, PoolOptions, SseOptions } from 'koa-sse-pool'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { Heartbeat, type HeartbeatOptions } from '../../src/pool/heartbeat.js'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+const INTERVAL = 1000
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+const beat = (interval = INTERVAL) => vi.advanceTimersByTime(interval)
+
+const streamOf = (pool: ClientPool, id: string) =>
+  [...(pool.get(id)?.streams ?? [])][0] as EventStream
+
+async function open(options: PoolOptions = {}, route: Partial<SseOptions> = {}) {
+  const pool = testPool({ pingInterval: INTERVAL, ...options })
+  const { origin, server } = await serveStreams({ ...route, pool })
+  const client = await connect(origin, '/?id=ada')
+  return { pool, origin, server, client, stream: streamOf(pool, 'ada') }
+}
+
+test('a heartbeat is an event with the newest id, though that event was for others', async () => {
+  const { pool, client } = await open()
+  const id = await pool.send('bob', 'not for ada')
+  beat()
+  await client.until(({ lastEventId }) => lastEventId === id)
+  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id, data: '' })
+  expect(client.text.endsWith(`event: sse.cursor\nid: ${id}\ndata:\n\n`)).toBe(true)
+})
+
+test('one timer serves all streams', async () => {
+  const { origin } = await open()
+  for (const id of ['bob', 'eve']) await connect(origin, `/?id=${id}`)
+  expect(vi.getTimerCount()).toBe(1)
+})
+
+test('a stream that was just written to needs none', async () => {
+  const { pool, client, stream } = await open()
+  const write = vi.spyOn(stream, 'write')
+  await pool.send('ada', 'news')
+  await client.until(({ data }) => data.includes('news'))
+  expect(write).toHaveBeenCalledTimes(1)
+  beat()
+  expect(write).toHaveBeenCalledTimes(1)
+  beat()
+  expect(write).toHaveBeenCalledTimes(2)
+})
+
+test('what waits goes first, and a heartbeat never carries an id beyond it', async () => {
+  const { pool, client } = await open()
+  void pool.send('ada', 'waits for the pump')
+  const id = await pool.send('bob', 'not for ada')
+  beat()
+  beat()
+  await client.until(({ lastEventId }) => lastEventId === id)
+  expect(client.events.map(({ event, data }) => event ?? data)).toEqual([
+    'sse.cursor',
+    'waits for the pump',
+    'sse.cursor',
+  ])
+})
+
+test('a stream that is still catching up is given no cursor', () => {
+  const written: string[] = []
+  const stream = {
+    cursor: 1,
+    parked: false,
+    withIds: true,
+    hasCursor: false,
+    canTake: () => true,
+    write: ({ text }: { text: string }) => written.push(text),
+  }
+  const heartbeat = new Heartbeat({
+    window: { tail: 2, tailId: 'e2' },
+    heartbeat: 'event',
+    advance: () => {},
+  } as unknown as HeartbeatOptions)
+  heartbeat.greet(stream as unknown as EventStream)
+  expect(stream.hasCursor).toBe(false)
+  stream.cursor = 2
+  heartbeat.greet(stream as unknown as EventStream)
+  expect(stream.hasCursor).toBe(true)
+  heartbeat.stop()
+  expect(written).toEqual(['event: sse.cursor\nid: e2\ndata:\n\n'])
+})
+
+test('a stream whose socket is full gets none, and resumes where it was', async () => {
+  const { pool, origin, client, stream } = await open({ window: { bytes: 64 * 1024 * 1024 } })
+  client.response.pause()
+  for (let i = 1; !stream.isBlocked; i++) {
+    await pool.send('ada', `${i}`.padEnd(100_000, '.'))
+    await turn()
+  }
+  await pool.send('ada', 'not yet given')
+  const write = vi.spyOn(stream, 'write')
+  beat()
+  beat()
+  expect(write).not.toHaveBeenCalled()
+
+  stream.destroy('error')
+  client.response.resume()
+  await client.ended
+  const again = await connect(origin, '/?id=ada', {
+    headers: { 'Last-Event-ID': client.lastEventId },
+  })
+  await again.until(({ data }) => data.includes('not yet given'))
+  const all = [...client.data, ...again.data].map(data => Number.parseInt(data, 10))
+  expect(all.slice(0, -1)).toEqual(Array.from({ length: all.length - 1 }, (_, i) => i + 1))
+})
+
+test('a stream with ids of its own, or without any, keeps them', async () => {
+  const { pool, client, stream } = await open()
+  stream.send({ id: 'own', data: 'numbered by the app' })
+  await pool.broadcast('pooled')
+  beat()
+  beat()
+  await client.until(
+    ({ events }) => events.filter(({ event }) => event === 'sse.cursor').length > 1,
+  )
+  expect(client.lastEventId).toBe('own')
+  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id: undefined, data: '' })
+})
+
+test('with resume: false neither events nor heartbeats have an id', async () => {
+  const { pool, client } = await open({}, { resume: false })
+  await pool.broadcast('pooled')
+  await client.until(({ data }) => data.includes('pooled'))
+  beat()
+  beat()
+  await client.event('sse.cursor')
+  expect(client.text).not.toContain('id:')
+})
+
+test('as a comment it is invisible to those who show every event', async () => {
+  const { pool, client, stream } = await open({ heartbeat: 'comment' })
+  await pool.send('bob', 'not for ada')
+  const write = vi.spyOn(stream, 'write')
+  beat()
+  expect(write).toHaveBeenCalledTimes(1)
+  await pool.send('ada', 'news')
+  await client.until(({ data }) => data.includes('news'))
+  expect(client.events.map(({ event }) => event)).toEqual([undefined])
+  expect(client.comments).toEqual(['ok', ''])
+  expect(client.text).toMatch(/^:ok\n\nid: \S+\n\n:\n\n/)
+})
+
+test('with pingInterval false there is none', async () => {
+  const { pool, client, stream } = await open({ pingInterval: false })
+  const write = vi.spyOn(stream, 'write')
+  beat(60_000)
+  expect(write).not.toHaveBeenCalled()
+  await pool.send('ada', 'news')
+  await client.until(({ data }) => data.includes('news'))
+})
+
+test('fault 58: authorize that says no closes the stream at the next heartbeat, before anything else', async () => {
+  const allowed = new Set(['ada', 'bob'])
+  const { origin, client, stream, pool } = await open({ authorize: ({ id }) => allowed.has(id) })
+  await connect(origin, '/?id=bob')
+  beat()
+  expect(pool.size).toBe(2)
+  allowed.delete('ada')
+  const write = vi.spyOn(stream, 'write')
+  beat()
+  expect(await stream.closed).toBe('expired')
+  expect(write).not.toHaveBeenCalled()
+  expect([...pool.keys()]).toEqual(['bob'])
+  // Without a close event, so that the page comes back with a fresh token.
+  expect(await client.ended).toBe(true)
+  expect(client.text).not.toContain('sse.end')
+})
+
+test('fault 58: so it does with pingInterval false, and when the answer is a promise', async () => {
+  let allowed = true
+  const { stream } = await open({ pingInterval: false, authorize: async () => allowed })
+  beat(15_000)
+  await turn()
+  expect(stream.isClosed).toBe(false)
+  allowed = false
+  beat(15_000)
+  expect(await stream.closed).toBe('expired')
+})
+
+test('authorize that fails is the pool’s error, and the stream stays', async () => {
+  const errors: Error[] = []
+  let fails = () => Promise.reject(new Error('rejects'))
+  const { pool, stream } = await open({ authorize: () => fails() })
+  pool.on('error', error => errors.push(error))
+  beat()
+  await turn()
+  fails = () => {
+    throw new Error('throws')
+  }
+  beat()
+  await turn()
+  expect(errors.map(({ message }) => message)).toEqual(['rejects', 'throws'])
+  expect(stream.isClosed).toBe(false)
+})
+
+test('a stream whose server no longer listens is drained, so that server.close() finishes', async () => {
+  const { server, client, stream } = await open()
+  const closed = new Promise(resolve => server.close(resolve))
+  beat()
+  expect(await stream.closed).toBe('drain')
+  expect(await client.ended).toBe(true)
+  expect(client.text).toMatch(/retry: \d+\n\n$/)
+  await closed
+})
+
+test('a closed pool beats no longer', async () => {
+  const { pool } = await open()
+  await pool.close()
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('a beat goes on in the next slice where the last one stopped', async () => {
+  const seen: number[] = []
+  const streams = new Set(
+    Array.from({ length: 40 }, (_, i) => ({
+      get isOpen() {
+        seen.push(i)
+        return false
+      },
+    })),
+  )
+  // Each look at the clock takes longer than a slice.
+  let now = 0
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => {
+    now += 20
+    return now
+  })
+  onTestFinished(() => clock.mockRestore())
+  const heartbeat = new Heartbeat({
+    streams: () => streams.values(),
+    pingInterval: INTERVAL,
+    onBeat: () => {},
+  } as unknown as HeartbeatOptions)
+  onTestFinished(() => heartbeat.stop())
+  beat()
+  expect(seen).toHaveLength(16)
+  while (seen.length < 40) await turn()
+  expect(seen).toEqual(Array.from({ length: 40 }, (_, i) => i))
+})

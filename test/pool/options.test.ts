@@ -1,0 +1,187 @@
+import { ClientPool, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { testPool } from '../helpers/server.js'
+
+/** What JavaScript without types may pass. */
+const newPool = (options: unknown) => {
+  const pool = new ClientPool(options as PoolOptions)
+  onTestFinished(() => pool.close())
+  return pool
+}
+const newSse = (options: unknown) => {
+  const middleware = sse(options as SseOptions)
+  onTestFinished(() => middleware.pool.close())
+  return middleware
+}
+
+function messageOf(act: () => unknown): string {
+  try {
+    act()
+  } catch (error) {
+    expect(error).toBeInstanceOf(TypeError)
+    return (error as Error).message
+  }
+  throw new Error('Nothing was thrown')
+}
+
+const WHOLE = 'a whole number of at least 1, or Infinity'
+const BYTES = 'a whole number of bytes, at least 1'
+const MS = 'milliseconds, a whole number of at least 1'
+
+const POOL_OPTIONS: [option: keyof PoolOptions, wrong: unknown[], expected: string][] = [
+  ['maxClients', [0, -1, 1.5, Number.NaN, '10', null, {}], WHOLE],
+  ['maxStreamsPerClient', [0, '1', true], WHOLE],
+  ['onDuplicate', ['keep', true, ''], "'replace' or 'reject'"],
+  ['pingInterval', [0, -1, true, '15s', Number.POSITIVE_INFINITY, 2 ** 31, null], MS],
+  ['heartbeat', ['none', false], "'event' or 'comment'"],
+  ['maxBufferedBytes', [0, '1mb', Number.POSITIVE_INFINITY], BYTES],
+  ['stallTimeout', [0, false, 2 ** 31], MS],
+  ['maxEventBytes', [0, -5, []], BYTES],
+  ['window', [100, [], null], 'an object such as { events: 10_000'],
+  ['log', [{}, 'redis', { open() {} }], 'an event log with open, append'],
+  ['serialize', ['json', {}], 'a function from data to a string'],
+  ['authorize', [true, {}], 'a function from a stream to a boolean'],
+]
+
+const ROUTE_OPTIONS: [option: keyof SseOptions, wrong: unknown[], expected: string][] = [
+  ['pool', [{}, null, 'pool', ClientPool], 'a ClientPool'],
+  ['id', ['ada', 42, {}], 'a function such as ctx => ctx.query.id'],
+  ['channels', [['news'], 'news'], 'a function that returns an array of channel names'],
+  ['closeEvent', ['', 1, null], 'a non-empty event name'],
+  ['matchQuery', ['', true, /id/], 'the name of a query key'],
+  ['retry', [0, -1, 1.5, '3s', [], [1], [2, 1], [0, 1], [1, 2, 3]], 'milliseconds of at least 1'],
+  ['replay', ['some', true, 10], "'missed' or 'latest' or 'all'"],
+  ['resume', ['no', 0, null], 'a boolean'],
+  ['overflow', ['drop', 503], "'reject' or 'retry'"],
+  ['maxAge', [1000, [2, 1], ['1', '2'], [0, 1]], 'milliseconds as [min, max]'],
+  [
+    'allowedOrigins',
+    ['https://app.example', ['app.example'], ['https://app.example/'], ['*'], [/x/]],
+    'an array of origins',
+  ],
+]
+
+const cases = (options: [string, unknown[], string][]) =>
+  options.flatMap(([option, wrong, expected]) => wrong.map(value => ({ option, value, expected })))
+
+describe('a wrong option is a TypeError that names it, what is expected and what came', () => {
+  test.each(cases(POOL_OPTIONS))('new ClientPool({ $option: $value })', given => {
+    const { option, value, expected } = given
+    const message = messageOf(() => newPool({ [option]: value }))
+    expect(message).toMatch(new RegExp(`^ClientPool: option "${option}" must be .+; got .+`))
+    expect(message).toContain(expected)
+  })
+
+  test.each(cases([...POOL_OPTIONS, ...ROUTE_OPTIONS]))('sse({ $option: $value })', given => {
+    const { option, value, expected } = given
+    const message = messageOf(() => newSse({ [option]: value }))
+    expect(message).toMatch(new RegExp(`^sse\\(\\): option "${option}" must be .+; got .+`))
+    expect(message).toContain(expected)
+  })
+
+  test.each([
+    [{ events: 0 }, 'ClientPool: window: option "events" must be a whole number'],
+    [{ bytes: '32MiB' }, 'option "bytes" must be a whole number of bytes, at least 1; got "32MiB"'],
+    [{ size: 1 }, 'ClientPool: window: unknown option "size"'],
+  ])('window: %o', (window, message) => {
+    expect(messageOf(() => newPool({ window }))).toContain(message)
+  })
+
+  test.each([
+    ['15s', 'got "15s"; write the number 15000, without quotes or unit'],
+    [null, 'got null'],
+    [true, 'got true (boolean)'],
+    [-1, 'got -1 (number)'],
+    [[1], 'got an array'],
+    [{}, 'got an object'],
+    ['x'.repeat(1000), 'got a string of 1000 characters'],
+  ])('what came is told: %s', (pingInterval, told) => {
+    expect(messageOf(() => newPool({ pingInterval }))).toMatch(
+      new RegExp(`${told.replace(/[()]/g, '\\$&')}$`),
+    )
+  })
+
+  test.each(['sse.close', 'a\nb', 'a\u200bb'])('closeEvent: %j', closeEvent => {
+    expect(messageOf(() => newSse({ closeEvent }))).toContain('sse(): option "closeEvent"')
+  })
+
+  test.each([null, 5, 'x', []])('the options themselves: %o', options => {
+    expect(messageOf(() => newPool(options))).toContain(
+      'ClientPool: options must be an object; got',
+    )
+    expect(messageOf(() => newSse(options))).toContain('sse(): options must be an object; got')
+  })
+})
+
+describe('an unknown option names the nearest', () => {
+  test.each([
+    ['maxClient', 'maxClients'],
+    ['pingintervall', 'pingInterval'],
+    ['retyr', 'retry'],
+    ['allowedOrigin', 'allowedOrigins'],
+    ['matchquery', 'matchQuery'],
+  ])('%s: did you mean %s?', (option, nearest) => {
+    const message = messageOf(() => newSse({ [option]: 1 }))
+    expect(message).toBe(`sse(): unknown option "${option}"; did you mean "${nearest}"?`)
+  })
+
+  test('and all of them, if none is near', () => {
+    const message = messageOf(() => newPool({ q: 1 }))
+    expect(message).toMatch(/^ClientPool: unknown option "q"; known are maxClients, .+authorize$/)
+  })
+
+  test.each(['__proto__', 'constructor', 'toString'])('%s is none that is known', name => {
+    const options = JSON.parse(`{ "${name}": 1 }`)
+    expect(messageOf(() => newPool(options))).toContain(`unknown option "${name}"`)
+  })
+
+  test("a route's option on a pool is unknown there", () => {
+    expect(messageOf(() => newPool({ overflow: 'retry' }))).toContain('unknown option "overflow"')
+  })
+})
+
+describe('a pool and options of a pool', () => {
+  test.each(POOL_OPTIONS.map(([option]) => option))('sse({ pool, %s })', option => {
+    const right: PoolOptions = {
+      maxClients: 1,
+      maxStreamsPerClient: 1,
+      onDuplicate: 'reject',
+      pingInterval: false,
+      heartbeat: 'comment',
+      maxBufferedBytes: 1,
+      stallTimeout: 1,
+      maxEventBytes: 1,
+      window: {},
+      log: { open: fail, append: fail, compare: () => 0, barrier: fail, close: fail },
+      serialize: String,
+      authorize: () => true,
+    }
+    const pool = testPool()
+    const message = messageOf(() => sse({ pool, [option]: right[option] }))
+    expect(message).toBe(
+      `sse(): option "${option}" belongs to the pool, which is given; set it by new ClientPool({ ${option}: … })`,
+    )
+  })
+
+  test('undefined is as if it were not there', () => {
+    expect(() => newSse({ pool: undefined, maxClients: undefined, retry: undefined })).not.toThrow()
+    expect(() => newPool({ maxClients: undefined, authorize: undefined })).not.toThrow()
+  })
+})
+
+test('what the documentation calls right is accepted', () => {
+  const right: SseOptions[] = [
+    {},
+    { maxClients: Number.POSITIVE_INFINITY, maxStreamsPerClient: 1, onDuplicate: 'reject' },
+    { pingInterval: false, heartbeat: 'comment', window: { events: 1, bytes: 1 } },
+    { retry: 3000, maxAge: [1, 1], replay: 'all', resume: false, overflow: 'retry' },
+    { retry: [1, 2 ** 31 - 1], closeEvent: 'bye', matchQuery: 'sse', id: () => null },
+    { allowedOrigins: ['https://app.example', 'http://localhost:3000'], channels: () => [] },
+    { allowedOrigins: origin => origin.endsWith('.example') },
+  ]
+  for (const options of right) expect(newSse(options).pool).toBeInstanceOf(ClientPool)
+})
+
+function fail(): never {
+  throw new Error('Nobody should call this')
+}

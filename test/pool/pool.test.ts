@@ -1,0 +1,152 @@
+import { sse } from 'koa-sse-pool'
+import { describe, expect, test } from 'vitest'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+describe('a client pool', () => {
+  test('pushes to a client by id', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const ada = await connect(origin, '/?id=ada')
+    const bob = await connect(origin, '/?id=bob')
+
+    await pool.send('ada', { event: 'update', data: { count: 42 } })
+    await pool.broadcast('over')
+
+    await ada.until(({ data }) => data.includes('over'))
+    await bob.until(({ data }) => data.includes('over'))
+    expect(ada.data).toEqual(['{"count":42}', 'over'])
+    expect(bob.data).toEqual(['over'])
+  })
+
+  test('reads like a Map from id to client', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    await connect(origin, '/?id=ada')
+    await connect(origin, '/?id=ada')
+    await connect(origin, '/?id=bob')
+
+    expect(pool.size).toBe(2)
+    expect(pool.connections).toBe(3)
+    expect(pool.has('ada')).toBe(true)
+    expect(pool.get('ada')?.streams.size).toBe(2)
+    expect([...pool.keys()]).toEqual(['ada', 'bob'])
+    expect([...pool].map(([id, client]) => id === client.id)).toEqual([true, true])
+  })
+})
+
+describe('the window and who is away', () => {
+  test('keeps an entry whose target lost its only other one just then', async () => {
+    const pool = testPool({ window: { events: 3 } })
+    const { origin } = await serveStreams({ pool })
+    const ada = await connect(origin, '/?id=ada')
+    const seen = await pool.send('ada', 'first')
+    await ada.until(({ data }) => data.includes('first'))
+    ada.close()
+    await ada.ended
+    const cursor = await pool.broadcast('second')
+    await pool.broadcast('third')
+    // Evicts `first`, the last entry that its target had.
+    await pool.send('ada', 'fourth')
+    expect(seen).not.toBe(cursor)
+
+    const back = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': cursor } })
+    await back.until(({ data }) => data.includes('fourth'))
+    expect(back.data).toEqual(['third', 'fourth'])
+  })
+
+  test('stays in order when a listener sends while room is being made', async () => {
+    const pool = testPool({ window: { events: 5 } })
+    const { origin } = await serveStreams({ pool })
+    await connect(origin, '/?id=ada')
+    const bob = await connect(origin, '/?id=bob')
+    pool.on('close', ({ id }) => void pool.broadcast(`${id} left`))
+
+    void pool.remove('ada')
+    const sent = Array.from({ length: 12 }, (_, i) => pool.broadcast(String(i)))
+    await Promise.all(sent)
+    await bob.until(({ data }) => data.includes('11') && data.includes('ada left'))
+    expect(bob.data.filter(data => data !== 'ada left')).toEqual(
+      Array.from({ length: 12 }, (_, i) => String(i)),
+    )
+    const ids = bob.messages.map(({ id }) => id)
+    expect(new Set(ids).size).toBe(ids.length)
+  })
+})
+
+describe('a stream that was removed a moment ago', () => {
+  test('joins no channel any more', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const ada = await connect(origin, '/?id=ada')
+    const [stream] = pool.get('ada')?.streams ?? []
+    void pool.remove('ada')
+    stream?.join('room')
+    await ada.ended
+    expect(pool.stats()).toMatchObject({ channels: 0, streams: 0 })
+  })
+})
+
+describe('closing a pool', () => {
+  test('delivers until the last stream has been ended', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const ada = await connect(origin, '/?id=ada')
+    const closed = pool.close({ spread: 500 })
+    await pool.send('ada', 'on its way')
+    await ada.until(({ data }) => data.includes('on its way'))
+    await closed
+    expect(pool.connections).toBe(0)
+    await expect(pool.send('ada', 'late')).rejects.toMatchObject({ code: 'ERR_SSE_POOL_CLOSED' })
+  })
+
+  test.each([Number.NaN, -1, '5000'])('refuses a spread of %o', spread => {
+    const pool = testPool()
+    expect(() => pool.close({ spread: spread as number })).toThrow(/spread must be milliseconds/)
+  })
+})
+
+describe('misuse', () => {
+  test('an exception that is no client id is a TypeError, and so is another option', () => {
+    const pool = testPool()
+    for (const except of [null, [], {}, '', 'a\nb']) {
+      expect(() => pool.broadcast('x', { except: except as string })).toThrow(TypeError)
+    }
+    expect(() => pool.channel('c').send('x', { excpet: 'ada' } as object)).toThrow(/"excpet"/)
+  })
+
+  test('a pool in place of options is a TypeError that shows the fix', () => {
+    expect(() => sse(testPool() as object)).toThrow('sse({ pool })')
+  })
+
+  test('an asynchronous listener that fails is the error event', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const failed = new Promise<Error>(resolve => pool.once('error', resolve))
+    pool.once('open', async () => {
+      throw new Error('in a listener')
+    })
+    await connect(origin, '/?id=ada')
+    expect((await failed).message).toBe('in a listener')
+  })
+})
+
+test('a number is the same id as its text', async () => {
+  const pool = testPool()
+  const { origin } = await serveStreams({ pool })
+  const seven = await connect(origin, '/?id=7')
+  expect([pool.has(7), pool.get(7)?.id]).toEqual([true, '7'])
+  await pool.broadcast('others', { except: 7 })
+  await pool.send(7, 'you')
+  await seven.until(({ data }) => data.includes('you'))
+  expect(seven.data).toEqual(['you'])
+})
+
+test('a broadcast reaches those who come after all earlier ones have left the window, with nobody there', async () => {
+  const pool = testPool({ window: { events: 1 } })
+  const { origin } = await serveStreams({ pool })
+  for (const event of ['one', 'two', 'three']) await pool.broadcast(event)
+  for (const event of ['one', 'two', 'three']) await pool.send('nobody', event)
+  const client = await connect(origin, '/?id=ada')
+  await pool.broadcast('four')
+  await client.until(({ data }) => data.includes('four'))
+})

@@ -1,0 +1,84 @@
+/** What was sent before the end arrives, and nothing stays after it. */
+import { once } from 'node:events'
+import http2 from 'node:http2'
+import type { Socket } from 'node:net'
+import Koa from 'koa'
+import { sse } from 'koa-sse-pool'
+import { expect, onTestFinished, test } from 'vitest'
+import { deferred, nextOpen, rawGet } from '../helpers/app.js'
+import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
+
+test('what was sent before the pool closed arrives before its streams end', async () => {
+  const pool = testPool()
+  const { origin } = await serveStreams({ pool })
+  const client = await connect(origin, '/?id=ada')
+  await client.event('sse.cursor')
+  await pool.broadcast('back in a minute')
+  await pool.close()
+  await client.ended
+  expect(client.data).toEqual(['back in a minute'])
+})
+
+test('what was sent before a stream without resuming was rotated arrives', async () => {
+  const pool = testPool()
+  const { origin } = await serveStreams({ pool, resume: false })
+  const opened = nextOpen(pool)
+  const client = await connect(origin, '/?id=ada')
+  await client.until(({ comments }) => comments.length > 0)
+  void pool.broadcast('last')
+  ;(await opened).dismiss('rotated')
+  await client.ended
+  expect(client.data).toEqual(['last'])
+})
+
+test('a reader that does not take the last event is cut off after stallTimeout', async () => {
+  const pool = testPool({ stallTimeout: 50, maxEventBytes: 2 ** 26, maxBufferedBytes: 2 ** 26 })
+  const { server, port } = await serveStreams({ pool })
+  const opened = nextOpen(pool)
+  const connected = once(server, 'connection') as Promise<[Socket]>
+  const socket = await rawGet(port, '/?id=ada', '1.1', 'Accept: text/event-stream\r\n')
+  const [ours] = await connected
+  const stream = await opened
+  await once(socket, 'data')
+  socket.pause()
+  const gone = new Promise(resolve => ours.once('close', () => resolve('cut off')))
+  stream.end('x'.repeat(2 ** 25))
+  expect(await stream.closed).toBe('end')
+  expect(await gone).toBe('cut off')
+})
+
+test('over HTTP/2 too, a reader that does not take the last event is cut off', async () => {
+  const pool = testPool({ stallTimeout: 50, maxEventBytes: 2 ** 26, maxBufferedBytes: 2 ** 26 })
+  const app = new Koa().use(sse({ pool }))
+  const server = http2.createServer(app.callback())
+  const { origin } = await listen(server)
+  const session = http2.connect(origin)
+  onTestFinished(() => session.destroy())
+  const served = once(server, 'stream') as Promise<[http2.ServerHttp2Stream]>
+  const opened = nextOpen(pool)
+  const request = session.request({ accept: 'text/event-stream' })
+  request.on('error', () => {})
+  await once(request, 'response')
+  const [ours] = await served
+  const stream = await opened
+  const gone = new Promise(resolve => ours.once('close', () => resolve('cut off')))
+  stream.end('x'.repeat(2 ** 25))
+  expect(await stream.closed).toBe('end')
+  expect(await gone).toBe('cut off')
+})
+
+test('a stream that is dismissed before it opens gets what was sent to it', async () => {
+  const pool = testPool()
+  const go = deferred()
+  const { origin } = await serveStreams({ pool }, () => go.promise)
+  const opened = nextOpen(pool)
+  const connecting = connect(origin, '/?id=ada')
+  await opened
+  await pool.broadcast('one')
+  const closed = pool.close()
+  go.resolve()
+  const client = await connecting
+  await client.ended
+  await closed
+  expect(client.data).toEqual(['one'])
+})

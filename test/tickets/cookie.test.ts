@@ -1,0 +1,296 @@
+import { once } from 'node:events'
+import http2 from 'node:http2'
+import { EventSource } from 'eventsource'
+import type { ClientPool } from 'koa-sse-pool'
+import type { StreamTicketsOptions, TicketGrant } from 'koa-sse-pool/tickets'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { connect, listen } from '../helpers/server.js'
+import { cookieOf, expectRefused, Jar, serveTickets } from '../helpers/tickets.js'
+
+function useFakeDate() {
+  vi.useFakeTimers({ toFake: ['Date'] })
+  onTestFinished(() => void vi.useRealTimers())
+}
+
+describe('the cookie', () => {
+  /** One who has redeemed a ticket, and left. */
+  async function redeemed(
+    options: Partial<StreamTicketsOptions> = {},
+    grant?: Partial<TicketGrant>,
+  ) {
+    const served = await serveTickets(options)
+    const ticket = await served.tickets.issue({ id: 'ada', ...grant })
+    const path = `/?ticket=${ticket}`
+    const client = await connect(served.origin, path)
+    client.close()
+    return { ...served, ticket, path, client, jar: new Jar().take(client.headers) }
+  }
+
+  test('lets the same browser come back, also long after the end of the ticket', async () => {
+    useFakeDate()
+    const { origin, path, jar, pool } = await redeemed({}, { channels: ['orders'] })
+    for (let i = 0; i < 3; i++) {
+      vi.advanceTimersByTime(3_599_000)
+      const client = await connect(origin, path, jar.options)
+      expect(client.status).toBe(200)
+      await pool.channel('orders').send(`${i}`)
+      await client.until(({ data }) => data.includes(`${i}`))
+      jar.take(client.headers)
+      expect(jar.cookies.size).toBe(1)
+    }
+  })
+
+  test('is good for its time, and no longer', async () => {
+    useFakeDate()
+    const { origin, path, jar, refusals, client } = await redeemed({ resumeFor: 60_000 })
+    expect(cookieOf(client)).toContain('Max-Age=60;')
+    vi.advanceTimersByTime(60_000)
+    await expectRefused(await connect(origin, path, jar.options))
+    expect(refusals).toEqual(['cookie'])
+  })
+
+  test('is for this ticket alone', async () => {
+    const { origin, tickets, path, jar, refusals } = await redeemed()
+    const other = await redeemed()
+    const [[name]] = jar.cookies as Iterable<[string]> as [[string]]
+    const [[otherName, value]] = other.jar.cookies as Iterable<[string, string]> as [
+      [string, string],
+    ]
+    for (const cookie of [`${name}=${value}`, `${otherName}=${value}`]) {
+      const headers = { Cookie: cookie }
+      await expectRefused(await connect(origin, path, { headers }))
+    }
+    // Nor does a fresh one need it.
+    const fresh = await tickets.issue({ id: 'ada' })
+    expect((await connect(origin, `/?ticket=${fresh}`, other.jar.options)).status).toBe(200)
+    expect(refusals).toEqual(['cookie', 'spent'])
+  })
+
+  test('is refused when it was changed, in any of its parts', async () => {
+    const { origin, path, jar, refusals } = await redeemed()
+    const [[name, value]] = jar.cookies as Iterable<[string, string]> as [[string, string]]
+    const [header, payload, signature] = value.split('.') as [string, string, string]
+    const later = { ...JSON.parse(Buffer.from(payload, 'base64url').toString()), exp: 9e9 }
+    const longer = Buffer.from(JSON.stringify(later)).toString('base64url')
+    const changed = [
+      '',
+      'x',
+      `${header}.${longer}.${signature}`,
+      `${header}.${payload}.`,
+      `${value}x`,
+    ]
+    for (const bad of changed) {
+      const headers = { Cookie: `${name}=${bad}` }
+      await expectRefused(await connect(origin, path, { headers }))
+    }
+    expect(refusals).toEqual(changed.map(() => 'cookie'))
+  })
+
+  test('counts though a neighbour has set one of the same name', async () => {
+    const { origin, path, jar } = await redeemed()
+    const [[name, value]] = jar.cookies as Iterable<[string, string]> as [[string, string]]
+    const headers = { Cookie: `a; ${name}=evil; =; b=c=d;${name}=${value} ;x=` }
+    expect((await connect(origin, path, { headers })).status).toBe(200)
+  })
+
+  test('cannot be read by a page, and goes to this path of this site alone', async () => {
+    const { client } = await redeemed()
+    const [, name = '', rest] = /^([^=]+)=[\w.-]+(; .*)$/.exec(cookieOf(client)) ?? []
+    expect(name).toMatch(/^sse-[\w-]{16}$/)
+    expect(rest).toBe('; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax')
+    expect(client.headers['set-cookie']).toHaveLength(1)
+  })
+
+  test.each<[StreamTicketsOptions['cookie'], string, string]>([
+    [{ sameSite: 'strict' }, '', '; SameSite=Strict'],
+    [{ sameSite: 'none' }, '', '; SameSite=None; Secure'],
+    [{ partitioned: true }, '', '; SameSite=Lax; Secure; Partitioned'],
+    [{ path: '/api/event' }, '', '; Path=/api/event;'],
+    [{ name: 'live' }, '', 'live-'],
+    [{}, '/event/push', '; Path=/event/push; '],
+    [{}, '/event/push;Domain=evil.example', '; Path=/event/; '],
+    [{}, '/event%3bpush', '; Path=/event%3bpush; '],
+    [{}, "/a/b,c'd/", "; Path=/a/b,c'd/; "],
+  ])('with %j at "%s" has %s', async (cookie, path, expected) => {
+    const { origin, tickets } = await serveTickets({ cookie })
+    const client = await connect(
+      origin,
+      `${path || '/'}?ticket=${await tickets.issue({ id: 'a' })}`,
+    )
+    expect(cookieOf(client)).toContain(expected)
+    expect(cookieOf(client)).not.toContain('Domain')
+  })
+
+  test('is secure where the connection is, also behind a proxy', async () => {
+    const { app, origin, tickets } = await serveTickets()
+    app.proxy = true
+    const headers = { 'X-Forwarded-Proto': 'https' }
+    const client = await connect(origin, `/?ticket=${await tickets.issue({ id: 'a' })}`, {
+      headers,
+    })
+    expect(cookieOf(client)).toMatch(/; SameSite=Lax; Secure$/)
+  })
+
+  test('is one of at most sixteen: the oldest one goes', async () => {
+    useFakeDate()
+    const { origin, tickets } = await serveTickets()
+    const jar = new Jar()
+    jar.cookies.set('session', 'kept')
+    jar.cookies.set('sse-other', 'kept')
+    const names: string[] = []
+    for (let tab = 0; tab < 40; tab++) {
+      const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
+      const client = await connect(origin, path, jar.options)
+      expect(client.status).toBe(200)
+      jar.take(client.headers)
+      names.push(cookieOf(client).split('=')[0] as string)
+      vi.advanceTimersByTime(1000)
+    }
+    expect([...jar.cookies.keys()]).toEqual(['session', 'sse-other', ...names.slice(-16)])
+    expect(jar.options.headers.Cookie.length).toBeLessThan(6000)
+  })
+
+  test('of a tab that came back lately stays', async () => {
+    useFakeDate()
+    const { origin, tickets, path, jar } = await redeemed()
+    const [name] = jar.cookies.keys()
+    for (let tab = 0; tab < 30; tab++) {
+      vi.advanceTimersByTime(1000)
+      const next = `/?ticket=${await tickets.issue({ id: 'ada' })}`
+      jar.take((await connect(origin, next, jar.options)).headers)
+      jar.take((await connect(origin, path, jar.options)).headers)
+    }
+    expect(jar.cookies.size).toBe(16)
+    expect([...jar.cookies.keys()]).toContain(name)
+  })
+
+  test('that cannot be read is the first to go', async () => {
+    const { origin, tickets } = await serveTickets()
+    const junk = Array.from({ length: 16 }, (_, i) => `sse-${`${i}`.padEnd(16, '_')}=%`)
+    const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
+    const client = await connect(origin, path, { headers: { Cookie: junk.join('; ') } })
+    expect(client.status).toBe(200)
+    expect(client.headers['set-cookie']).toHaveLength(2)
+  })
+
+  test('is not given when the app does not want it', async () => {
+    const { origin, path, client, refusals } = await redeemed({ resumeFor: false })
+    expect(client.headers['set-cookie']).toBeUndefined()
+    await expectRefused(await connect(origin, path))
+    expect(refusals).toEqual(['spent'])
+  })
+
+  test('is believed by a process that has just started', async () => {
+    const { path, jar, pool } = await redeemed()
+    await pool.close()
+    const restarted = await serveTickets()
+    expect((await connect(restarted.origin, path, jar.options)).status).toBe(200)
+  })
+})
+
+describe('a real EventSource', () => {
+  /** It keeps cookies, as a browser does. */
+  function openSource(url: string, jar = new Jar()) {
+    const statuses: number[] = []
+    const source = new EventSource(url, {
+      fetch: async (input, init) => {
+        const headers = { ...init.headers, ...jar.options.headers }
+        const response = await fetch(input, { ...init, headers })
+        statuses.push(response.status)
+        jar.take({ 'set-cookie': response.headers.getSetCookie() })
+        return response
+      },
+    })
+    onTestFinished(() => source.close())
+    const next = (type: string) =>
+      new Promise<Event>(resolve => source.addEventListener(type, resolve, { once: true }))
+    return { source, statuses, next }
+  }
+
+  const opening = (pool: ClientPool) => new Promise(resolve => pool.once('open', resolve))
+
+  test('reconnects with the ticket that it was given, and misses nothing', async () => {
+    const { origin, cut, pool, tickets } = await serveTickets({}, { retry: 1 })
+    const url = `${origin}/?ticket=${await tickets.issue({ id: 'ada' })}`
+    const { next, statuses } = openSource(url)
+    await next('open')
+    for (const text of ['one', 'two', 'three']) {
+      const back = opening(pool)
+      cut()
+      await pool.send('ada', text)
+      const message = next('message')
+      await back
+      expect(((await message) as MessageEvent).data).toBe(text)
+    }
+    expect(statuses).toEqual([200, 200, 200, 200])
+  })
+
+  test('that has no cookie is stopped for good', async () => {
+    const { origin, cut, tickets, refusals } = await serveTickets({}, { retry: 1 })
+    const url = `${origin}/?ticket=${await tickets.issue({ id: 'ada' })}`
+    const jar = new Jar()
+    const { source, next, statuses } = openSource(url, jar)
+    await next('open')
+    jar.cookies.clear()
+    cut()
+    await next('error')
+    if (source.readyState !== source.CLOSED) await next('error')
+    expect(source.readyState).toBe(source.CLOSED)
+    expect(statuses).toEqual([200, 401])
+    expect(refusals).toEqual(['spent'])
+  })
+
+  test('without cookies asks for a new ticket, brings its cursor, and misses nothing', async () => {
+    const { origin, cut, pool, tickets } = await serveTickets({ resumeFor: false }, { retry: 1 })
+    const texts: string[] = []
+    let lastEventId = ''
+    let arrived = () => {}
+    // What docs/tickets.md says that a page does.
+    const listen = async () => {
+      const query = new URLSearchParams({ ticket: await tickets.issue({ id: 'ada' }), lastEventId })
+      const { source } = openSource(`${origin}/?${query}`)
+      const note = (event: MessageEvent) => {
+        lastEventId = event.lastEventId || lastEventId
+        if (event.type === 'message') texts.push(event.data)
+        arrived()
+      }
+      source.addEventListener('sse.cursor', note)
+      source.addEventListener('message', note)
+      source.addEventListener('error', () => {
+        if (source.readyState === source.CLOSED) void listen()
+      })
+    }
+    const until = (condition: () => boolean) =>
+      new Promise<void>(resolve => {
+        arrived = () => condition() && resolve()
+        arrived()
+      })
+    void listen()
+    await until(() => lastEventId !== '')
+    for (let i = 0; i < 5; i++) {
+      cut()
+      await pool.send('ada', `${i}`)
+      await until(() => texts.includes(`${i}`))
+    }
+    expect(texts).toEqual(['0', '1', '2', '3', '4'])
+  })
+})
+
+test('works over HTTP/2, where cookies come one by one', async () => {
+  const { app, tickets } = await serveTickets()
+  const server = http2.createServer(app.callback())
+  const { origin } = await listen(server)
+  const session = http2.connect(origin)
+  onTestFinished(() => session.destroy())
+  const path = `/?ticket=${await tickets.issue({ id: 'ada', origin })}`
+  const get = async (cookie: string[]) => {
+    const stream = session.request({ ':path': path, accept: 'text/event-stream', cookie })
+    const [headers] = (await once(stream, 'response')) as [http2.IncomingHttpHeaders]
+    return headers
+  }
+  const first = await get([])
+  expect(first[':status']).toBe(200)
+  const pair = /^[^;]+/.exec(first['set-cookie']?.[0] ?? '')?.[0] ?? ''
+  expect((await get(['a=b', pair, 'c=d']))[':status']).toBe(200)
+  expect((await get(['a=b']))[':status']).toBe(401)
+})

@@ -1,0 +1,115 @@
+import { describe, expect, test } from 'vitest'
+import { checkName } from '../../src/lib/names.js'
+import {
+  Chunk,
+  encodeClose,
+  encodeComment,
+  encodeData,
+  encodePoolEvent,
+  encodeStreamEvent,
+} from '../../src/wire/event.js'
+
+const LIMITS = { serialize: JSON.stringify, maxEventBytes: 1024 }
+
+describe('a frame', () => {
+  test('has its fields in the order of koa-sse-stream', () => {
+    const event = { data: { count: 42 }, id: 7, retry: 3000, event: 'update' }
+    expect(encodeStreamEvent(event, LIMITS)).toBe(
+      'event: update\nretry: 3000\nid: 7\ndata: {"count":42}\n\n',
+    )
+  })
+
+  test('of a string is its data as it is, and of other data its JSON', () => {
+    expect(encodePoolEvent('text', LIMITS)).toBe('data: text\n\n')
+    expect(encodePoolEvent({ data: 'text' }, LIMITS)).toBe('data: text\n\n')
+    for (const data of [0, false, null, [], {}, 'text with "quotes"'] as const) {
+      const text = typeof data === 'string' ? data : JSON.stringify(data)
+      expect(encodePoolEvent({ data }, LIMITS)).toBe(`data: ${text}\n\n`)
+    }
+  })
+
+  test('has one data line for each line of data', () => {
+    expect(encodePoolEvent('a\r\nb\rc\n', LIMITS)).toBe('data: a\ndata: b\ndata: c\ndata: \n\n')
+  })
+
+  test('has no event line for an empty name, which means the default', () => {
+    expect(encodePoolEvent({ event: '', data: 'x' }, LIMITS)).toBe('data: x\n\n')
+    expect(encodePoolEvent({ event: undefined, data: 'x' }, LIMITS)).toBe('data: x\n\n')
+  })
+
+  test('does not show its key', () => {
+    expect(encodePoolEvent({ data: 'x', key: 'k' }, LIMITS)).toBe('data: x\n\n')
+    expect(() => encodePoolEvent({ data: 'x', key: 7 }, LIMITS)).toThrow(/^key must be a string/)
+  })
+
+  test('takes the serializer of the pool, for anything but strings', () => {
+    const serialize = (data: unknown) => `<${String(data)}>`
+    expect(encodePoolEvent({ data: 7 }, { ...LIMITS, serialize })).toBe('data: <7>\n\n')
+    expect(encodePoolEvent({ data: 'x' }, { ...LIMITS, serialize })).toBe('data: x\n\n')
+  })
+
+  test('keeps the cause when a serializer fails', () => {
+    const cause = new Error('no')
+    const serialize = () => {
+      throw cause
+    }
+    const encode = () => encodePoolEvent({ data: {} }, { ...LIMITS, serialize })
+    expect(encode).toThrow(expect.objectContaining({ name: 'TypeError', cause }))
+  })
+
+  test('may take exactly maxEventBytes', () => {
+    const data = 'é'.repeat((1024 - 'data: \n\n'.length) / 2)
+    expect(Buffer.byteLength(encodePoolEvent(data, LIMITS))).toBe(1024)
+    expect(() => encodePoolEvent(`${data}x`, LIMITS)).toThrow(
+      /1025 bytes; maxEventBytes allows 1024/,
+    )
+  })
+})
+
+describe('an event is refused', () => {
+  test('with the field that was probably meant', () => {
+    expect(() => encodePoolEvent({ dta: 1 }, LIMITS)).toThrow('did you mean "data"?')
+    expect(() => encodeStreamEvent({ name: 1 }, LIMITS)).toThrow(/^Unknown event field "name"/)
+  })
+
+  test('with an id where the log gives it, and a key where there is no log', () => {
+    expect(() => encodePoolEvent({ data: 1, id: 1 }, LIMITS)).toThrow('the log gives it')
+    expect(() => encodeStreamEvent({ data: 1, key: 'k' }, LIMITS)).toThrow('only on pool events')
+  })
+
+  test('with a name or an id that the package keeps for itself', () => {
+    expect(() => encodeStreamEvent({ event: 'sse.gap', data: 1 }, LIMITS)).toThrow('reserved')
+    expect(() => encodeStreamEvent({ id: 'sse.end', data: 1 }, LIMITS)).toThrow('reserved')
+    expect(() => checkName('channel', 'sse.x')).toThrow(/^channel names .* reserved/)
+    expect(checkName('channel', 'ssex')).toBe('ssex')
+  })
+
+  test('with an id that is no string or finite number', () => {
+    for (const id of [Number.NaN, Number.POSITIVE_INFINITY, null, {}, 1n, true]) {
+      expect(() => encodeStreamEvent({ data: 1, id }, LIMITS)).toThrow(/^id must be a string/)
+    }
+  })
+})
+
+test('a comment is a comment in every line', () => {
+  expect(encodeComment('')).toBe(':\n\n')
+  expect(encodeComment('a\rb\n\nc')).toBe(': a\n: b\n:\n: c\n\n')
+})
+
+test('the close event carries the id that keeps browsers away', () => {
+  expect(encodeClose('close', encodeData(undefined, LIMITS))).toBe(
+    'event: close\nid: sse.end\ndata: \n\n',
+  )
+  expect(encodeClose('bye', encodeData({ why: 'done' }, LIMITS))).toBe(
+    'event: bye\nid: sse.end\ndata: {"why":"done"}\n\n',
+  )
+})
+
+test('a chunk is framed by its bytes, not its characters, and only once', () => {
+  const chunk = new Chunk('data: é\ud83d\n\n')
+  const body = 'data: é\ufffd\n\n'
+  expect(chunk.plain.toString()).toBe(body)
+  expect(chunk.framed.toString()).toBe(`${Buffer.byteLength(body).toString(16)}\r\n${body}\r\n`)
+  expect(chunk.framed).toBe(chunk.framed)
+  expect(chunk.plain).toBe(chunk.plain)
+})
