@@ -17,7 +17,7 @@ const runs: (ChaosOptions & { suffers: string[] })[] = [
 ]
 
 test.for(runs)(
-  'whatever fails on $engine, nothing is lost, doubled or out of order',
+  'nothing is lost, duplicated or out of order on $engine, whatever fails (fault 36)',
   async ({ suffers, ...options }) => {
     const report = await runChaos(options)
     console.log(report)

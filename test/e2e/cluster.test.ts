@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => browser.close())
 
 describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', log => {
-  test('misses and doubles nothing when the process of the page is killed three times, then drained', async () => {
+  test('misses and duplicates nothing when the page’s process is killed three times, then drained (fault 36)', async () => {
     const page = await openPage(await startExample({ log, ...FAST }), 'ada')
     await received(page, 20)
     for (let kill = 1; kill <= 3; kill++) await leaveProcess(page, 'kill')
