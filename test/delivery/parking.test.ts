@@ -3,14 +3,15 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
-import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { deferred } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 describe('who left', () => {
   test('before the log was there is forgotten', async () => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as () => void
-    const log = new ElsewhereLog()
+    const log = new FakeLog()
     log.boots = false
     const pool = testPool({ log })
     const taps = Array.from({ length: 10 }, () => {
@@ -25,20 +26,17 @@ describe('who left', () => {
   })
 
   test('while the log failed to answer is not asked for again', async () => {
-    const log = new ElsewhereLog()
+    const log = new FakeLog()
     const pool = testPool({ log })
     pool.on('error', () => {})
     const { origin } = await serveStreams({ pool })
-    let fail = (_: Error) => {}
-    log.answer = () =>
-      new Promise((_, reject) => {
-        fail = reject
-      })
+    const answer = deferred()
+    log.beforeBarrier = () => answer.promise
     const client = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': '77' } })
     const closed = new Promise(resolve => pool.once('close', resolve))
     client.close()
     await closed
-    fail(new Error('no answer'))
+    answer.reject(new Error('no answer'))
     await turn()
     log.sink.state(true)
     await turn()
@@ -48,7 +46,7 @@ describe('who left', () => {
 
 describe('who joins a channel before the log was there', () => {
   test('gets it from the tail only, as at any other time', async () => {
-    const log = new ElsewhereLog()
+    const log = new FakeLog()
     log.boots = false
     const entry = (id: string, target: string) => ({
       id,

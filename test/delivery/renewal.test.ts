@@ -2,13 +2,13 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { deferred, nextOpen, watchCloses } from '../helpers/app.js'
-import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 const entry = (id: string, target: string) => ({ id, target, nonce: id, frame: `data: ${id}\n\n` })
 
 test('a channel joined while behind does not replay when the window is filled anew', async () => {
-  const log = new ElsewhereLog()
+  const log = new FakeLog()
   log.stored = [entry('1', '*')]
   const pool = testPool({ log })
   const go = deferred()
@@ -18,7 +18,7 @@ test('a channel joined while behind does not replay when the window is filled an
   const stream = await opened
   await pool.channel('news').send('before')
   stream.join('news')
-  log.sink.reset(log.stored, 'trimmed')
+  log.reset('trimmed')
   go.resolve()
   const client = await connecting
   await pool.channel('news').send('live')
@@ -27,7 +27,7 @@ test('a channel joined while behind does not replay when the window is filled an
 })
 
 test('a removal before it came does not end a stream with replay all when the window is filled anew', async () => {
-  const log = new ElsewhereLog()
+  const log = new FakeLog()
   log.stored = [entry('1', '*'), entry('2', '-ada'), entry('3', '*')]
   const pool = testPool({ log })
   const closes = watchCloses(pool)
@@ -36,7 +36,7 @@ test('a removal before it came does not end a stream with replay all when the wi
   const opened = nextOpen(pool)
   const connecting = connect(origin, '/?id=ada')
   await opened
-  log.sink.reset(log.stored, 'trimmed')
+  log.reset('trimmed')
   go.resolve()
   const client = await connecting
   await client.until(({ text }) => text.includes('id: '))
@@ -45,7 +45,7 @@ test('a removal before it came does not end a stream with replay all when the wi
 })
 
 test('a reader that is blocked still meets a removal from before the log was replaced', async () => {
-  const log = new ElsewhereLog()
+  const log = new FakeLog()
   log.stored = [entry('1', '*')]
   const pool = testPool({ log })
   const closes = watchCloses(pool)

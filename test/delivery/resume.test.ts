@@ -1,80 +1,14 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { type ClientPool, type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
+import { type ClientPool, SseError } from 'koa-sse-pool'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { MESSAGE } from '../../src/log/messages.js'
+import { deferred } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, type TestClient, testPool } from '../helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
 
-/** A promise that the test settles. */
-function gate<Value = void>() {
-  let open!: (value: Value) => void
-  let fail!: (error: Error) => void
-  const promise = new Promise<Value>((resolve, reject) => {
-    open = resolve
-    fail = reject
-  })
-  return { promise, open, fail }
-}
-
-/**
- * An engine elsewhere: its entries are in an array, and arrive here when the test says so. Ids are
- * `<epoch>-<number>`.
- */
-class ArrayLog implements EventLog {
-  epoch = 'a'
-  stored: Entry[] = []
-  sink!: LogSink
-  /** How far this process has got. */
-  seen = 0
-  /** Entries arrive by themselves; otherwise by `deliver()`. */
-  isLive = true
-  barriers = 0
-  /** What a barrier waits for before it looks. */
-  beforeBarrier: () => Promise<void> = async () => {}
-  beforeAppend: () => Promise<void> = async () => {}
-  boot: Promise<void> = Promise.resolve()
-
-  async open(sink: LogSink) {
-    this.sink = sink
-    await this.boot
-    this.seen = this.stored.length
-    sink.reset([...this.stored], 'boot')
-  }
-  async append(entry: Omit<Entry, 'id'>) {
-    // What processes say to each other would shift the ids that these tests name.
-    if (entry.target === MESSAGE) return ''
-    await this.beforeAppend()
-    const id = this.store(entry)
-    if (this.isLive) this.deliver()
-    return id
-  }
-  /** As if another process had sent it. */
-  store(entry: Omit<Entry, 'id'> | string): string {
-    const id = `${this.epoch}-${this.stored.length + 1}`
-    const fields =
-      typeof entry === 'string' ? { nonce: id, target: '*', frame: `data: ${entry}\n\n` } : entry
-    this.stored.push({ ...fields, id })
-    return id
-  }
-  deliver() {
-    const fresh = this.stored.slice(this.seen)
-    this.seen = this.stored.length
-    this.sink.append(fresh)
-  }
-  compare(a: string, b: string) {
-    const orders = [a, b].map(id => Number(new RegExp(`^${this.epoch}-(\\d+)$`).exec(id)?.[1]))
-    return (orders[0] as number) - (orders[1] as number)
-  }
-  async barrier() {
-    this.barriers += 1
-    await this.beforeBarrier()
-    return this.stored.at(-1)?.id ?? null
-  }
-  async close() {}
-}
-
-async function serve(log: ArrayLog, options = {}) {
+async function serve(log: FakeLog, options = {}) {
   const pool = testPool({ log, ...options })
   const { origin } = await serveStreams({ pool })
   return { pool, origin }
@@ -89,7 +23,7 @@ function errorsOf(pool: ClientPool): Error[] {
 
 describe('a cursor that this process does not know yet', () => {
   test('is parked until the window has caught up, and then goes on without a gap', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
     log.isLive = false
@@ -106,7 +40,7 @@ describe('a cursor that this process does not know yet', () => {
   })
 
   test('is a gap once the window has got as far as the log and still lacks it', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     log.isLive = false
     const tail = log.store('one')
@@ -120,8 +54,8 @@ describe('a cursor that this process does not know yet', () => {
 
   test('gets heartbeats without id, and direct sends, while it is parked', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
-    const log = new ArrayLog()
-    const barrier = gate()
+    const log = new FakeLog('a')
+    const barrier = deferred()
     log.beforeBarrier = () => barrier.promise
     const { pool, origin } = await serve(log, { pingInterval: 1000 })
     await pool.broadcast('one')
@@ -134,7 +68,7 @@ describe('a cursor that this process does not know yet', () => {
     await client.until(({ events }) => events.at(-1)?.event === 'sse.cursor')
     expect(client.lastEventId).toBe('')
     expect(client.data).toEqual(['direct'])
-    barrier.open()
+    barrier.resolve()
     await client.event('sse.gap')
     await pool.broadcast('three')
     await client.until(({ data }) => data.includes('three'))
@@ -142,22 +76,22 @@ describe('a cursor that this process does not know yet', () => {
   })
 
   test('is forgotten when the client leaves before it is decided', async () => {
-    const log = new ArrayLog()
-    const barrier = gate()
+    const log = new FakeLog('a')
+    const barrier = deferred()
     log.beforeBarrier = () => barrier.promise
     const { pool, origin } = await serve(log)
     const closed = new Promise(resolve => pool.once('close', resolve))
     const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
     client.close()
     await closed
-    barrier.open()
+    barrier.resolve()
     await turn()
     expect(pool.stats()).toMatchObject({ streams: 0, parked: 0, gaps: 0 })
   })
 
   test('fault 18: asks the log once for all who come while it answers', async () => {
-    const log = new ArrayLog()
-    const barrier = gate()
+    const log = new FakeLog('a')
+    const barrier = deferred()
     log.beforeBarrier = () => barrier.promise
     const { pool, origin } = await serve(log)
     const clients = await Promise.all(
@@ -166,7 +100,7 @@ describe('a cursor that this process does not know yet', () => {
       ),
     )
     expect(pool.stats().parked).toBe(50)
-    barrier.open()
+    barrier.resolve()
     for (const client of clients) await client.event('sse.gap')
     // One for the first, one for all who came while that was under way.
     expect(log.barriers).toBeLessThanOrEqual(2)
@@ -179,7 +113,7 @@ describe('a log out of reach', () => {
   })
 
   test('decides nothing, and is asked again when it is back', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     const errors = errorsOf(pool)
     const id = await pool.broadcast('one')
@@ -207,7 +141,7 @@ describe('a log out of reach', () => {
 
   test('that fails to answer is asked again at the next heartbeat', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     log.beforeBarrier = () => Promise.reject(new Error('timed out'))
     const { pool, origin } = await serve(log, { pingInterval: 1000 })
     const errors = errorsOf(pool)
@@ -222,9 +156,8 @@ describe('a log out of reach', () => {
   })
 
   test('fault 32: at the start it serves, parks, and recovers', async () => {
-    const log = new ArrayLog()
-    const booted = gate()
-    log.boot = booted.promise
+    const log = new FakeLog('a')
+    log.boots = false
     log.beforeAppend = () => Promise.reject(new SseError('ERR_SSE_LOG_DOWN', 'down'))
     log.store('one')
     const last = log.store('two')
@@ -242,7 +175,7 @@ describe('a log out of reach', () => {
     expect(pool.stats()).toMatchObject({ parked: 2, log: 'down', streams: 2 })
 
     log.beforeAppend = async () => {}
-    booted.open()
+    log.boot()
     log.sink.state(true)
     await back.until(({ data }) => data.includes('three'))
     await pool.broadcast('four')
@@ -254,12 +187,11 @@ describe('a log out of reach', () => {
   })
 
   test('that cannot be opened at all is the pool’s error, and streams go on with direct sends', async () => {
-    const log = new ArrayLog()
-    const failed = gate()
-    log.boot = failed.promise
+    const log = new FakeLog('a')
+    log.boots = false
     const { pool, origin } = await serve(log)
     const errors = errorsOf(pool)
-    failed.fail(new Error('no such host'))
+    log.failBoot(new Error('no such host'))
     const client = await connect(origin, '/?id=ada')
     const [stream] = pool.get('ada')?.streams ?? []
     stream?.send('direct')
@@ -274,7 +206,7 @@ describe('a log out of reach', () => {
     onTestFinished(() => {
       process.off('unhandledRejection', unhandled)
     })
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     const errors = errorsOf(pool)
     const client = await connect(origin, '/?id=ada')
@@ -297,7 +229,7 @@ describe('a log out of reach', () => {
 describe('a reset of the window', () => {
   for (const reason of ['trimmed', 'replaced'] as const) {
     test(`as ${reason} is a gap for those whose place is gone, and nothing for the others`, async () => {
-      const log = new ArrayLog()
+      const log = new FakeLog('a')
       const { pool, origin } = await serve(log)
       await pool.broadcast('one')
       const behind = await connect(origin, '/?id=ada')
@@ -323,22 +255,21 @@ describe('a reset of the window', () => {
   }
 
   test('that still has everybody’s place gives what was missed, exactly once', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     // The new window is more than this process keeps, so that some of it is evicted at once.
     const { pool, origin } = await serve(log, { window: { events: 5 } })
     const client = await connect(origin, '/?id=ada')
     for (let i = 1; i <= 8; i++) await pool.broadcast(String(i))
     await client.until(({ data }) => data.includes('8'))
     log.store('9')
-    log.seen = log.stored.length
-    log.sink.reset([...log.stored], 'trimmed')
+    log.reset('trimmed')
     await client.until(({ data }) => data.includes('9'))
     expect(client.data).toEqual(['1', '2', '3', '4', '5', '6', '7', '8', '9'])
     expect(pool.stats().gaps).toBe(0)
   })
 
   test('in which only processes have spoken has a cursor all the same', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
     const client = await connect(origin, '/?id=ada')
@@ -346,8 +277,7 @@ describe('a reset of the window', () => {
     log.epoch = 'b'
     log.stored = []
     for (const frame of ['{}', '{}']) log.store({ nonce: 'n', target: MESSAGE, frame })
-    log.seen = log.stored.length
-    log.sink.reset([...log.stored], 'replaced')
+    log.reset('replaced')
     const { id } = await client.event('sse.gap')
     // The same in every process, however many of these each has heard already.
     expect(id).toBe('b-1')
@@ -359,7 +289,7 @@ describe('a reset of the window', () => {
   })
 
   test('to another log that is shorter keeps nobody parked who waited for the old one', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
     log.isLive = false
@@ -369,8 +299,7 @@ describe('a reset of the window', () => {
     expect(pool.stats().parked).toBe(1)
     log.epoch = 'b'
     log.stored = []
-    log.seen = 0
-    log.sink.reset([], 'replaced')
+    log.reset('replaced')
     await client.event('sse.gap')
     log.isLive = true
     await pool.broadcast('new one')
@@ -454,23 +383,22 @@ describe('a client that came anew after its removal', () => {
   const REMOVAL = { nonce: 'n', target: '-ada', frame: 'data: bye\n\n' }
 
   test('stays when the log comes up with that removal in it', async () => {
-    const log = new ArrayLog()
-    const booted = gate()
-    log.boot = booted.promise
+    const log = new FakeLog('a')
+    log.boots = false
     log.store(REMOVAL)
     const { pool, origin } = await serve(log, { window: { events: 5 } })
     const client = await connect(origin, '/?id=ada')
-    booted.open()
+    log.boot()
     await lag(pool, client)
   })
 
   test('stays when the window is filled anew', async () => {
-    const log = new ArrayLog()
+    const log = new FakeLog('a')
     log.store(REMOVAL)
     const { pool, origin } = await serve(log, { window: { events: 5 } })
     const client = await connect(origin, '/?id=ada')
     await pool.broadcast('one')
-    log.sink.reset([...log.stored], 'trimmed')
+    log.reset('trimmed')
     await lag(pool, client)
   })
 
@@ -499,13 +427,12 @@ describe('a client that was cut off before the first event was ever sent', () =>
   })
 
   test('misses nothing on a log that was not there yet when it came', async () => {
-    const log = new ArrayLog()
-    const booted = gate()
-    log.boot = booted.promise
+    const log = new FakeLog('a')
+    log.boots = false
     log.store('long ago')
     const { pool, origin } = await serve(log)
     const client = await connect(origin, '/?id=ada')
-    booted.open()
+    log.boot()
     await client.until(({ lastEventId }) => lastEventId === 'a-1')
     client.close()
     await client.ended

@@ -1,9 +1,8 @@
 /** WebKitGTK by W3C WebDriver (https://www.w3.org/TR/webdriver2/), which is JSON over HTTP. */
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import net, { type AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inject } from 'vitest'
+import { freePort } from '../helpers/net.js'
 import { requireProgram } from '../setup/needs.js'
 import type { Browser, LaunchOptions, Page } from './browser.js'
 import { end, endWithUs } from './process.js'
@@ -137,15 +136,6 @@ async function call<Result>(method: string, url: string, body: object = {}): Pro
   }
   if (!response.ok) throw new Error(`${method} ${url}: ${value.error}: ${value.message}`)
   return value
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** The driver says nowhere that it is ready. */

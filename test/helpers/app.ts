@@ -5,13 +5,14 @@ import Koa from 'koa'
 import type { ClientPool, CloseReason, EventStream } from 'koa-sse-pool'
 import { listen, rawConnection } from './server.js'
 
-/** A promise with its ends outside. */
+/** A promise that the test settles. */
 export function deferred<Value = void>() {
   let resolve!: (value: Value) => void
-  const promise = new Promise<Value>(r => {
-    resolve = r
+  let reject!: (error: Error) => void
+  const promise = new Promise<Value>((...settle) => {
+    ;[resolve, reject] = settle
   })
-  return { promise, resolve }
+  return { promise, resolve, reject }
 }
 
 /** Middlewares that use `ctx.sse` are typed apart from those that do not. */

@@ -2,12 +2,12 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { PollAnswer } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
-import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { serveStreams, testPool } from '../helpers/server.js'
 
 const never = () => new Promise<void>(() => {})
 
-async function serve(log: ElsewhereLog | undefined) {
+async function serve(log: FakeLog | undefined) {
   const pool = testPool(log ? { log } : {})
   const { origin } = await serveStreams({ pool, longPoll: true })
   const poll = async (cursor = '') => {
@@ -20,10 +20,10 @@ async function serve(log: ElsewhereLog | undefined) {
 
 describe('a long poll', () => {
   test('keeps its cursor when nothing could be decided: the next would skip what it missed', async () => {
-    const log = new ElsewhereLog()
+    const log = new FakeLog()
     const { pool, poll } = await serve(log)
     await pool.broadcast('one')
-    log.answer = never
+    log.beforeBarrier = never
     const next = poll('77')
     while (pool.stats().polls === 0) await turn()
     await pool.close()
@@ -31,7 +31,7 @@ describe('a long poll', () => {
   })
 
   test('without a cursor in a log that is empty is held back: else it would be asked in a busy loop', async () => {
-    const { pool, poll } = await serve(new ElsewhereLog())
+    const { pool, poll } = await serve(new FakeLog())
     const next = poll()
     const first = await Promise.race([
       next,
@@ -47,7 +47,7 @@ describe('a long poll', () => {
   })
 
   test('with a cursor of another log, and nothing in this one, is told of the gap once', async () => {
-    const { poll } = await serve(new ElsewhereLog())
+    const { poll } = await serve(new FakeLog())
     const { events, cursor } = await poll('77')
     expect(events).toMatchObject([{ event: 'sse.gap' }])
     expect(cursor).toBe('')

@@ -4,6 +4,7 @@ import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
 import request from 'supertest'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { deferred } from '../helpers/app.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 describe.each([
@@ -65,15 +66,12 @@ describe.each([
 
 test('a source that fails to close ends nothing but itself when the client leaves', async () => {
   const pool = testPool()
-  let isStopped!: () => void
-  const stopped = new Promise<void>(resolve => {
-    isStopped = resolve
-  })
+  const stopped = deferred()
   const source: AsyncIterable<string> = {
     [Symbol.asyncIterator]: () => ({
       next: () => new Promise(() => {}),
       return: async () => {
-        isStopped()
+        stopped.resolve()
         throw new Error('cannot close')
       },
     }),
@@ -84,5 +82,5 @@ test('a source that fails to close ends nothing but itself when the client leave
   // It opens although the source is quiet.
   const client = await connect(origin, '/?id=ada')
   client.close()
-  await stopped
+  await stopped.promise
 })

@@ -4,6 +4,7 @@ import { redisLog } from 'koa-sse-pool/redis'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { Messages } from '../../src/log/messages.js'
 import { Claims } from '../../src/pool/claims.js'
+import { deferred } from '../helpers/app.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
 import { testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
@@ -130,13 +131,10 @@ describe('on several processes', () => {
   test('a claim that was made before the log filled the window is decided by it', async () => {
     const log = sharedLog()
     const engine = log.open()
-    let boot = () => {}
+    const boot = deferred()
     const slow: EventLog = {
       ...engine,
-      open: sink =>
-        new Promise(resolve => {
-          boot = () => resolve(engine.open(sink))
-        }),
+      open: sink => boot.promise.then(() => engine.open(sink)),
     }
     const pool = testPool({ log: slow })
     const [winner] = [testPool({ log: log.open() })]
@@ -146,7 +144,7 @@ describe('on several processes', () => {
       pool.claim('free', { ttl: 1000 }),
     ])
     await turn()
-    boot()
+    boot.resolve()
     expect(await answers).toEqual([false, true])
   })
 

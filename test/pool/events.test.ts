@@ -1,7 +1,8 @@
 /** How an iteration over the pool's events ends, and what stays of it. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { ElsewhereLog } from '../helpers/elsewhere.js'
+import { deferred } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { testPool } from '../helpers/server.js'
 
 describe('pool.events', () => {
@@ -31,17 +32,14 @@ describe('pool.events', () => {
   })
 
   test('ends when the pool closes, also if it began while that was under way', async () => {
-    const log = new ElsewhereLog()
+    const log = new FakeLog()
     const pool = testPool({ log })
-    let release = () => {}
-    log.mention = () =>
-      new Promise(resolve => {
-        release = resolve
-      })
+    const stored = deferred()
+    log.beforeMessage = () => stored.promise
     const closed = pool.close()
     await turn()
     const events = pool.events()
-    release()
+    stored.resolve()
     await closed
     expect(pool.stats().polls).toBe(0)
     expect((await Promise.race([events.next(), turn({ done: 'never' })])).done).toBe(true)

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type ClientPool, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { deferred } from '../helpers/app.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 
@@ -116,14 +117,11 @@ describe('on several processes', () => {
     useFakeTimers()
     const { log } = await processes(0)
     later(log.open(), () => turn())
-    let store = () => {}
-    const stored = new Promise<void>(resolve => {
-      store = resolve
-    })
-    const asked = later(log.open(), () => stored).count()
+    const stored = deferred()
+    const asked = later(log.open(), () => stored.promise).count()
     await turn()
     vi.advanceTimersByTime(1000)
-    store()
+    stored.resolve()
     const told = () => log.entries.some(({ frame }) => frame.includes('answer'))
     while (!told()) await turn()
     expect((await afterPatience(asked)).processes).toBe(2)
