@@ -12,7 +12,12 @@ export default defineConfig({
   test: {
     pool: 'forks',
     reporters: ['default', './test/setup/reporter.ts'],
-    // In groups, one after the other: browsers and eight processes would slow the unit tests down.
+    // The limits are there for tests that hang. Many times what a test takes, so that a loaded machine
+    // fails none.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
+    // Groups run one after the other: browsers and eight processes would slow the unit tests down.
     projects: [
       {
         extends: true,
@@ -31,7 +36,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'lean',
-          // Once more with lean streams, where the connection matters.
+          // The tests in which the connection matters run a second time with lean streams.
           include: [
             'test/stream/stream.test.ts',
             'test/delivery/{pump,resume}.test.ts',
@@ -48,7 +53,8 @@ export default defineConfig({
         test: {
           name: 'dist',
           include: ['test/dist/*.test.ts'],
-          testTimeout: 30_000,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
           sequence: { groupOrder: 2 },
         },
       },
@@ -57,8 +63,8 @@ export default defineConfig({
         test: {
           name: 'proxies',
           include: ['test/proxies/*.test.ts'],
-          testTimeout: 15_000,
-          // They mostly wait, for timeouts and reconnects.
+          testTimeout: 60_000,
+          // They mostly wait for timeouts and reconnects.
           maxWorkers: 4,
           sequence: { groupOrder: 3 },
         },
@@ -69,9 +75,9 @@ export default defineConfig({
           name: 'browser',
           include: ['test/e2e/*.test.ts'],
           globalSetup: './test/e2e/display.ts',
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
-          // They mostly wait, for reconnects; but every worker has a browser or two.
+          testTimeout: 90_000,
+          hookTimeout: 90_000,
+          // They mostly wait for reconnects, but every worker runs one or two browsers.
           maxWorkers: 2,
           sequence: { groupOrder: 4 },
         },
@@ -81,7 +87,7 @@ export default defineConfig({
         test: {
           name: 'chaos',
           include: ['test/chaos/*.test.ts'],
-          testTimeout: 180_000,
+          testTimeout: 300_000,
           sequence: { groupOrder: 5 },
         },
       },

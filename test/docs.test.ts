@@ -35,7 +35,7 @@ let errors: string[]
 beforeAll(() => {
   const wrong = mistakes.flatMap(([what, code]) => snippetsOf(what, `\`\`\`js\n${code}\n\`\`\``))
   errors = errorsIn([...pages.flatMap(page => snippetsOf(page, textOf(page))), ...wrong])
-}, 60_000)
+})
 
 test.each(pages)('the code in %s compiles', page => {
   expect(errors.filter(error => error.startsWith(`${page}:`))).toEqual([])

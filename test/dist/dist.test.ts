@@ -71,7 +71,7 @@ it('has types that hold for import and require', async () => {
 
 async function run(file: string, args: string[]) {
   try {
-    return await promisify(execFile)(file, args, { cwd: project, timeout: 20_000 })
+    return await promisify(execFile)(file, args, { cwd: project, timeout: 60_000 })
   } catch (error) {
     const { message, stdout, signal } = error as ExecFileException
     throw new Error(`${message}\n${stdout}${signal ? `still running, ended by ${signal}` : ''}`)

@@ -39,6 +39,7 @@ export async function launchPuppeteer(
     userDataDir,
     defaultViewport: viewport,
     headless: true,
+    timeout: 60_000,
     acceptInsecureCerts: true,
   })
   const callOff = endWithUs(browser.process() as ChildProcess, userDataDir)
@@ -56,7 +57,7 @@ export async function launchPuppeteer(
         ])
       }
       return {
-        goto: async url => void (await page.goto(url)),
+        goto: async url => void (await page.goto(url, { timeout: 60_000 })),
         async eval(run, ...args) {
           try {
             // Its types take handles apart, which ours do not have.

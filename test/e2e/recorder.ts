@@ -64,7 +64,7 @@ function install(types: string[]): void {
             one => `${one.type} ${one.id ?? ''} ${one.data?.slice(0, 40) ?? ''}`,
           )
           reject(new Error(`waited for ${count} ${type} ${id}; seen:\n${what.join('\n')}`))
-        }, 10_000)
+        }, 60_000)
         const check = () => {
           const all = found()
           if (all.length < count || (id !== '' && !all.some(one => one.id === id))) return

@@ -8,7 +8,7 @@ import type { Browser, LaunchOptions, Page } from './browser.js'
 import { end, endWithUs } from './process.js'
 
 /** No test waits for longer. */
-const SCRIPT_MS = 60_000
+const SCRIPT_MS = 90_000
 
 interface Answer {
   value?: unknown
@@ -103,7 +103,7 @@ async function setViewport(
         const timer = setTimeout(() => {
           const got = `${innerWidth}x${innerHeight}`
           reject(new Error(`got a page of ${got}, not ${width}x${height}; it cannot be so narrow`))
-        }, 5000)
+        }, 30_000)
         const check = () => {
           if (innerWidth !== width || innerHeight !== height) return
           clearTimeout(timer)
@@ -139,7 +139,7 @@ async function call<Result>(method: string, url: string, body: object = {}): Pro
 }
 
 /** The driver says nowhere that it is ready. */
-async function listening(origin: string, until = Date.now() + 20_000): Promise<void> {
+async function listening(origin: string, until = Date.now() + 60_000): Promise<void> {
   try {
     await call('GET', `${origin}/status`)
   } catch (error) {
