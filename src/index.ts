@@ -1,14 +1,24 @@
 export type { PollAnswer } from './koa/long-poll.js'
 export { type SseMiddleware, sse } from './koa/middleware.js'
-export { type CloseReason, SseError, type SseErrorCode } from './lib/errors.js'
+export type {
+  ClientId,
+  GivenPool,
+  Identity,
+  OwnPool,
+  RouteOptions,
+  SseOptions,
+} from './koa/options.js'
+export { SseError, type SseErrorCode } from './lib/errors.js'
+export type { CloseReason, GapReason } from './lib/reasons.js'
 export type { Entry, EventLog, LogSink } from './log/log.js'
 export type { Channel } from './pool/channel.js'
-export type { Client, SendOptions } from './pool/client.js'
-export type { PoolEvents } from './pool/emitter.js'
-export type { ClientId, PoolOptions, SseOptions } from './pool/options.js'
+export type { SendOptions } from './pool/client.js'
+export type { PoolEventMap } from './pool/emitter.js'
+export type { PoolOptions } from './pool/options.js'
 export { ClientPool } from './pool/pool.js'
 export type { Location, PoolCount } from './pool/presence.js'
 export type { PoolStats, Refusal } from './pool/stats.js'
 export type { EventsOptions, EventTargets, PoolEntry } from './pool/subscription.js'
-export type { EventStream, GapReason } from './stream/stream.js'
+export type { Client, EventStream } from './stream/event-stream.js'
+export type { StreamSource } from './stream/source.js'
 export type { EventMap, PoolEvent, Serialize, StreamEvent } from './wire/event.js'

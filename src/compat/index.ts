@@ -3,14 +3,15 @@
  * app migrates by changing one import.
  */
 import { randomUUID } from 'node:crypto'
-import { Duplex, Stream } from 'node:stream'
+import { Duplex, Stream as NodeStream } from 'node:stream'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
-import { streamHeaders } from '../koa/middleware.js'
+import { streamHeaders } from '../koa/headers.js'
 import { isGone, Opening } from '../koa/opening.js'
+import { hubOf } from '../pool/hub.js'
 import { ClientPool } from '../pool/pool.js'
-import type { EventStream } from '../stream/stream.js'
+import type { Stream } from '../stream/stream.js'
 import { Chunk } from '../wire/event.js'
-import { CompatStream, frameOf } from './stream.js'
+import { type CompatStream, frameOf, WritableEventStream } from './stream.js'
 
 export interface CompatOptions {
   /** How many streams may be open at once; others get no `ctx.sse`. Default 10 000. */
@@ -27,9 +28,11 @@ export type { CompatStream }
 export { sse }
 export default sse
 
-/** Request to its stream, as a second mount on the same request must not open another one. */
+/** The stream of each request, as a second mount on the same request must not open another one. */
 const streams = new WeakMap<object, CompatStream>()
 
+// The bytes of koa-sse-stream 0.2.0.
+const HELLO = new Chunk(': ok\n\n')
 const PING = new Chunk(': \n\n')
 
 /**
@@ -41,23 +44,23 @@ const PING = new Chunk(': \n\n')
 function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: CompatStream }> {
   const { maxClients = 10_000, pingInterval = 60_000, matchQuery } = options
   const closeEvent = options.closeEvent || 'close'
-  const pool = new ClientPool({ maxClients, pingInterval })
-  const route = { closeEvent, resume: false, hello: new Chunk(': ok\n\n'), ping: PING }
+  const hub = hubOf(new ClientPool({ maxClients, pingInterval }))
+  const route = { closeEvent, resume: false, hello: HELLO, ping: PING }
   const closeFrame = frameOf({ event: closeEvent })
 
-  const open = (ctx: Context, events: EventStream) => {
+  const open = (ctx: Context, events: Stream) => {
     prepare(ctx)
     if (ctx.method === 'HEAD') {
       ctx.res.end()
-      events.markClosed('end')
-    } else pool.open(events, {}, undefined)
+      events.release('end')
+    } else hub.open(events, {}, undefined)
   }
 
   const begin = (ctx: Context) => {
-    if (ctx.headerSent || pool.refusal() !== undefined) return undefined
+    if (ctx.headerSent || hub.refusal() !== undefined) return undefined
     const { status } = ctx
     const opening = new Opening(ctx, open)
-    const events = pool.admit({
+    const events = hub.admit({
       id: randomUUID(),
       res: ctx.res,
       route,
@@ -69,9 +72,9 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
     opening.begin(events)
     // A handler may look at `ctx.sse` after it has answered 401.
     if (status !== 404) ctx.status = status
-    const stream = new CompatStream(events, closeFrame, error => ctx.onerror(error))
-    // The event that frees the place has been already.
-    if (isGone(ctx)) events.markClosed('client')
+    const stream = new WritableEventStream(events, closeFrame, error => ctx.onerror(error))
+    // The event that would free its place has been emitted already.
+    if (isGone(ctx)) events.close('client')
     streams.set(ctx, stream)
     return { stream, opening }
   }
@@ -83,9 +86,10 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       streams.has(ctx) ||
       (matchQuery && ctx.query[matchQuery] === undefined)
     if (isAbsent) return next()
-    if (pool.refusal() !== undefined) {
-      pool.countRefusal('full')
-      // Else a route that is full would take its stream from a global mount.
+    const refusal = hub.refusal()
+    if (refusal !== undefined) {
+      hub.countRefusal(refusal)
+      // Otherwise a route that is full would take its stream from a global mount.
       expose(ctx, () => undefined)
       return next()
     }
@@ -144,7 +148,7 @@ function takeBody(ctx: Context, stream: CompatStream): void {
   const { body, status } = ctx
   if (status !== 200 || (body !== stream && isOrdinary(body))) return
   if (body && body !== stream) {
-    if (body instanceof Stream) pipeBody(ctx, body as Duplex, stream)
+    if (body instanceof NodeStream) pipeBody(ctx, body as Duplex, stream)
     else stream.send(body)
   }
   if (body !== undefined) hideBody(ctx)
@@ -170,7 +174,7 @@ function hideBody({ response }: Context): void {
 
 /** Bodies that can only be read: Koa sends them, and the core gives the place back. */
 function isOrdinary(body: unknown): boolean {
-  if (body instanceof Stream) return !(body instanceof Duplex)
+  if (body instanceof NodeStream) return !(body instanceof Duplex)
   return body instanceof ReadableStream || body instanceof Blob || body instanceof Response
 }
 

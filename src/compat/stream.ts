@@ -5,46 +5,62 @@
 import { Writable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { got, SseError } from '../lib/errors.js'
-import type { EventStream } from '../stream/stream.js'
+import type { Stream } from '../stream/stream.js'
 import { encodeData } from '../wire/event.js'
 
 type Callback = (error?: Error | null) => void
 
 /**
- * `ctx.sse`: takes strings and `{ data, event, id, retry }`. Events: `close`, once, whichever side
- * closed, and `message` with each frame.
+ * `ctx.sse`: a writable stream that takes strings and `{ data, event, id, retry }`. Its events are
+ * `close`, once, whichever side closed, and `message` with each frame, beside those of a Writable.
  */
-export class CompatStream extends Writable {
-  readonly #events: EventStream
+export interface CompatStream extends Writable {
+  /** Whether nothing more can be sent: it was ended, or the client has left. */
+  readonly ended: boolean
+
+  /**
+   * Sends an event: a string, or `{ data, event, id, retry }`; a string that begins with `:` is a
+   * comment. Returns false to wait for `drain`, without an argument, and once ended.
+   *
+   * @throws TypeError when `event`, `id` or `retry` has a line break; nothing is sent then.
+   */
+  send(data?: unknown, encoding?: unknown, callback?: Callback): boolean
+
+  /** Sends the data, or the close event if there is none, then ends. A second call returns false. */
+  sendEnd(data?: unknown, encoding?: unknown, callback?: Callback): boolean
+
+  /** The same as {@link sendEnd}; `pipe` calls it when its source ends. */
+  end(data?: unknown, encoding?: unknown, callback?: Callback): this
+
+  /** As {@link send}, but a wrong item is an `error` event, as `pipe` has no caller to throw at. */
+  write(item: unknown, encoding?: unknown, callback?: Callback): boolean
+}
+
+/** A Writable in front of an event stream. */
+export class WritableEventStream extends Writable implements CompatStream {
+  readonly #events: Stream
   readonly #closeFrame: string
   #lastFrame = ''
   #hasRoom = true
   #decoder: StringDecoder | undefined
   #finished: (() => void) | undefined
 
-  /** @internal */
-  constructor(events: EventStream, closeFrame: string, onError: (error: Error) => void) {
+  constructor(events: Stream, closeFrame: string, onError: (error: Error) => void) {
     super({ objectMode: true })
     this.#events = events
     this.#closeFrame = closeFrame
     // Without a listener a bad item in a pipe would end the process.
     this.on('error', onError)
-    void events.closed.then(reason => {
+    void events.face.closed.then(reason => {
       if (reason === 'end' && this.#finished) this.#finished()
       else this.destroy()
     })
   }
 
-  /** Whether nothing more can be sent: it was ended, or the client has left. */
   get ended(): boolean {
     return this.writableEnded || this.destroyed || this.#events.isClosed
   }
 
-  /**
-   * Sends an event: a string, or `{ data, event, id, retry }`; a string that begins with `:` is a
-   * comment. Returns false to wait for `drain`, without an argument, and once ended.
-   * @throws TypeError when `event`, `id` or `retry` has a line break; nothing is sent then.
-   */
   send(...args: [data?: unknown, encoding?: unknown, callback?: Callback]): boolean {
     const [data, encoding, callback] = args
     if (args.length === 0) return false
@@ -52,7 +68,6 @@ export class CompatStream extends Writable {
     return this.ended ? refuse(done) : this.#put(frameOf(data), done)
   }
 
-  /** Sends the data, or the close event if there is none, then ends. A second call returns false. */
   sendEnd(data?: unknown, encoding?: unknown, callback?: Callback): boolean {
     const done = lastFunction(data, encoding, callback)
     if (this.ended) return refuse(done)
@@ -63,13 +78,11 @@ export class CompatStream extends Writable {
     return true
   }
 
-  /** The same as {@link sendEnd}; `pipe` calls it when its source ends. */
   override end(data?: unknown, encoding?: unknown, callback?: Callback): this {
     this.sendEnd(data, encoding, callback)
     return this
   }
 
-  /** As {@link send}, but a wrong item is an `error` event, as `pipe` has nobody to throw at. */
   override write(item: unknown, encoding?: unknown, callback?: Callback): boolean {
     const done = lastFunction(encoding, callback)
     if (this.ended) return refuse(done)
@@ -92,20 +105,19 @@ export class CompatStream extends Writable {
       this.#hasRoom = isOpen
       const emitsDrain = this.writableNeedDrain
       callback(isOpen ? null : closedError())
-      // A Writable is silent below its own mark, and who got false from `write` waits.
+      // Below its own mark a Writable emits none, and a caller that got false from `write` waits for it.
       if (isOpen && !emitsDrain) this.emit('drain')
     })
   }
 
   override _final(callback: () => void): void {
     this.#finished = callback
-    this.#events.finishFrame(this.#lastFrame)
+    this.#events.close('end', { frame: this.#lastFrame })
     this.emit('message', this.#lastFrame)
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
-    if (this.#events.isOpen) this.#events.cut()
-    else this.#events.markClosed('error')
+    this.#events.close('error')
     callback(error)
   }
 
@@ -139,11 +151,11 @@ function closedError(): SseError {
   return new SseError('ERR_SSE_CLOSED', 'The event stream has ended')
 }
 
-/** koa-sse-stream's habit: white space before the colon and after it goes. */
+/** As in koa-sse-stream, white space before the colon and after it is dropped. */
 const COMMENT = /^\s*:\s*/
 const FIELDS = ['event', 'retry', 'id', 'data']
 
-/** Not the core's encoder: names and ids may be whatever 0.2.0 took, unless they forge lines. */
+/** Not the core's encoder: names and ids may be whatever 0.2.0 took, unless they would forge lines. */
 export function frameOf(item: unknown): string {
   const { event, retry, id, data } = isMessage(item) ? item : { data: item ?? '' }
   const head = line('event', event || undefined) + line('retry', retry) + line('id', id)

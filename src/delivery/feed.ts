@@ -1,34 +1,41 @@
 /**
- * What the log tells this process: the window as it is at first, new entries, the window anew when
- * continuity was lost, and whether the log is in reach.
+ * What the log tells this process: the first window, new entries, a window anew when continuity was
+ * lost, and whether the log is in reach.
  */
+import type { GapReason } from '../lib/reasons.js'
 import type { Entry, LogSink } from '../log/log.js'
 import { MESSAGE, type Messages } from '../log/messages.js'
-import type { GapReason } from '../stream/stream.js'
-import type { Resumable, Resumption } from './resume.js'
-import type { Slot, Target } from './target.js'
+import type { Place, Reader } from './reader.js'
+import type { Resumption } from './resume.js'
 import type { Window } from './window.js'
 
-export interface FeedOptions {
-  readonly window: Window
-  readonly resumption: Resumption
-  readonly messages: Messages
-  /** All who have a cursor. */
-  readonly readers: () => Iterable<Resumable>
-  /** The window is filled for the first time: whoever came before can start now. */
-  readonly onBoot: () => void
-  readonly onError: (error: unknown) => void
+/** Everything around the feed that the log's news concern: the hub. */
+export interface FeedListener {
+  /** All readers there are. */
+  readers(): Iterable<Reader>
+  /** The window is filled for the first time: readers that were there before can start. */
+  booted(): void
+  /** The log has failed. */
+  error(error: unknown): void
 }
 
 export class Feed implements LogSink {
-  readonly #options: FeedOptions
+  readonly #window: Window
+  readonly #resumption: Resumption
+  readonly #messages: Messages
+  readonly #listener: FeedListener
   #isUp = true
   #isBooted = false
-  #isRenewing = false
+  #isClosed = false
   #entries = 0
+  /** Sends that wait for their entry to arrive in the window, by the entry's id. */
+  readonly #arrivals = new Map<string, (() => void)[]>()
 
-  constructor(options: FeedOptions) {
-    this.#options = options
+  constructor(window: Window, resumption: Resumption, messages: Messages, listener: FeedListener) {
+    this.#window = window
+    this.#resumption = resumption
+    this.#messages = messages
+    this.#listener = listener
   }
 
   /** Whether the log can be reached. */
@@ -36,115 +43,120 @@ export class Feed implements LogSink {
     return this.#isUp
   }
 
-  /** Whether the log has filled the window; until then nobody's cursor can be decided. */
+  /** Whether the log has filled the window; until then no reader's cursor can be decided. */
   get isBooted(): boolean {
     return this.#isBooted
   }
 
-  /** While the window is filled anew nobody's cursor fits it yet. */
-  get isRenewing(): boolean {
-    return this.#isRenewing
-  }
-
-  /** Events that came from the log. */
+  /** How many events the log has brought. */
   get entries(): number {
     return this.#entries
+  }
+
+  /**
+   * Resolves once the window has reached this entry, so that whatever this process does next (a direct
+   * send, `end()`, a join) comes after it. Also resolves when the entry cannot arrive any more.
+   */
+  async reached(id: string): Promise<void> {
+    if (this.#isClosed || !this.#window.isBehind(id)) return
+    await new Promise<void>(resolve => {
+      const waiting = this.#arrivals.get(id)
+      if (waiting === undefined) this.#arrivals.set(id, [resolve])
+      else waiting.push(resolve)
+    })
   }
 
   reset(entries: readonly Entry[], reason: 'boot' | 'trimmed' | 'replaced'): void {
     if (reason === 'boot' && !this.#isBooted) {
       this.#fill(entries)
       this.#isBooted = true
-      this.#options.onBoot()
+      this.#listener.booted()
     } else {
       this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
     }
-    this.#options.resumption.windowRenewed()
+    this.#resumption.windowRenewed()
+    // An entry that is missing now was trimmed, or is of another log.
+    this.#settleArrivals()
   }
 
   append(entries: readonly Entry[]): void {
-    const { window, messages } = this.#options
     for (const entry of entries) {
       if (entry.target === MESSAGE) {
-        window.pass(entry.id)
-        messages.hear(entry.frame)
+        this.#window.pass(entry.id)
+        this.#messages.receive(entry.frame)
         continue
       }
       if (entry.target !== '') this.#entries += 1
-      window.append(entry)
+      this.#window.append(entry)
     }
-    this.#options.resumption.windowChanged()
+    this.#resumption.windowChanged()
+    this.#settleReached(entries)
   }
 
   state(isUp: boolean): void {
     this.#isUp = isUp
-    this.#options.resumption.stateChanged(isUp)
+    this.#resumption.stateChanged(isUp)
   }
 
   error(error: unknown): void {
-    this.#options.onError(error)
+    this.#listener.error(error)
+  }
+
+  /** Nothing will arrive any more. */
+  close(): void {
+    this.#isClosed = true
+    this.#settleArrivals()
   }
 
   #fill(entries: readonly Entry[]): void {
-    const { window, messages } = this.#options
+    const window = this.#window
     for (const entry of entries) {
       if (entry.target !== MESSAGE) {
-        window.append(entry)
+        window.fill(entry)
         continue
       }
-      messages.recall(entry.frame)
+      this.#messages.replay(entry.frame)
       if (window.tailId !== undefined) window.pass(entry.id)
-      // Where nothing else is kept yet it is the mark, or a gap would leave its client no cursor.
-      else window.append({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
+      // Where nothing else is kept yet it serves as the mark, or a gap would leave its client without
+      // a cursor.
+      else window.fill({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
     }
   }
 
-  /** Another window: all go on where they were, if it still has that place. */
+  /** Fills the window anew. Each reader goes on where it was, if that place is still there. */
   #renew(entries: readonly Entry[], reason: GapReason): void {
-    const { window, readers } = this.#options
-    const places = new Map<Resumable, Place>()
-    for (const reader of readers()) {
-      if (reader.parked) continue
+    const places = new Map<Reader, Place>()
+    for (const reader of this.#listener.readers()) {
+      if (reader.isParked) continue
+      // What waits for it in the old window is delivered first.
       reader.wake()
-      places.set(reader, placeOf(reader, window))
+      places.set(reader, reader.placeIn(this.#window))
     }
-    window.clear()
-    this.#isRenewing = true
-    this.#options.messages.missed()
+    this.#window.clear()
+    this.#messages.missed()
     this.#fill(entries)
-    this.#isRenewing = false
-    const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
     for (const [reader, place] of places) {
-      // What is no longer kept was before all that is.
-      reader.openedAt = find(place.openedAt) ?? 0
-      for (const [target, id] of place.joinedAt) reader.joinedAt?.set(target, find(id) ?? 0)
-      const position = find(place.cursor)
-      if (position !== undefined) reader.goOnAt(position)
-      else {
-        reader.gap = reason
-        // What another log says of this id is from another time, as is what was said before it came.
-        const isForeign =
-          reason === 'replaced' || (reader.removal?.position ?? 0) <= reader.openedAt
-        if (isForeign) reader.removal = place.removal
-      }
+      reader.moveToPlace(place, this.#window, reason)
       reader.wake()
     }
   }
-}
 
-/** Where a reader is, by ids, which outlast the window's positions. */
-interface Place {
-  readonly cursor: string | undefined
-  readonly openedAt: string | undefined
-  readonly joinedAt: readonly (readonly [Target, string | undefined])[]
-  readonly removal: Slot | undefined
-}
+  #settleReached(entries: readonly Entry[]): void {
+    if (this.#arrivals.size === 0) return
+    for (const { id } of entries) this.#settleArrival(id)
+    // An entry that the engine skips, such as a repetition, never arrives by its own id.
+    for (const id of this.#arrivals.keys()) {
+      if (this.#window.isBehind(id)) return
+      this.#settleArrival(id)
+    }
+  }
 
-function placeOf({ cursor, openedAt, joinedAt, removal }: Resumable, window: Window): Place {
-  return {
-    cursor: window.idAt(cursor),
-    openedAt: window.idAt(openedAt),
-    joinedAt: [...(joinedAt ?? [])].map(([target, at]) => [target, window.idAt(at)] as const),
-    removal,
+  #settleArrival(id: string): void {
+    for (const resolve of this.#arrivals.get(id) ?? []) resolve()
+    this.#arrivals.delete(id)
+  }
+
+  #settleArrivals(): void {
+    for (const id of this.#arrivals.keys()) this.#settleArrival(id)
   }
 }

@@ -1,76 +1,63 @@
 /**
- * Decides where a stream with a cursor goes on: after that entry, if the window has it; otherwise
- * the log is asked how far it has got, since on another process the entry may just not have arrived
- * yet. Only when the window has caught up and still lacks it, it is a gap.
+ * Decides where a reader with a cursor goes on: after that entry, if the window has it. Otherwise the
+ * log is asked how far it has got, since on another process the entry may just not have arrived yet.
+ * It is a gap only if the window has caught up with the log and still lacks the entry.
  *
- * Until then the stream is parked: open, with heartbeats, and nothing decided. However many wait,
- * the log is asked once.
+ * Until then the reader is parked: a stream is open and has heartbeats, and nothing is decided. However
+ * many readers wait, the log is asked once.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'
-import type { GapReason } from '../stream/stream.js'
-import type { Slot, Target } from './target.js'
+import type { Reader } from './reader.js'
 import type { Window } from './window.js'
 
-/** Who goes on from a cursor: an event stream, or a tap. */
-export interface Resumable {
-  readonly lastEventId: string
-  cursor: number
-  openedAt: number
-  latestOnly: boolean
-  readonly joinedAt: Map<Target, number> | undefined
-  readonly clientTarget: Target | undefined
-  readonly isClosed: boolean
-  parked: boolean
-  gap: GapReason | undefined
-  removal: Slot | undefined
-  hasCursor: boolean
-  goOnAt(position: number): void
-  /** It is decided where it goes on. */
-  wake(): void
+/** Learns of resumes: the hub, which counts them. */
+export interface ResumptionListener {
+  /** A reader went on from its cursor without a gap. */
+  resumed(): void
+  /** The log could not be asked; it is asked again. */
+  error(error: unknown): void
 }
 
-export interface ResumptionOptions {
-  readonly window: Window
-  readonly log: EventLog
-  readonly onResumed: () => void
-  readonly onError: (error: unknown) => void
-}
-
-/** Milliseconds between two questions: thousands who come back at once would else cost hundreds. */
-const PAUSE = 10
+/** The least time between two questions: without it thousands of reconnects would cause hundreds. */
+const PAUSE_MS = 10
 
 export class Resumption {
-  readonly #options: ResumptionOptions
-  /** Who waits for an answer to a question that has not been put yet. */
-  #parked = new Set<Resumable>()
+  readonly #window: Window
+  readonly #log: Pick<EventLog, 'barrier'>
+  readonly #listener: ResumptionListener
+  /** Readers that wait for an answer to a question that has not been asked yet. */
+  #waiting = new Set<Reader>()
   #isAsking = false
   #lastQuestion = Number.NEGATIVE_INFINITY
   /** Settles when the window has got as far as the log had. */
   #arrival: { id: string | null; resolve: (isRenewed: boolean) => void } | undefined
   #isUp = true
 
-  constructor(options: ResumptionOptions) {
-    this.#options = options
+  constructor(window: Window, log: Pick<EventLog, 'barrier'>, listener: ResumptionListener) {
+    this.#window = window
+    this.#log = log
+    this.#listener = listener
   }
 
-  resume(reader: Resumable): void {
-    if (this.#goOn(reader)) return
-    reader.parked = true
-    this.#parked.add(reader)
+  /** Resumes the reader at once if the window has its cursor; otherwise parks it and asks the log. */
+  resume(reader: Reader): void {
+    if (this.#resumes(reader)) return
+    reader.park()
+    this.#waiting.add(reader)
     void this.#ask()
   }
 
-  forget(reader: Resumable): void {
-    this.#parked.delete(reader)
+  forget(reader: Reader): void {
+    this.#waiting.delete(reader)
   }
 
   /** The window has new entries. */
   windowChanged(): void {
-    if (this.#options.window.hasReached(this.#arrival?.id ?? null)) this.#arrival?.resolve(false)
+    if (this.#window.hasReached(this.#arrival?.id ?? null)) this.#arrival?.resolve(false)
   }
 
-  /** The window is another one, which may never get as far as the log was before. */
+  /** The window was filled anew, perhaps from a log that never gets as far as the one before. */
   windowRenewed(): void {
     this.#arrival?.resolve(true)
   }
@@ -80,18 +67,16 @@ export class Resumption {
     this.retry()
   }
 
-  /** Puts the question again, in case the log failed to answer it. */
+  /** Asks again, in case the log failed to answer. */
   retry(): void {
     void this.#ask()
   }
 
-  #goOn(reader: Resumable): boolean {
-    const position = this.#options.window.find(reader.lastEventId)
+  #resumes(reader: Reader): boolean {
+    const position = this.#window.find(reader.lastEventId)
     if (position === undefined) return false
-    reader.goOnAt(position)
-    reader.hasCursor = true
-    reader.parked = false
-    this.#options.onResumed()
+    reader.resumeAt(position)
+    this.#listener.resumed()
     return true
   }
 
@@ -99,32 +84,33 @@ export class Resumption {
     if (this.#isAsking) return
     this.#isAsking = true
     try {
-      while (this.#parked.size > 0 && this.#isUp) {
-        const early = this.#lastQuestion + PAUSE - performance.now()
+      while (this.#waiting.size > 0 && this.#isUp) {
+        const early = this.#lastQuestion + PAUSE_MS - performance.now()
         if (early > 0) await pause(early)
-        const asked = this.#parked
-        this.#parked = new Set()
-        if (!(await this.#caughtUp())) {
-          // Out of reach: nothing is decided, and the question is put again once it is back.
-          // But not for those who left meanwhile, or it would be for ever.
-          for (const reader of asked) if (!reader.isClosed) this.#parked.add(reader)
+        const asking = this.#waiting
+        this.#waiting = new Set()
+        if (!(await this.#catchesUp())) {
+          // The log is out of reach: nothing is decided, and it is asked again once it is back. But
+          // not for readers that closed meanwhile, or they would be kept for ever.
+          for (const reader of asking) if (!reader.isClosed) this.#waiting.add(reader)
           return
         }
-        for (const reader of asked) this.#decide(reader)
+        for (const reader of asking) this.#decide(reader)
       }
     } finally {
       this.#isAsking = false
     }
   }
 
-  async #caughtUp(): Promise<boolean> {
+  /** Whether the window has got as far as the log is now; false if the log cannot be asked. */
+  async #catchesUp(): Promise<boolean> {
     try {
       let isRenewed: boolean
       do {
         this.#lastQuestion = performance.now()
-        const id = await this.#options.log.barrier()
+        const id = await this.#log.barrier()
         isRenewed =
-          !this.#options.window.hasReached(id) &&
+          !this.#window.hasReached(id) &&
           (await new Promise<boolean>(resolve => {
             this.#arrival = { id, resolve }
           }))
@@ -132,26 +118,22 @@ export class Resumption {
       } while (isRenewed)
       return true
     } catch (error) {
-      this.#options.onError(error)
+      this.#listener.error(error)
       return false
     }
   }
 
-  #decide(reader: Resumable): void {
+  #decide(reader: Reader): void {
     if (reader.isClosed) return
-    if (!this.#goOn(reader)) {
-      const { window } = this.#options
-      reader.parked = false
-      reader.gap = gapReason(window, reader.lastEventId)
-      // What is kept is newer than its cursor then, and a removal must not be slept through.
-      if (reader.gap === 'trimmed' && reader.clientTarget !== undefined) {
-        reader.removal = window.removalIn(reader.clientTarget)
+    if (!this.#resumes(reader)) {
+      const { lastEventId, clientTarget } = reader
+      if (this.#window.isTrimmed(lastEventId)) {
+        // All that the window keeps is newer than its cursor, so a removal in there concerns it.
+        reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget))
+      } else {
+        reader.lose('unknown')
       }
     }
     reader.wake()
   }
-}
-
-function gapReason(window: Window, lastEventId: string): GapReason {
-  return window.isTrimmed(lastEventId) ? 'trimmed' : 'unknown'
 }

@@ -1,34 +1,15 @@
 /**
- * Whom an entry can be for, and what waits there. A target holds its members and, as a linked list,
- * its entries in the window; a batch is what some of its members get as one write.
+ * Whom an entry can be for, and which entries wait there. A target holds its members and, as a linked
+ * list, its entries in the window; a batch is what some of its members get as one write.
  */
-
 import type { Entry } from '../log/log.js'
 import { Chunk } from '../wire/event.js'
+import { entryFrame, ID_LINE_BYTES } from '../wire/frames.js'
 
-/** What the window needs to know of a stream in order to tell what waits for it. */
-export interface Reader {
-  /** The client's id, which `except` names. */
-  readonly id: string
-  /** The position up to which it has been served. */
-  readonly cursor: number
-  /** Everyone, the client and each channel that it has joined. */
-  readonly targets: readonly Target[]
-  /** Positions at which it joined channels, kept only while its cursor is behind them. */
-  readonly joinedAt: ReadonlyMap<Target, number> | undefined
-  /**
-   * Where it opened, when it brought no cursor. What lies before is history to it: removals of the
-   * same id do not concern it, and with `latestOnly` neither does all but the newest.
-   */
-  readonly openedAt: number
-  readonly latestOnly: boolean
-  /** The entry that removes its client: kept here, lest it be evicted before a slow reader gets there. */
-  removal: Slot | undefined
-}
-
-/** A reader that nobody writes to, and that wants to know when an entry comes. */
-export interface Watcher extends Reader {
-  wake(): void
+/** What a target needs of those that read it: a {@link Reader}, which knows its targets in turn. */
+export interface Member {
+  /** This entry removes its client. */
+  removeAt(slot: Slot): void
 }
 
 /** An entry in the window. */
@@ -40,7 +21,7 @@ export class Slot {
   readonly bytes: number
   readonly key: string | undefined
   readonly except: string | undefined
-  /** Ends the client's streams instead of being shown to them. */
+  /** It ends the client's streams, which never see it. */
   readonly removal: boolean
   /** Neighbours in the same target. */
   previous: Slot | undefined
@@ -59,7 +40,7 @@ export class Slot {
     this.removal = removal
   }
 
-  /** Whether a newer entry with the same key waits too, one that is meant for this client. */
+  /** Whether a newer entry with the same key, also meant for this client, waits too. */
   isSupersededFor(clientId: string): boolean {
     for (let newer = this.newer; newer !== undefined; newer = newer.newer) {
       if (newer.except !== clientId) return true
@@ -68,24 +49,24 @@ export class Slot {
   }
 }
 
-/** What an entry takes on the wire, and so counts in the window. */
+/** The bytes that an entry takes on the wire, which count against the window's limit. */
 export function slotBytes({ frame, id }: Entry): number {
-  return Buffer.byteLength(frame) + id.length + 'id: \n'.length
+  return Buffer.byteLength(frame) + id.length + ID_LINE_BYTES
 }
 
-/** Whom an entry can be for: a client, a channel or everyone; its members and its entries. */
+/** A client, a channel or everyone: its members on this process and its entries in the window. */
 export class Target {
   /** As in the log: `*`, `@client` or `#channel`. */
   readonly name: string
-  /** Most clients have one stream, for which a Set would take as much memory as the stream itself. */
-  #members: Reader | Set<Reader> | undefined
+  /** Most clients have one stream; a Set for it would take as much memory as the stream itself. */
+  #members: Member | Set<Member> | undefined
+  /** Readers that are no streams: long polls and iterations. They are not counted as members. */
+  #subscribers: Set<Member> | undefined
   first: Slot | undefined
   last: Slot | undefined
-  /** The position of the newest entry that was evicted: whoever is behind it has missed something. */
-  evicted = 0
-  /** The newest entry of each key; most targets never see one. */
+  readonly #evicted = new Evicted()
+  /** The newest entry of each key; most targets never see a key. */
   newestByKey: Map<string, Slot> | undefined
-  #watchers: Set<Watcher> | undefined
   /** Batches up to `last`, by their first entry: members with the same cursor share them. */
   batches: Map<Slot, Batch> | undefined
 
@@ -93,60 +74,61 @@ export class Target {
     this.name = name
   }
 
-  /** How many members it has. */
+  /** The number of members. */
   get size(): number {
     if (this.#members instanceof Set) return this.#members.size
     return this.#members === undefined ? 0 : 1
   }
 
-  /** Oldest first; right also while members come and go. */
-  members(): IterableIterator<Reader> {
+  /** Oldest first. The iterator stays valid while members come and go. */
+  members(): IterableIterator<Member> {
     if (this.#members instanceof Set) return this.#members.values()
     return (this.#members === undefined ? [] : [this.#members]).values()
   }
 
-  has(reader: Reader): boolean {
-    return this.#members instanceof Set ? this.#members.has(reader) : this.#members === reader
+  subscribers(): Iterable<Member> {
+    return this.#subscribers ?? []
   }
 
-  add(reader: Reader): void {
-    if (this.#members === undefined) this.#members = reader
-    else if (this.#members instanceof Set) this.#members.add(reader)
-    else this.#members = new Set([this.#members, reader])
+  has(member: Member): boolean {
+    return this.#members instanceof Set ? this.#members.has(member) : this.#members === member
   }
 
-  /** False when it was no member. */
-  delete(reader: Reader): boolean {
-    if (this.#members instanceof Set) return this.#members.delete(reader)
-    if (this.#members !== reader) return false
-    this.#members = undefined
-    return true
+  add(member: Member): void {
+    if (this.#members === undefined) this.#members = member
+    else if (this.#members instanceof Set) this.#members.add(member)
+    else if (this.#members !== member) this.#members = new Set([this.#members, member])
   }
 
-  watch(watcher: Watcher): void {
-    this.#watchers ??= new Set()
-    this.#watchers.add(watcher)
+  delete(member: Member): void {
+    if (this.#members instanceof Set) this.#members.delete(member)
+    else if (this.#members === member) this.#members = undefined
   }
 
-  unwatch(watcher: Watcher): void {
-    this.#watchers?.delete(watcher)
-    if (this.#watchers?.size === 0) this.#watchers = undefined
+  subscribe(subscriber: Member): void {
+    this.#subscribers ??= new Set()
+    this.#subscribers.add(subscriber)
   }
 
-  /** Whether nobody would miss it. */
+  unsubscribe(subscriber: Member): void {
+    this.#subscribers?.delete(subscriber)
+    if (this.#subscribers?.size === 0) this.#subscribers = undefined
+  }
+
+  /** Whether there is anybody to deliver to. */
+  get isRead(): boolean {
+    return this.size > 0 || this.#subscribers !== undefined
+  }
+
+  /** Whether nobody would miss it: nobody reads it and it holds no entry. */
   get isForgettable(): boolean {
-    return this.size === 0 && this.first === undefined && this.#watchers === undefined
+    return this.first === undefined && !this.isRead
   }
 
-  /** Keeps a removal with all whom it concerns, lest it be evicted before a slow one gets there. */
+  /** Gives a removal to all readers: it may be evicted before a slow one gets there. */
   setRemoval(slot: Slot): void {
-    for (const member of this.members()) member.removal = slot
-    for (const watcher of this.#watchers ?? []) watcher.removal = slot
-  }
-
-  /** Tells those who wait for entries. */
-  wake(): void {
-    for (const watcher of this.#watchers ?? []) watcher.wake()
+    for (const member of this.members()) member.removeAt(slot)
+    for (const subscriber of this.subscribers()) subscriber.removeAt(slot)
   }
 
   append(slot: Slot): void {
@@ -166,20 +148,30 @@ export class Target {
   evictFirst(): void {
     const slot = this.first as Slot
     this.first = slot.next
-    // Without this each entry would keep all its predecessors from being collected.
+    // Otherwise each entry would keep all its predecessors from being collected.
     if (this.first) this.first.previous = undefined
     else this.last = undefined
-    // And with this one that a slow reader keeps, a removal, all that came after it.
+    // Otherwise a removal that a slow reader keeps would also keep all entries after it.
     slot.next = undefined
     this.batches?.delete(slot)
-    // An entry that a newer one supersedes is no loss to those who are behind.
-    if (slot.newer === undefined || slot.newer.except !== undefined) this.evicted = slot.position
+    this.#evicted.note(slot)
     if (slot.key !== undefined && this.newestByKey?.get(slot.key) === slot) {
       this.newestByKey.delete(slot.key)
     }
   }
 
-  /** The oldest entry beyond a position: found from the end, since most readers are close to it. */
+  /** The position of the newest entry for this client that was evicted; 0 when there is none. */
+  evictedFor(clientId: string): number {
+    return this.#evicted.positionFor(clientId)
+  }
+
+  /** Forgets all entries; members stay. */
+  clear(): void {
+    this.first = this.last = this.newestByKey = this.batches = undefined
+    this.#evicted.clear()
+  }
+
+  /** The oldest entry beyond a position. Searched from the end, as most readers are close to it. */
   firstAfter(position: number): Slot | undefined {
     let slot = this.last
     if (slot === undefined || slot.position <= position) return undefined
@@ -188,16 +180,72 @@ export class Target {
   }
 }
 
-/** Entries that go to a stream as one write. */
+/** More clients than this are not remembered one by one. */
+const MAX_CLIENTS = 1000
+
+/**
+ * How far a target's entries were evicted, for each client: an entry that leaves a client out, or that
+ * a newer one supersedes, is no loss to that client and must not give it a gap.
+ */
+class Evicted {
+  /** The newest evicted entry, and the client that it leaves out. */
+  #newest = 0
+  #except: string | undefined
+  /** The newest evicted entry that does not leave that client out. */
+  #newestForExcept = 0
+  /** Entries that were lost for one client only, as the newer one leaves just that client out. */
+  #onlyFor: Map<string, number> | undefined
+
+  note(slot: Slot): void {
+    if (slot.newer === undefined) {
+      this.#add(slot.position, slot.except)
+      return
+    }
+    const clientId = onlyClientThatLoses(slot)
+    if (clientId === undefined) return
+    this.#onlyFor ??= new Map()
+    this.#onlyFor.set(clientId, slot.position)
+    if (this.#onlyFor.size <= MAX_CLIENTS) return
+    // Too many to remember: a gap that need not be is better than a loss without one.
+    this.#onlyFor = undefined
+    this.#add(slot.position, undefined)
+  }
+
+  positionFor(clientId: string): number {
+    const newest = clientId === this.#except ? this.#newestForExcept : this.#newest
+    return Math.max(newest, this.#onlyFor?.get(clientId) ?? 0)
+  }
+
+  clear(): void {
+    this.#newest = this.#newestForExcept = 0
+    this.#except = this.#onlyFor = undefined
+  }
+
+  #add(position: number, except: string | undefined): void {
+    // The entry before left another client out, or nobody, so this one has lost it.
+    if (except !== this.#except) this.#newestForExcept = this.#newest
+    this.#newest = position
+    this.#except = except
+  }
+}
+
+/** Of a superseded entry: the client that gets none of the newer ones, if it would get this one. */
+function onlyClientThatLoses(slot: Slot): string | undefined {
+  const clientId = slot.newer?.except
+  if (clientId === undefined || clientId === slot.except) return undefined
+  return slot.isSupersededFor(clientId) ? undefined : clientId
+}
+
+/** Entries that go to a reader as one write. */
 export class Batch {
   readonly slots: readonly Slot[]
-  /** The reader's cursor once it has been served. */
+  /** The reader's cursor once it has the batch. */
   readonly position: number
   /** The entry that ends the reader's stream, after the others. */
   readonly removal: Slot | undefined
-  /** What its frames take, ids included. */
+  /** The bytes of its frames, ids included. */
   readonly bytes: number
-  /** Clients that some entry leaves out, and who therefore cannot share this batch. */
+  /** Clients that some entry leaves out, which therefore cannot share this batch. */
   readonly excepts = new Set<string>()
   #withIds: Chunk | undefined
   #withoutIds: Chunk | undefined
@@ -212,7 +260,7 @@ export class Batch {
   /** Ids are left out for streams with `resume: false`, whose ids are the app's own. */
   chunk(withIds: boolean): Chunk {
     if (withIds) {
-      this.#withIds ??= new Chunk(this.slots.map(({ id, frame }) => `id: ${id}\n${frame}`).join(''))
+      this.#withIds ??= new Chunk(this.slots.map(({ id, frame }) => entryFrame(id, frame)).join(''))
       return this.#withIds
     }
     this.#withoutIds ??= new Chunk(this.slots.map(({ frame }) => frame).join(''))

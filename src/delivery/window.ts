@@ -1,10 +1,10 @@
 /**
- * The newest entries of the log, kept in this process: found by id for those who resume, and by
- * target for those who deliver.
+ * The newest entries of the log, kept in this process: found by id for clients that resume, and by
+ * target for delivery.
  *
- * Each entry gets a position, a number that only grows. A stream's cursor is the position up to
- * which it has been served, so "what waits for this stream" is: the entries of its targets with a
- * position beyond its cursor. Nothing else is remembered for a stream.
+ * Each entry gets a position, a number that only grows. A reader's cursor is the position up to which
+ * it has been served, so what waits for it is: the entries of its targets with a position beyond its
+ * cursor. Nothing else is remembered for a reader.
  */
 import {
   type Entry,
@@ -13,45 +13,75 @@ import {
   parseTarget,
   type TargetAddress,
 } from '../log/log.js'
-import { Batch, type Reader, Slot, slotBytes, Target } from './target.js'
+import { Batch, Slot, slotBytes, Target } from './target.js'
 
-/** Beyond so many the readers' cursors differ too much for sharing to be worth the memory. */
+/** What the window must know of a reader to tell what waits for it. */
+export interface CursorState {
+  /** The client's id, which `except` names. */
+  readonly id: string
+  /** The position up to which it has been served. */
+  readonly cursor: number
+  /** Everyone, the client and each channel that it has joined. */
+  readonly targets: readonly Target[]
+  /** Positions at which it joined channels, kept only while its cursor is behind them. */
+  readonly joinedAt: ReadonlyMap<Target, number> | undefined
+  /**
+   * Where it opened, when it brought no cursor; 0 when it did. What lies before is history to it:
+   * removals of the same id do not concern it, and with `latestOnly` only the newest is shown.
+   */
+  readonly openedAt: number
+  readonly latestOnly: boolean
+}
+
+/** Delivers what the window has: the pump. */
+export interface WindowListener {
+  /** The target has a new entry. */
+  appended(target: Target): void
+  /** The target's oldest entry is about to be evicted: the last chance to deliver it. */
+  evicting(target: Target): void
+}
+
+/** With more batches, the readers' cursors differ too much for sharing to be worth the memory. */
 const MAX_SHARED_BATCHES = 32
 
-/** A batch takes entries until it has this many bytes, so that one write stays a moderate one. */
+/** A batch takes entries until it has this many bytes, so that one write stays moderate. */
 const BATCH_BYTES = 256 * 1024
 
-/** Ids of any engine look like this; anything else never reaches an engine. */
+/** What the ids of all engines look like. Anything else never reaches an engine. */
 const ENTRY_ID = /^[0-9A-Za-z_-]{1,64}$/
 
 export interface WindowOptions {
   readonly events: number
   readonly bytes: number
-  readonly compare: EventLog['compare']
-  /** A target has a new entry. */
-  readonly onAppend: (target: Target) => void
-  /** An entry of this target is about to be evicted: the last chance to deliver it. */
-  readonly onEvict: (target: Target) => void
 }
 
 export class Window {
+  readonly #log: Pick<EventLog, 'compare'>
   readonly #options: WindowOptions
+  #listener: WindowListener | undefined
   readonly #targets = new Map<string, Target>()
-  /** Always here: whoever connects later is a member of this very target. */
+  /** Never forgotten: clients that connect later become members of this very target. */
   readonly everyone = this.target(formatTarget({ kind: 'everyone', name: '' }))
-  /** Oldest first. Those before `#head` have been evicted and await the next clean-up. */
+  /** Oldest first. Those before `#head` have been evicted and wait for the next clean-up. */
   #slots: (Slot | undefined)[] = []
   #head = 0
   #bytes = 0
   #marks = 0
   #tail = 0
-  /** How far in the log this window has got; not always an entry that it keeps. */
+  /** How far in the log this window has got; not always the id of an entry that it keeps. */
   #reached: string | undefined
-  /** The entry that is being put in, and those that came meanwhile. */
+  /** The entry that is being put in, and those that arrived meanwhile. */
   readonly #incoming: Entry[] = []
 
-  constructor(options: WindowOptions) {
+  /** @param log decides how two ids compare. */
+  constructor(log: Pick<EventLog, 'compare'>, options: WindowOptions) {
+    this.#log = log
     this.#options = options
+  }
+
+  /** The pump, which needs the window and so is made after it. */
+  set listener(listener: WindowListener) {
+    this.#listener = listener
   }
 
   /** The position of the newest entry, evicted or not; 0 before the first. */
@@ -64,7 +94,7 @@ export class Window {
     return this.#slots.at(-1)?.id
   }
 
-  /** A cursor at which everything that is kept still waits. */
+  /** The cursor at which everything that is kept still waits. */
   get start(): number {
     return this.#tail - this.#length
   }
@@ -79,19 +109,28 @@ export class Window {
 
   append(entry: Entry): void {
     this.#incoming.push(entry)
-    // Making room delivers, and a listener that sends meanwhile comes back here: its entry waits,
-    // or both would take the same position.
+    // Making room delivers, and a listener that sends meanwhile comes back here: its entry waits, or
+    // both would take the same position.
     if (this.#incoming.length > 1) return
     try {
-      for (const next of this.#incoming) this.#insert(next)
+      for (const next of this.#incoming) {
+        this.#makeRoomFor(slotBytes(next), this.#listener)
+        const target = this.#insert(next)
+        this.#listener?.appended(target)
+      }
     } finally {
       this.#incoming.length = 0
     }
   }
 
-  #insert(entry: Entry): void {
+  /** Puts an entry in that nothing is delivered of yet, as no reader's cursor is in this window. */
+  fill(entry: Entry): void {
     this.#makeRoomFor(slotBytes(entry))
-    // Only now, as the target may have been forgotten together with its last entry.
+    this.#insert(entry)
+  }
+
+  #insert(entry: Entry): Target {
+    // After making room, as the target may be forgotten together with its last entry.
     const address = parseTarget(entry.target)
     const removal = address?.kind === 'remove'
     // A mark belongs to nobody, so its target is not kept where anybody would find it.
@@ -104,11 +143,10 @@ export class Window {
     if (address === undefined) this.#marks += 1
     target.append(slot)
     if (removal) target.setRemoval(slot)
-    this.#options.onAppend(target)
-    target.wake()
+    return target
   }
 
-  /** An entry of the log that has no place here: nobody receives it or resumes from it. */
+  /** Passes by an entry of the log that has no place here: nobody receives it or resumes from it. */
   pass(id: string): void {
     this.#reached = id
   }
@@ -121,13 +159,12 @@ export class Window {
     this.#marks = 0
     this.#reached = undefined
     for (const target of this.#targets.values()) {
-      target.first = target.last = target.newestByKey = target.batches = undefined
-      target.evicted = 0
+      target.clear()
       this.release(target)
     }
   }
 
-  /** The target of that name, made when there is none. */
+  /** The target of that name; a new one if there is none. */
   target(name: string): Target {
     let target = this.#targets.get(name)
     if (target === undefined) {
@@ -137,23 +174,31 @@ export class Window {
     return target
   }
 
-  /** Forgets a target that has neither members nor entries left. */
+  /** The number of targets with members whose name begins with a sigil, such as `#` for channels. */
+  countTargets(sigil: string): number {
+    let count = 0
+    for (const { name, size } of this.#targets.values()) {
+      if (size > 0 && name.startsWith(sigil)) count += 1
+    }
+    return count
+  }
+
+  /** Forgets a target that has neither readers nor entries left. */
   release(target: Target): void {
     if (target !== this.everyone && target.isForgettable) this.#targets.delete(target.name)
   }
 
   /** The position of the entry with exactly this id. */
   find(id: string): number | undefined {
-    const { compare } = this.#options
     if (this.tailId === undefined || !ENTRY_ID.test(id)) return undefined
     let low = this.#head
     let high = this.#slots.length - 1
     while (low <= high) {
       const middle = (low + high) >>> 1
       const slot = this.#slots[middle] as Slot
-      const order = compare(slot.id, id)
+      const order = this.#log.compare(slot.id, id)
       if (Number.isNaN(order)) return undefined
-      // Equal in order is not enough: a forged or foreign id may differ in what order ignores.
+      // Equal order is not enough: a forged or foreign id may differ in a part that order ignores.
       if (order === 0) return slot.id === id ? slot.position : undefined
       if (order < 0) low = middle + 1
       else high = middle - 1
@@ -161,10 +206,10 @@ export class Window {
     return undefined
   }
 
-  /** Whether an id of this log lies before all that is kept. */
+  /** Whether an id of this log is older than everything that is kept. */
   isTrimmed(id: string): boolean {
     const oldest = this.#slots[this.#head]
-    return oldest !== undefined && ENTRY_ID.test(id) && this.#options.compare(id, oldest.id) < 0
+    return oldest !== undefined && ENTRY_ID.test(id) && this.#log.compare(id, oldest.id) < 0
   }
 
   /** The newest entry that removes the client of this target, if it is kept. */
@@ -174,10 +219,15 @@ export class Window {
     return slot
   }
 
-  /** Whether the window has got as far as this entry of the log. */
+  /** Whether the window has got as far as this entry of the log; null stands for an empty log. */
   hasReached(id: string | null): boolean {
     if (id === null) return true
-    return this.#reached !== undefined && this.#options.compare(this.#reached, id) >= 0
+    return this.#reached !== undefined && this.#log.compare(this.#reached, id) >= 0
+  }
+
+  /** Whether an entry of this log is still to come; false for an id of another log. */
+  isBehind(id: string): boolean {
+    return this.#reached === undefined || this.#log.compare(this.#reached, id) < 0
   }
 
   /** The id at a position; undefined when it is no longer, or not yet, in the window. */
@@ -186,11 +236,12 @@ export class Window {
   }
 
   /** Whether an entry for this reader was evicted before it was delivered. */
-  hasLost(reader: Reader): boolean {
+  hasLost(reader: CursorState): boolean {
     // Nothing beyond its cursor was evicted at all: no need to look at each target.
     if (reader.cursor >= this.start) return false
     for (const target of reader.targets) {
-      if (target.evicted > reader.cursor && target.evicted > joinedAt(reader, target)) return true
+      const evicted = target.evictedFor(reader.id)
+      if (evicted > reader.cursor && evicted > joinedAt(reader, target)) return true
     }
     return false
   }
@@ -199,15 +250,15 @@ export class Window {
    * What waits for a reader up to a position: undefined when nothing does, otherwise a batch, which
    * may be empty (all of it superseded, or meant for others).
    */
-  next(reader: Reader, upTo: number): Batch | undefined {
+  next(reader: CursorState, upTo: number): Batch | undefined {
     let waiting: Target | undefined
     let several = false
     for (const target of reader.targets) {
       if (target.last === undefined || target.last.position <= reader.cursor) continue
       several = waiting !== undefined
       waiting = target
-      // The one entry since its cursor is this target's, so none is another's. Spared looks are
-      // spared cache misses, of which each costs a tenth of a delivery to ten thousand streams.
+      // Only one entry is newer and it is this target's: skip the other lookups, each is a cache
+      // miss (about 10 % of a delivery at 10,000 streams).
       if (reader.cursor === this.#tail - 1) break
     }
     if (waiting === undefined) return undefined
@@ -223,7 +274,7 @@ export class Window {
     return this.#batchFor(reader, upTo)
   }
 
-  /** The batch for all members of a target with this cursor, but for those whom an entry excepts. */
+  /** The batch for all members of a target with this cursor, save the clients that an entry excepts. */
   #sharedBatch(target: Target, cursor: number): Batch {
     const first = target.firstAfter(cursor) as Slot
     const shared = target.batches?.get(first)
@@ -232,12 +283,12 @@ export class Window {
     const excepts: string[] = []
     for (let slot: Slot | undefined = first; slot !== undefined; slot = slot.next) {
       if (slot.except !== undefined) excepts.push(slot.except)
-      // Whoever may not see the newer one is among the excepts, so it is superseded for the rest.
+      // A client that may not see the newer one is among the excepts; for the rest it is superseded.
       if (slot.newer === undefined) slots.push(slot)
     }
     const batch = batchOf(slots, this.#tail)
     for (const clientId of excepts) batch.excepts.add(clientId)
-    // Nobody to share it with: kept, it would outlive its use by as long as the client is quiet.
+    // Nobody to share it with: it would only hold memory until the client's next entry.
     if (target.size <= 1) return batch
     if (target.batches === undefined || target.batches.size >= MAX_SHARED_BATCHES) {
       target.batches = new Map()
@@ -247,7 +298,7 @@ export class Window {
   }
 
   /** The batch for one reader, merged from all its targets. */
-  #batchFor(reader: Reader, upTo: number): Batch {
+  #batchFor(reader: CursorState, upTo: number): Batch {
     const slots: Slot[] = []
     for (const target of reader.targets) {
       const from = Math.max(reader.cursor, joinedAt(reader, target))
@@ -268,23 +319,23 @@ export class Window {
     return batchOf(slots, upTo)
   }
 
-  #makeRoomFor(added: number): void {
+  #makeRoomFor(added: number, listener?: WindowListener): void {
     const { events, bytes } = this.#options
     while (this.#length > 0 && (this.#length >= events || this.#bytes + added > bytes)) {
-      this.#evictOldest()
+      const oldest = this.#slots[this.#head] as Slot
+      listener?.evicting(oldest.target)
+      this.#evict(oldest)
     }
   }
 
-  #evictOldest(): void {
-    const oldest = this.#slots[this.#head] as Slot
-    this.#options.onEvict(oldest.target)
+  #evict(oldest: Slot): void {
     oldest.target.evictFirst()
     this.#slots[this.#head] = undefined
     this.#head += 1
     this.#bytes -= oldest.bytes
     if (oldest.target.name === '') this.#marks -= 1
     else this.release(oldest.target)
-    // Half of the array empty: moving the rest now costs each entry one move on average.
+    // Half of the array is empty: moving the rest now costs each entry one move on average.
     if (this.#head > 64 && this.#head * 2 > this.#slots.length) {
       this.#slots = this.#slots.slice(this.#head)
       this.#head = 0
@@ -292,16 +343,16 @@ export class Window {
   }
 }
 
-/** A removal is in its client's target, and an exception does not make another target. */
+/** A removal is kept in its client's target, and an exception makes no other target. */
 function addressOfMembers({ kind, name }: TargetAddress): string {
   return formatTarget({ kind: kind === 'remove' ? 'client' : kind, name })
 }
 
-function joinedAt(reader: Reader, target: Target): number {
+function joinedAt(reader: CursorState, target: Target): number {
   return reader.joinedAt?.get(target) ?? 0
 }
 
-/** Takes slots until a removal or the size limit; the position says how far that gets the reader. */
+/** Takes slots up to a removal or the size limit; the position says how far that gets the reader. */
 function batchOf(slots: readonly Slot[], upTo: number): Batch {
   let bytes = 0
   for (const [index, slot] of slots.entries()) {

@@ -1,10 +1,10 @@
 /**
  * Long polling, for networks that hold back streams: the same entries by the same ids, replayed by the
- * same rule, as JSON. Each answer says where to go on, so between two polls nothing is lost.
+ * same rules, as JSON. Each answer says where to go on, so nothing is lost between two polls.
  */
 import type { Context } from 'koa'
-import type { PoolEntry, Tap } from '../pool/subscription.js'
-import { END_ID } from '../wire/event.js'
+import type { PoolEntry, Subscription } from '../pool/subscription.js'
+import { END_ID } from '../wire/frames.js'
 
 /** What a poll is answered. */
 export interface PollAnswer {
@@ -14,46 +14,50 @@ export interface PollAnswer {
   events: PoolEntry[]
 }
 
-/** Milliseconds for which an answer is held back; under every proxy's idle timeout. */
-const PATIENCE = 25_000
+/** How long an answer is held back, in milliseconds; less than every proxy's idle timeout. */
+const POLL_TIMEOUT_MS = 25_000
 
-/** Whether a request would rather be answered with JSON than with a stream. */
+/** Whether a request prefers JSON to a stream. */
 export function isPoll(ctx: Context): boolean {
   return ctx.accepts('text/event-stream', 'application/json') === 'application/json'
 }
 
-/** Answers with what waits, or with what comes first, or after a while with nothing. */
-export async function answerPoll(ctx: Context, tap: Tap): Promise<void> {
-  const since = tap.lastEventId
+/** Answers with what waits, or with what comes first, or after the timeout with nothing. */
+export async function answerPoll(ctx: Context, subscription: Subscription): Promise<void> {
+  const since = subscription.lastEventId
   let isOver = false
   const stop = () => {
     isOver = true
-    tap.wake()
+    subscription.wake()
   }
-  const timer = setTimeout(stop, PATIENCE)
+  const timer = setTimeout(stop, POLL_TIMEOUT_MS)
   ctx.res.once('close', stop)
   try {
-    let events = tap.take()
-    // Who brings no cursor needs one first: what comes until he asks again would be lost. Without one
-    // to give, as the log is empty, he would ask again at once.
-    const mayWait = () => ctx.method !== 'HEAD' && (since !== '' || tap.cursorId === undefined)
-    while (events.length === 0 && mayWait() && !isOver && !tap.isClosed) {
-      await tap.wait()
-      events = tap.take()
+    let events = subscription.read()
+    // A client without a cursor needs one first: it would lose what comes until it asks again. It waits
+    // only if there is no cursor to give, as the log is empty; else it would ask again at once.
+    const mayWait = () =>
+      ctx.method !== 'HEAD' && (since !== '' || subscription.position === undefined)
+    while (events.length === 0 && mayWait() && !isOver && !subscription.isClosed) {
+      await subscription.news()
+      events = subscription.read()
     }
     ctx.set('Cache-Control', 'no-store')
-    ctx.body = { cursor: cursorAfter(events, tap), events } satisfies PollAnswer
+    ctx.body = { cursor: cursorAfter(events, subscription), events } satisfies PollAnswer
   } finally {
     clearTimeout(timer)
     ctx.res.removeListener('close', stop)
-    tap.close()
+    subscription.close()
   }
 }
 
-function cursorAfter(events: readonly PoolEntry[], tap: Tap): string {
+function cursorAfter(
+  events: readonly PoolEntry[],
+  { position, lastEventId }: Subscription,
+): string {
   const last = events.at(-1)
-  // While it is not decided where to go on, the question stays the same.
-  if (last === undefined) return tap.cursorId ?? tap.lastEventId
-  // Told of the gap, he must not come with that cursor again, though an empty log has no other.
-  return last.id === END_ID ? END_ID : (tap.cursorId ?? '')
+  // While it is not decided where to go on, the cursor stays the same.
+  if (last === undefined) return position ?? lastEventId
+  // After a gap the client must not bring that cursor again, though an empty log has no other.
+  return last.id === END_ID ? END_ID : (position ?? '')
 }

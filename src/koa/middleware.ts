@@ -6,32 +6,41 @@ import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from '../lib/errors.js'
 import { channelName, isClientId } from '../lib/names.js'
 import { randomBetween } from '../lib/random.js'
-import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from '../pool/options.js'
+import { isRecord } from '../lib/rules.js'
+import { type Hub, hubOf } from '../pool/hub.js'
 import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
-import type { EventStream } from '../stream/stream.js'
-import { Chunk, END_ID, type EventMap } from '../wire/event.js'
+import type { EventStream } from '../stream/event-stream.js'
+import type { Stream } from '../stream/stream.js'
+import type { EventMap } from '../wire/event.js'
+import { comeBackLater, END_ID, HELLO } from '../wire/frames.js'
+import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { isGone, Opening } from './opening.js'
-
-const TYPE = 'text/event-stream'
-
-const HELLO = new Chunk(':ok\n\n')
+import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */
 export type SseMiddleware<Events extends object, Sse> = Middleware &
   Middleware<DefaultState, { sse: Sse }> & {
+    /** The pool that was given, or the one that was made. */
     readonly pool: ClientPool<Events>
   }
 
 /**
  * Gives a request an event stream, `ctx.sse`. Mount it on a route: `router.get('/events', sse())`;
- * the route needs no handler of its own. See {@link SseOptions} for the options and their defaults.
+ * the route needs no handler of its own. See {@link RouteOptions} for the options and their defaults.
  *
  * The response opens when the handler has returned and the outer middleware have finished, so that
- * their headers and cookies are kept; a handler that goes on after its first send streams from then.
+ * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
  *
  * @throws TypeError that names the option, when one is unknown or wrong.
+ * @example
+ * ```ts
+ * const pool = new ClientPool()
+ * router.get('/event/push', sse({ pool, id: ctx => ctx.query.id }), ctx => {
+ *   ctx.sse.send({ event: 'ready', data: { id: ctx.sse.id } })
+ * })
+ * ```
  */
 export function sse<Events extends object = EventMap>(
   options: SseOptions<Events> & { matchQuery: string },
@@ -40,57 +49,53 @@ export function sse<Events extends object = EventMap>(
   options?: SseOptions<Events>,
 ): SseMiddleware<Events, EventStream<Events>>
 export function sse<Events extends object = EventMap>(options: SseOptions<Events> = {}) {
-  const { pool = undefined, poolOptions, route } = resolveSseOptions(options)
-  const joined = pool ?? new ClientPool<Events>(poolOptions)
-  return Object.assign(eventStreams(joined, route), { pool: joined })
+  const { pool: given, poolOptions, route } = resolveSseOptions(options)
+  const pool = given ?? new ClientPool<Events>(poolOptions)
+  return Object.assign(eventStreams(hubOf(pool), route), { pool })
 }
 
-function eventStreams<Events extends object>(
-  pool: ClientPool<Events>,
-  route: ResolvedRouteOptions,
-) {
+function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
   const streamRoute = { closeEvent: route.closeEvent, resume: route.resume, hello: HELLO }
-  const open = (ctx: Context, stream: EventStream) => {
-    const retry = route.retry && randomBetween(route.retry)
-    pool.open(stream as EventStream<Events>, streamHeaders(ctx), retry)
+  const open = (ctx: Context, stream: Stream) => {
+    hub.open(stream, streamHeaders(ctx), route.retry && randomBetween(route.retry))
   }
 
   return async function eventStream(ctx: Context, next: Next): Promise<unknown> {
     if (!matches(ctx, route)) return next()
-    await negotiate(ctx, pool, route)
+    await negotiate(ctx, hub, route)
     if (ctx.method === 'OPTIONS') return preflight(ctx)
-    if (lastEventIdOf(ctx) === END_ID) return stayAway(ctx)
-    const early = pool.refusal()
-    if (early !== undefined) return refuse(ctx, pool, route, early)
+    const lastEventId = lastEventIdOf(ctx)
+    if (lastEventId === END_ID) return stayAway(ctx)
+    const early = hub.refusal()
+    if (early !== undefined) return refuse(ctx, hub, route, early)
 
-    const id = await identify(ctx, pool, route)
-    const channels = await channelsOf(ctx, route)
+    const { id, channels } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined
     if (route.longPoll && isPoll(ctx)) {
-      return answerPoll(ctx, pool.tap({ id, channels }, lastEventIdOf(ctx), route.replay))
+      return answerPoll(ctx, hub.subscribe({ id, channels }, lastEventId, route.replay))
     }
     if (ctx.method === 'HEAD') return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.
-    const late = pool.refusal(id)
-    if (late !== undefined) return refuse(ctx, pool, route, late)
+    const late = hub.refusal(id)
+    if (late !== undefined) return refuse(ctx, hub, route, late)
 
     if (ctx.sse !== undefined) {
       throw new Error('ctx.sse is set already: sse() is mounted twice on this request')
     }
-    // Commit: when Koa would answer, or soon after the handler's first send if it is still at work.
+    // Commit: when Koa would answer, or soon after the handler's first send if it is still running.
     const opening = new Opening(ctx, open)
-    const stream = pool.admit({
+    const stream = hub.admit({
       id,
       res: ctx.res,
       route: streamRoute,
       replay: route.replay,
       channels,
-      lastEventId: lastEventIdOf(ctx),
+      lastEventId,
       opening,
     })
-    opening.begin(stream as EventStream)
-    if (route.maxAge !== undefined) rotate(stream as EventStream, randomBetween(route.maxAge))
-    ctx.sse = stream
+    opening.begin(stream)
+    if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
+    ctx.sse = stream.face
     try {
       return await next()
     } catch (error) {
@@ -106,17 +111,17 @@ function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
   return matchQuery === undefined || Object.hasOwn(ctx.query, matchQuery)
 }
 
-/** Refuses those who cannot read a stream, or may not from where they are. */
-async function negotiate<Events extends object>(
+/** Refuses clients that cannot read a stream, or may not from where they are. */
+async function negotiate(
   ctx: Context,
-  pool: ClientPool<Events>,
+  hub: Hub,
   { allowedOrigins, longPoll }: ResolvedRouteOptions,
 ): Promise<void> {
   if (allowedOrigins !== undefined) {
     ctx.vary('Origin')
     const origin = ctx.get('Origin')
     if (!isSameSite(ctx, origin) && !(origin !== '' && (await allowedOrigins(origin)) === true)) {
-      pool.countRefusal('origin')
+      hub.countRefusal('origin')
       ctx.throw(403, 'This origin may not connect')
     }
     if (origin !== '') {
@@ -127,15 +132,15 @@ async function negotiate<Events extends object>(
   }
   if (longPoll) ctx.vary('Accept')
   if (!acceptsStreams(ctx) && !(longPoll && isPoll(ctx))) {
-    pool.countRefusal('type')
-    ctx.throw(406, `This resource is a ${TYPE}`)
+    hub.countRefusal('type')
+    ctx.throw(406, `This resource is a ${EVENT_STREAM}`)
   }
 }
 
 function acceptsStreams(ctx: Context): boolean {
   const { accept } = ctx.req.headers
-  // What every EventSource says. Koa would keep a parser of the header with each open stream.
-  return accept === TYPE || Boolean(ctx.accepts(TYPE))
+  // What every EventSource sends. Koa would keep a parser of the header with each open stream.
+  return accept === EVENT_STREAM || Boolean(ctx.accepts(EVENT_STREAM))
 }
 
 /** Browsers say themselves where a request comes from, and pages cannot forge it. */
@@ -146,7 +151,7 @@ function isSameSite(ctx: Context, origin: string): boolean {
   return origin === '' || origin === `${ctx.protocol}://${ctx.host}`
 }
 
-/** A stream would be an answer without end to the question what is allowed (Fetch, "CORS-preflight"). */
+/** A stream would be an endless answer to the question what is allowed (Fetch, "CORS-preflight"). */
 function preflight(ctx: Context): void {
   ctx.status = 204
   ctx.set('Allow', 'GET, HEAD, POST')
@@ -159,19 +164,14 @@ function stayAway(ctx: Context): void {
   ctx.status = 204
 }
 
-function refuse<Events extends object>(
-  ctx: Context,
-  pool: ClientPool<Events>,
-  route: ResolvedRouteOptions,
-  refusal: Refusal,
-): void {
-  pool.countRefusal(refusal)
+function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Refusal): void {
+  hub.countRefusal(refusal)
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
   const seconds = randomBetween(RETRY_SECONDS)
   if (route.overflow === 'retry') {
     ctx.set(streamHeaders(ctx))
     ctx.status = 200
-    ctx.body = `:${refusal}\nretry: ${seconds * 1000 + randomBetween([0, 999])}\n\n`
+    ctx.body = comeBackLater(refusal, seconds * 1000 + randomBetween([0, 999]))
     return
   }
   // Exposed, as otherwise Koa would log a stack for each client of a pool that is merely full.
@@ -181,34 +181,50 @@ function refuse<Events extends object>(
   })
 }
 
-/** Spread over some seconds, so that those who were refused do not all come back at once. */
+/** Spread over some seconds, so that clients that were refused do not all come back at once. */
 const RETRY_SECONDS: readonly [number, number] = [2, 10]
 
-async function identify<Events extends object>(
+/** Who the client is and what it listens to, by `identify` or by the options `id` and `channels`. */
+async function identify(
   ctx: Context,
-  pool: ClientPool<Events>,
+  hub: Hub,
   route: ResolvedRouteOptions,
-): Promise<string> {
-  const given = await route.id?.(ctx)
+): Promise<{ id: string; channels: readonly string[] }> {
+  if (route.identify === undefined) {
+    const id = idOf(ctx, hub, await route.id?.(ctx))
+    const names = await route.channels?.(ctx)
+    return { id, channels: channelsOf(ctx, hub, names, 'option "channels" must return an array') }
+  }
+  const identity: unknown = await route.identify(ctx)
+  if (!isRecord(identity)) {
+    throw new TypeError(
+      `sse(): option "identify" must return an object such as { id: 'ada', channels: ['news'] }; got ${got(identity)}. To refuse the request, call ctx.throw(401)`,
+    )
+  }
+  const id = idOf(ctx, hub, identity.id)
+  const expected = 'option "identify" must return "channels" as an array'
+  return { id, channels: channelsOf(ctx, hub, identity.channels, expected) }
+}
+
+function idOf(ctx: Context, hub: Hub, given: unknown): string {
   if (given === undefined || given === null) return randomUUID()
   const id = typeof given === 'number' && Number.isFinite(given) ? String(given) : given
   if (isClientId(id)) return id
-  pool.countRefusal('id')
+  hub.countRefusal('id')
   return ctx.throw(
     400,
     `The id must be 1 to 256 characters without control characters; got ${got(given)}`,
   )
 }
 
-async function channelsOf(ctx: Context, route: ResolvedRouteOptions): Promise<readonly string[]> {
-  const names = (await route.channels?.(ctx)) ?? []
-  if (!Array.isArray(names)) {
-    throw new TypeError(`sse(): option "channels" must return an array; got ${got(names)}`)
-  }
+function channelsOf(ctx: Context, hub: Hub, given: unknown, expected: string): readonly string[] {
+  const names = given ?? []
+  if (!Array.isArray(names)) throw new TypeError(`sse(): ${expected}; got ${got(names)}`)
   try {
     for (const name of names) channelName(name)
   } catch (error) {
     // Names often come from the query, and a client's mistake is not the server's.
+    hub.countRefusal('id')
     ctx.throw(400, (error as Error).message)
   }
   return names
@@ -219,32 +235,13 @@ function headersOnly(ctx: Context): void {
   ctx.set(streamHeaders(ctx))
 }
 
-function rotate(stream: EventStream, age: number): void {
-  const timer = setTimeout(() => stream.dismiss('rotated'), age).unref()
-  void stream.closed.then(() => clearTimeout(timer))
+function rotate(stream: Stream, age: number): void {
+  const timer = setTimeout(() => stream.close('rotated'), age).unref()
+  stream.onceClosed(() => clearTimeout(timer))
 }
 
 /** The header wins, as a query parameter is only for polyfills that cannot set one. */
 function lastEventIdOf(ctx: Context): string {
   const { lastEventId } = ctx.query
   return ctx.get('Last-Event-ID') || (typeof lastEventId === 'string' ? lastEventId : '')
-}
-
-const HEADERS = {
-  'Content-Type': `${TYPE}; charset=utf-8`,
-  'Cache-Control': 'no-cache, no-transform',
-  // nginx holds back the whole stream without this.
-  'X-Accel-Buffering': 'no',
-}
-const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
-
-/** What the response says of itself; the app's own choice stays, such as `no-store`. */
-export function streamHeaders({ req, res }: Context): Record<string, string> {
-  // Forbidden on HTTP/2 (RFC 9113, 8.2.2), not understood by HTTP/1.0, and a lie to those who close.
-  const isKeptAlive = req.httpVersion === '1.1' && !/\bclose\b/i.test(req.headers.connection ?? '')
-  const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
-  if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers
-  return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => name === 'Content-Type' || !res.hasHeader(name)),
-  )
 }

@@ -1,18 +1,18 @@
 /**
- * When a stream's response opens: exactly where Koa would answer, so that cookies and headers which
- * outer middleware set on their way out are kept.
+ * When a stream's response opens: exactly where Koa would answer, so that cookies and headers that outer
+ * middleware set on their way out are kept.
  *
- * Koa asks `ctx.respond` at that point and nowhere else, so an own getter there opens the stream and
- * tells Koa to keep out. A Readable as body would do too, but makes an error of every browser that
+ * Koa reads `ctx.respond` at that point and nowhere else, so an own getter there opens the stream and
+ * tells Koa not to answer. A Readable as body would work too, but raises an error whenever a browser
  * leaves; opening earlier loses late headers and asynchronous sessions.
  */
 import type { Context } from 'koa'
-import type { EventStream } from '../stream/stream.js'
+import type { Stream } from '../stream/stream.js'
 
-/** Where a context has its opening, until that is over. */
+/** Where a context keeps its opening until the stream is open. */
 const OPENING = Symbol('koa-sse-pool.opening')
 
-/** Errors of the connection itself: a browser that leaves is no news. */
+/** Errors of the connection itself: a browser that leaves is not worth reporting. */
 const LEFT = new Set([
   'ERR_STREAM_PREMATURE_CLOSE',
   'ERR_HTTP2_STREAM_ERROR',
@@ -20,39 +20,39 @@ const LEFT = new Set([
   'EPIPE',
 ])
 
-/** One request's way from the handler to the open stream. */
+/** The way of one request from its handler to the open stream. */
 export class Opening {
   readonly #ctx: Context
-  readonly #open: (ctx: Context, stream: EventStream) => void
-  #stream: EventStream | undefined
+  readonly #open: (ctx: Context, stream: Stream) => void
+  #stream: Stream | undefined
   #failure: unknown
   #isTakenOver = false
   #isHandled = false
 
-  constructor(ctx: Context, open: (ctx: Context, stream: EventStream) => void) {
+  constructor(ctx: Context, open: (ctx: Context, stream: Stream) => void) {
     this.#ctx = ctx
     this.#open = open
   }
 
   /** From now on the stream waits for Koa to answer. */
-  begin(stream: EventStream): void {
+  begin(stream: Stream): void {
     this.#stream = stream
-    // Koa's default is 404; who changes it from now on has answered. Not by `ctx.status`, after
-    // which Koa would no longer make 200 of a body, should the handler fail and another answer.
+    // Koa's default is 404; a middleware that changes it from now on has answered. Not by `ctx.status`,
+    // after which Koa would no longer make 200 of a body, should the handler fail and another answer.
     this.#ctx.res.statusCode = 200
     this.#ctx[OPENING] = this
     Object.defineProperties(this.#ctx, ACCESSORS)
   }
 
-  /** The handler has sent something: if it is still at work after this turn, the stream opens then. */
+  /** The handler has sent something: if it is still running after this turn, the stream opens then. */
   soon(): void {
     setImmediate(() => {
-      // A session store that takes its time would come too late with its cookie.
+      // Otherwise a slow session store would be too late with its cookie.
       if (!this.#isHandled && !this.#hasOtherAnswer) this.#commit()
     })
   }
 
-  /** The handler has returned: from now on only Koa opens the stream, when all around are done. */
+  /** The handler has returned: from now on only Koa opens the stream, after the outer middleware. */
   handled(): void {
     this.#isHandled = true
   }
@@ -60,43 +60,41 @@ export class Opening {
   /** The handler has failed. */
   fail(error: unknown): void {
     this.#failure = error
-    if (this.#stream?.isOpen) {
-      this.#stream.cut()
-      return
-    }
-    this.#stream?.markClosed('error')
-    // As if no stream had been here, for whoever handles the error and answers instead.
+    const wasOpen = this.#stream?.isOpen
+    this.#stream?.close('error')
+    if (wasOpen) return
+    // As if no stream had been here, for a middleware that handles the error and answers instead.
     if (!this.#ctx.headerSent) this.#ctx.res.statusCode = 404
     Reflect.deleteProperty(this.#ctx, 'respond')
   }
 
-  /** `ctx.respond = false` further in: somebody writes to `ctx.res` himself. */
+  /** `ctx.respond = false` further in: the app writes to `ctx.res` itself. */
   takeOver(): void {
     this.#isTakenOver = true
-    this.#stream?.markClosed('end')
+    this.#stream?.release('end')
   }
 
-  /** Koa's question, "shall I answer?": false for no. */
+  /** What Koa reads to learn whether it shall answer. */
   respond(): boolean {
     const ctx = this.#ctx
-    const stream = this.#stream as EventStream
+    const stream = this.#stream as Stream
     const mayOpen = stream.isOpen || ctx.headerSent || isGone(ctx)
     if (!mayOpen) {
       if (this.#isTakenOver) return false
       if (this.#hasOtherAnswer) {
         // The place in the pool is free again.
-        stream.markClosed('end')
+        stream.release('end')
         return true
       }
       if (stream.isClosed) {
-        // It was closed while the handler ran, for sending more than may wait; there is no answer.
+        // It was closed while the handler ran, for sending more than may wait: there is no answer.
         ctx.res.destroy()
         return false
       }
     }
     this.#commit()
     stream.settle()
-    // Nobody asks again; kept, it would cost each idle stream half a kilobyte.
+    // Not needed any more, and it would cost each idle stream half a kilobyte.
     ctx[OPENING] = undefined
     return false
   }
@@ -104,17 +102,17 @@ export class Opening {
   report(error: NodeJS.ErrnoException): void {
     const { headerSent } = this.#ctx
     const hasLeft = headerSent ? LEFT.has(error.code ?? '') : isGone(this.#ctx)
-    if (!headerSent) this.#stream?.markClosed(hasLeft ? 'client' : 'error')
-    // The handler's own error is news even if it looks like one of the connection.
+    if (!headerSent) this.#stream?.release(hasLeft ? 'client' : 'error')
+    // The handler's own error is reported even if it looks like one of the connection.
     if (error === this.#failure || !hasLeft) reportToKoa(this.#ctx, error)
   }
 
   #commit(): void {
-    const stream = this.#stream as EventStream
+    const stream = this.#stream as Stream
     if (stream.isOpen) return
-    if (isGone(this.#ctx)) stream.markClosed('client')
-    // Somebody has begun to answer through `ctx.res`: what we wrote would land in his body.
-    else if (this.#ctx.headerSent) stream.markClosed('end')
+    if (isGone(this.#ctx)) stream.release('client')
+    // The app has begun to answer through `ctx.res`: what we wrote would land in its body.
+    else if (this.#ctx.headerSent) stream.release('end')
     else if (!stream.isClosed) this.#open(this.#ctx, stream)
   }
 

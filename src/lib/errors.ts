@@ -1,3 +1,5 @@
+import type { CloseReason } from './reasons.js'
+
 /**
  * What can go wrong, by code:
  *
@@ -14,27 +16,6 @@ export type SseErrorCode =
   | 'ERR_SSE_EVENT_TOO_LARGE'
   | 'ERR_SSE_LOG_DOWN'
   | 'ERR_SSE_LOG_UNCERTAIN'
-
-/** Why an event stream closed. */
-export type CloseReason =
-  /** The client left. */
-  | 'client'
-  /** The app called `end()`. */
-  | 'end'
-  /** `pool.remove(id)`. */
-  | 'removed'
-  /** A newer stream of the same client took its place (`maxStreamsPerClient`). */
-  | 'replaced'
-  /** The reader took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`. */
-  | 'slow'
-  /** `authorize` said no. */
-  | 'expired'
-  /** `maxAge` was reached. */
-  | 'rotated'
-  /** The pool is closing, or its HTTP server is. */
-  | 'drain'
-  /** The handler failed after the response had opened. */
-  | 'error'
 
 /** An operational failure. Misuse (a wrong option, a bad event) is a `TypeError` instead. */
 export class SseError extends Error {

@@ -30,6 +30,8 @@ export const isRange = (value: unknown, min: number) =>
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
+export const isFunction = (value: unknown) => typeof value === 'function'
+
 export const count = (fallback: number): Rule => ({
   default: fallback,
   expected: 'a whole number of at least 1, or Infinity',
@@ -69,6 +71,21 @@ export const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
   accepts: value => value === undefined || accepts(value),
 })
 
+export const aFunction = (expected: string): Rule => optional(expected, isFunction)
+
+/** @throws TypeError for an option that is not known; `where` begins its message. */
+export function checkNames(
+  where: string,
+  options: object | undefined,
+  known: readonly string[],
+): void {
+  for (const name in options) {
+    if (!known.includes(name)) {
+      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, known)}`)
+    }
+  }
+}
+
 /** @throws TypeError for an unknown or wrong option; `where` begins its message. */
 export function resolve<Name extends string>(
   where: string,
@@ -78,11 +95,7 @@ export function resolve<Name extends string>(
   if (!isRecord(given))
     throw new TypeError(`${where}: options must be an object; got ${got(given)}`)
   const names = Object.keys(rules) as Name[]
-  for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(rules, name)) {
-      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, names)}`)
-    }
-  }
+  checkNames(where, given, names)
   const resolved = {} as Record<Name, unknown>
   for (const name of names) {
     const rule = rules[name]

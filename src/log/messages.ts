@@ -1,34 +1,37 @@
 /**
- * What the processes that share a log say to each other: a topic and a body. It passes through the
- * log without a place in the window, so it displaces no event there; in an engine that keeps a number
- * of entries it does count.
+ * What the processes that share a log say to each other: a topic and a body. A message passes through
+ * the log without a place in the window, so it displaces no event there; in an engine that keeps a
+ * number of entries it does count.
  */
+import type { EventLog } from './log.js'
 
-/** The target of a message between processes; versions that know none take it for a mark. */
+/** The target of a message between processes. Versions that know no messages take it for a mark. */
 export const MESSAGE = '?'
 
-/** Who hears of a topic. A body may come from a newer version, so it is for the listener to check. */
+/** Receives the messages of a topic. A body may come from a newer version, so the listener checks it. */
 export interface Listener {
-  /** It came just now, from this process or another. */
-  hear(body: unknown): void
-  /** The log held it already when the window was filled. Who has no such method never learns of it. */
-  recall?(body: unknown): void
-  /** Continuity was lost: some may have passed unheard. What is still there is recalled next. */
+  /** It has just been published, by this process or another. */
+  receive(body: unknown): void
+  /** The log held it already when the window was filled. A listener may leave this method out. */
+  replay?(body: unknown): void
+  /** Continuity was lost: messages may have been missed. What the log still has is replayed next. */
   missed?(): void
 }
 
 export class Messages {
-  readonly #append: ((frame: string) => Promise<unknown>) | undefined
+  readonly #log: Pick<EventLog, 'append'> | undefined
+  readonly #nonce: () => string
   readonly #listeners = new Map<string, Listener>()
 
-  /** @param append puts a message into the log; undefined when no other process shares it. */
-  constructor(append: ((frame: string) => Promise<unknown>) | undefined) {
-    this.#append = append
+  /** @param log the log that carries them; undefined when no other process shares it. */
+  constructor(log: Pick<EventLog, 'append'> | undefined, nonce: () => string) {
+    this.#log = log
+    this.#nonce = nonce
   }
 
-  /** Whether nobody else can hear. */
+  /** Whether no other process can receive anything. */
   get isAlone(): boolean {
-    return this.#append === undefined
+    return this.#log === undefined
   }
 
   listen(topic: string, listener: Listener): void {
@@ -36,20 +39,21 @@ export class Messages {
   }
 
   /** Resolves when the log has stored it; rejects as the log's append does. */
-  async tell(topic: string, body: object): Promise<void> {
-    await this.#append?.(JSON.stringify({ topic, body }))
+  async publish(topic: string, body: object): Promise<void> {
+    const frame = JSON.stringify({ topic, body })
+    await this.#log?.append({ nonce: this.#nonce(), target: MESSAGE, frame })
   }
 
-  /** What came by the log as a {@link MESSAGE}. */
-  hear(frame: string): void {
+  /** Takes what arrived by the log as a {@link MESSAGE}. */
+  receive(frame: string): void {
     const message = parse(frame)
-    if (message !== undefined) this.#listeners.get(message.topic)?.hear(message.body)
+    if (message !== undefined) this.#listeners.get(message.topic)?.receive(message.body)
   }
 
-  /** A {@link MESSAGE} among what the window is filled with. */
-  recall(frame: string): void {
+  /** Takes a {@link MESSAGE} that was among what the window is filled with. */
+  replay(frame: string): void {
     const message = parse(frame)
-    if (message !== undefined) this.#listeners.get(message.topic)?.recall?.(message.body)
+    if (message !== undefined) this.#listeners.get(message.topic)?.replay?.(message.body)
   }
 
   missed(): void {
@@ -57,7 +61,7 @@ export class Messages {
   }
 }
 
-/** Undefined for what a newer version may say. */
+/** Undefined for what only a newer version understands. */
 function parse(frame: string): { topic: string; body: unknown } | undefined {
   try {
     const { topic, body } = JSON.parse(frame) as { topic?: unknown; body?: unknown }

@@ -1,10 +1,10 @@
 /**
- * Who was first. Of all that claim a name, on whatever process, one gets it until its time is over.
+ * Decides which process was first. Of all that claim a name, one gets it until its time is over.
  *
- * A claim is a message with a time on it, and all processes read the same messages in the same order,
- * so each comes to the same verdict by itself: a claim gets the name unless the last one that got it
- * was to last beyond this one's time. The times are those of the claims and never of the reader, or
- * two that read at different moments could both find the name free.
+ * A claim is a message with a time on it. All processes read the same messages in the same order, so
+ * each comes to the same verdict by itself: a claim gets the name unless the last claim that got it ends
+ * after this one's time. The times are those of the claims and never of the reader, or two processes
+ * that read at different moments could both find the name free.
  */
 import { got, SseError } from '../lib/errors.js'
 import type { Listener, Messages } from '../log/messages.js'
@@ -23,39 +23,36 @@ interface Waiting {
   readonly reject: (error: SseError) => void
 }
 
-export interface ClaimsOptions {
-  readonly messages: Messages
-  readonly nonce: () => string
-}
-
 const TOPIC = 'claim'
 
-/** Milliseconds in which one's own claim comes back by the log, or nobody can know what became of it. */
-const PATIENCE = 5000
+/** How long a process waits for its own claim to come back by the log, before its fate is unknown. */
+const CLAIM_TIMEOUT_MS = 5000
 
-/** A claim is remembered for so long after its end, as one that is older may still be on its way. */
-const GRACE = 60_000
+/** How long a claim is remembered after its end, as an older one may still be on its way. */
+const GRACE_MS = 60_000
 
-/** Names that are remembered at once. Beyond, the oldest go, and what they were is in doubt. */
+/** How many names are remembered at once. Beyond that the oldest are dropped, and are in doubt. */
 const MAX_NAMES = 100_000
 
 export class Claims implements Listener {
-  readonly #options: ClaimsOptions
-  /** Who got each name last, in the order in which they did. */
+  readonly #messages: Messages
+  readonly #nonce: () => string
+  /** The last claim that got each name, in the order in which they did. */
   readonly #held = new Map<string, Claim>()
-  /** The claim of a name that this process has under way. */
+  /** The claims of this process that are not decided yet, by name. */
   readonly #underWay = new Map<string, Promise<boolean>>()
   readonly #waiting = new Map<string, Waiting>()
   #untilSweep = 1024
-  /** Of the names that there was no room for, the last one lasts so long. */
+  /** When the last of the names that there was no room for ends. */
   #doubtUntil = 0
 
-  constructor(options: ClaimsOptions) {
-    this.#options = options
-    options.messages.listen(TOPIC, this)
+  constructor(messages: Messages, nonce: () => string) {
+    this.#messages = messages
+    this.#nonce = nonce
+    messages.listen(TOPIC, this)
   }
 
-  /** Names that are remembered, including those whose time is over but recently. */
+  /** The number of names that are remembered, including some whose time is over. */
   get size(): number {
     return this.#held.size
   }
@@ -63,29 +60,29 @@ export class Claims implements Listener {
   async claim(name: string, ttl: number): Promise<boolean> {
     const at = Date.now()
     const holder = this.#held.get(name)
-    // One who tries a thousand times does not fill the log.
+    // A caller that tries a thousand times must not fill the log.
     if (holder !== undefined && at < holder.until) return false
     const before = this.#underWay.get(name)
     if (before !== undefined) return before.then(() => false)
 
-    const claim = { name, by: this.#options.nonce(), at, until: at + ttl }
+    const claim = { name, by: this.#nonce(), at, until: at + ttl }
     const verdict = this.#first(claim).finally(() => this.#underWay.delete(name))
     this.#underWay.set(name, verdict)
     return verdict
   }
 
-  hear(body: unknown): void {
+  receive(body: unknown): void {
     if (!isClaim(body)) return
     const isFirst = this.#decide(body)
     this.#waiting.get(body.by)?.resolve(isFirst)
   }
 
-  /** A process that has just started would grant anew what it does not know of. */
-  recall(body: unknown): void {
-    this.hear(body)
+  /** Without these a process that has just started would grant a name that is taken. */
+  replay(body: unknown): void {
+    this.receive(body)
   }
 
-  /** An earlier claim may have passed unheard, so being the first that was heard means nothing. */
+  /** An earlier claim may have been missed, so the first one that was received may not be the first. */
   missed(): void {
     this.#reject(() => uncertain('the log was interrupted'))
   }
@@ -96,27 +93,27 @@ export class Claims implements Listener {
 
   async #first(claim: Claim): Promise<boolean> {
     this.#checkDoubt(claim)
-    const isFirst = this.#options.messages.isAlone ? this.#decide(claim) : await this.#ask(claim)
+    const isFirst = this.#messages.isAlone ? this.#decide(claim) : await this.#ask(claim)
     if (isFirst) this.#checkDoubt(claim)
     return isFirst
   }
 
-  /** The name may be one that there was no room for. */
+  /** The name may be one of those that there was no room for. */
   #checkDoubt({ at }: Claim): void {
     if (at < this.#doubtUntil) throw uncertain(`more than ${MAX_NAMES} names are claimed`)
   }
 
   async #ask(claim: Claim): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined
-    const heard = new Promise<boolean>((resolve, reject) => {
+    const decided = new Promise<boolean>((resolve, reject) => {
       this.#waiting.set(claim.by, { resolve, reject })
       timer = setTimeout(
-        () => reject(uncertain(`it did not come back by the log within ${PATIENCE} ms`)),
-        PATIENCE,
+        () => reject(uncertain(`it did not come back by the log within ${CLAIM_TIMEOUT_MS} ms`)),
+        CLAIM_TIMEOUT_MS,
       )
     })
     try {
-      const [isFirst] = await Promise.all([heard, this.#options.messages.tell(TOPIC, claim)])
+      const [isFirst] = await Promise.all([decided, this.#messages.publish(TOPIC, claim)])
       return isFirst
     } finally {
       clearTimeout(timer)
@@ -124,7 +121,7 @@ export class Claims implements Listener {
     }
   }
 
-  /** Whether it gets the name. What is heard again, such as after an interruption, changes nothing. */
+  /** Whether it gets the name. Receiving a claim again, such as after an interruption, changes nothing. */
   #decide(claim: Claim): boolean {
     const holder = this.#held.get(claim.name)
     if (holder !== undefined && claim.at < holder.until) return holder.by === claim.by
@@ -137,13 +134,13 @@ export class Claims implements Listener {
   #makeRoom(): void {
     this.#untilSweep -= 1
     if (this.#untilSweep === 0) {
-      const over = Date.now() - GRACE
+      const over = Date.now() - GRACE_MS
       for (const [name, { until }] of this.#held) if (until <= over) this.#held.delete(name)
-      // So rarely that a flood of claims does not make each of them look at all others.
+      // Rare enough that in a flood of claims not each of them looks at all others.
       this.#untilSweep = Math.max(1024, this.#held.size)
     }
     if (this.#held.size <= MAX_NAMES) return
-    // Many at once, as each look for the first of a map passes by all that were deleted before it.
+    // Many at once, as finding the first of a map passes over all that were deleted before it.
     for (const { name, until } of this.#held.values()) {
       this.#held.delete(name)
       this.#doubtUntil = Math.max(this.#doubtUntil, until)
@@ -185,5 +182,5 @@ function isClaim(body: unknown): body is Claim {
 }
 
 function uncertain(why: string): SseError {
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', `Nobody can know who was first: ${why}`)
+  return new SseError('ERR_SSE_LOG_UNCERTAIN', `It cannot be known who was first: ${why}`)
 }

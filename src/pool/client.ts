@@ -1,45 +1,52 @@
 import type { Target } from '../delivery/target.js'
-import type { EventStream } from '../stream/stream.js'
-import type { EventMap, PoolEvent } from '../wire/event.js'
+import { clientIdOf } from '../lib/names.js'
+import { checkNames } from '../lib/rules.js'
+import type { Client, EventStream } from '../stream/event-stream.js'
+import type { Stream } from '../stream/stream.js'
+import type { PoolEvent } from '../wire/event.js'
 
 /** Options of a send to many. */
 export interface SendOptions {
-  /** The id of a client that is left out, such as the author. */
+  /** The id of a client that is left out, such as the author of a message. Default: none. */
   except?: string | number | undefined
 }
 
-/** What a client or a channel asks of its pool; one object for all of them. */
-export interface Sender<Events extends object> {
-  send(id: string, event: PoolEvent<Events>): Promise<string>
+/** Sends through the pool: the hub. One for all clients and channels. */
+export interface Sender {
+  send(id: string, event: PoolEvent): Promise<string>
   remove(id: string, data?: unknown): Promise<string>
-  sendToChannel(name: string, event: PoolEvent<Events>, options?: SendOptions): Promise<string>
+  sendToChannel(name: string, event: PoolEvent, options?: SendOptions): Promise<string>
 }
 
-/** Who is connected: an id with its open streams on this process, such as a user's tabs. */
-export class Client<Events extends object = EventMap> {
+/** A client that is connected to this process. */
+export class ConnectedClient implements Client {
   readonly id: string
-  readonly #sender: Sender<Events>
-  /** @internal */ readonly target: Target
+  readonly #target: Target
+  readonly #sender: Sender
 
-  /** @internal */
-  constructor(id: string, target: Target, sender: Sender<Events>) {
+  /** @param target of the client, whose members are its streams. */
+  constructor(id: string, target: Target, sender: Sender) {
     this.id = id
-    this.target = target
+    this.#target = target
     this.#sender = sender
   }
 
-  /** Its open streams on this process now, oldest first; never empty while it is in the pool. */
-  get streams(): ReadonlySet<EventStream<Events>> {
-    return new Set(this.target.members() as Iterable<unknown> as Iterable<EventStream<Events>>)
+  get streams(): ReadonlySet<EventStream> {
+    const streams = this.#target.members() as Iterable<unknown> as Iterable<Stream>
+    return new Set(Array.from(streams, ({ face }) => face))
   }
 
-  /** As `pool.send(client.id, event)`. */
-  send(event: PoolEvent<Events>): Promise<string> {
+  send(event: PoolEvent): Promise<string> {
     return this.#sender.send(this.id, event)
   }
 
-  /** As `pool.remove(client.id, data)`. */
   remove(data?: unknown): Promise<string> {
     return this.#sender.remove(this.id, data)
   }
+}
+
+/** The client that a send leaves out. @throws TypeError for an unknown option or a wrong id. */
+export function exceptOf(options: SendOptions | undefined): string | undefined {
+  checkNames('send()', options, ['except'])
+  return options?.except === undefined ? undefined : clientIdOf(options.except)
 }

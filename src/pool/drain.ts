@@ -1,29 +1,28 @@
 /** Ends streams so that their clients come back elsewhere, and not all at once. */
-
-import type { Target } from '../delivery/target.js'
 import { randomBetween } from '../lib/random.js'
-import type { EventStream } from '../stream/stream.js'
+import type { Stream } from '../stream/stream.js'
+import type { Members } from './members.js'
 
-/** Milliseconds after which a dismissed browser comes back, drawn for each. */
-const RETRY: readonly [number, number] = [1000, 5000]
+/** After how many milliseconds a browser shall come back, drawn at random for each. */
+const RETRY_MS: readonly [number, number] = [1000, 5000]
 
-/** How often the streams whose turn has come are ended. */
+/** How often the streams whose turn has come are ended, in milliseconds. */
 const STEP_MS = 20
 
-/** Ends a stream without a close event, with a random `retry`. */
-export function dismissToReturn(stream: EventStream): void {
-  stream.dismiss('drain', randomBetween(RETRY))
+/** Ends a stream without a close event and with a random `retry`. */
+export function drainStream(stream: Stream): void {
+  stream.close('drain', { retry: randomBetween(RETRY_MS) })
 }
 
-/** Dismisses all members within `spread` milliseconds, evenly. */
-export async function drain(everyone: Target, spread: number): Promise<void> {
-  const streams = [...everyone.members()]
+/** Ends all streams evenly within `spread` milliseconds. */
+export async function drain(members: Members, spread: number): Promise<void> {
+  const streams = [...members.streams()]
   const start = performance.now()
-  for (let next = 0; everyone.size > 0; ) {
+  for (let next = 0; members.size > 0; ) {
     const elapsed = performance.now() - start
     const share = elapsed >= spread ? 1 : elapsed / spread
     const due = Math.floor(streams.length * share)
-    while (next < due) dismissToReturn(streams[next++] as EventStream)
+    while (next < due) drainStream(streams[next++] as Stream)
     // A stream that has not opened yet ends as soon as it does.
     if (next === streams.length) return
     await new Promise(resolve => setTimeout(resolve, STEP_MS))

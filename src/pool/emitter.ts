@@ -1,15 +1,15 @@
 /**
- * The pool's events, for listeners and on Node's `diagnostics_channel`. A listener that throws stops
- * neither the others nor the pool.
+ * How the pool's events are emitted: to its listeners, and on Node's `diagnostics_channel`. A listener
+ * that throws stops neither the other listeners nor the pool.
  */
 import { channel } from 'node:diagnostics_channel'
-import { EventEmitter } from 'node:events'
-import type { CloseReason } from '../lib/errors.js'
-import type { EventStream, GapReason } from '../stream/stream.js'
+import type { EventEmitter } from 'node:events'
+import type { CloseReason, GapReason } from '../lib/reasons.js'
+import type { EventStream } from '../stream/event-stream.js'
 import type { EventMap } from '../wire/event.js'
 
-/** The arguments of each event's listeners. */
-export interface PoolEvents<Events extends object = EventMap> {
+/** The events of a pool, and the arguments of each event's listeners. */
+export interface PoolEventMap<Events extends object = EventMap> {
   /** A stream has joined the pool. Its handler runs next, and may still refuse it. */
   open: [stream: EventStream<Events>]
   /** A stream has left the pool, whatever the cause: once for each `open`. */
@@ -28,30 +28,21 @@ const DIAGNOSTICS = {
   error: { channel: channel('koa-sse-pool:error'), fields: ['error'] },
 }
 
-type Listener = Parameters<EventEmitter['on']>[1]
-
-export class PoolEmitter<Events extends object> {
-  readonly #emitter = new EventEmitter()
+export class SafeEmitter {
+  readonly #emitter: EventEmitter
   #hasWarned = false
 
-  on(event: string, listener: Listener): void {
-    this.#emitter.on(event, listener)
+  /** @param emitter that the app's listeners are added to: the pool. */
+  constructor(emitter: EventEmitter) {
+    this.#emitter = emitter
   }
 
-  once(event: string, listener: Listener): void {
-    this.#emitter.once(event, listener)
-  }
-
-  off(event: string, listener: Listener): void {
-    this.#emitter.off(event, listener)
-  }
-
-  emit<Name extends keyof PoolEvents>(event: Name, ...args: PoolEvents<Events>[Name]): void {
+  emit<Name extends keyof PoolEventMap>(event: Name, ...args: PoolEventMap[Name]): void {
     const { channel, fields } = DIAGNOSTICS[event]
     if (channel.hasSubscribers) {
       channel.publish(Object.fromEntries(fields.map((field, i) => [field, args[i]])))
     }
-    // One by one and not by `emit`, which would leave out the listeners after one that throws.
+    // One by one and not by `emit`, which would skip the listeners after one that throws.
     for (const listener of this.#emitter.rawListeners(event)) {
       const failed = (error: unknown) => {
         if (event === 'error') process.emitWarning(asError(error))
@@ -66,14 +57,16 @@ export class PoolEmitter<Events extends object> {
     }
   }
 
-  /** An error that nobody listens for must neither end the process nor go unseen: it warns, once. */
+  /** An error without a listener must neither end the process nor go unseen: it warns, once. */
   error(cause: unknown): void {
     const error = asError(cause)
     const isHeard = this.#emitter.listenerCount('error') > 0
     this.emit('error', error)
     if (this.#hasWarned || isHeard) return
     this.#hasWarned = true
-    process.emitWarning(`A ClientPool without 'error' listener failed: ${error.stack}`)
+    process.emitWarning(
+      `ClientPool error (add pool.on('error', …) to handle it): ${error.stack ?? error.message}`,
+    )
   }
 }
 

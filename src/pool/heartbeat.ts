@@ -1,49 +1,57 @@
 /**
  * One timer for all streams of a pool. At each beat it asks `authorize` again, drains streams whose
- * HTTP server no longer listens, and sends a heartbeat to those that were quiet.
+ * HTTP server no longer listens, and sends a heartbeat to streams that were quiet.
  *
- * A heartbeat carries the newest id, because the cursor of a quiet client would otherwise grow old
- * and leave the window although the client missed nothing.
+ * A heartbeat carries the newest id. Without it the cursor of a quiet client would grow old and leave
+ * the window, although the client has missed nothing.
  */
 import type { Server } from 'node:net'
+import type { Pump } from '../delivery/pump.js'
 import { SLICE_MS, Slice } from '../delivery/slice.js'
 import type { Window } from '../delivery/window.js'
-import type { EventStream } from '../stream/stream.js'
-import { Chunk } from '../wire/event.js'
+import type { EventStream } from '../stream/event-stream.js'
+import type { Stream } from '../stream/stream.js'
+import { COMMENT_HEARTBEAT, cursorFrame, silentCursorFrame } from '../wire/frames.js'
+import { drainStream } from './drain.js'
 
-/** How often streams are looked after when `pingInterval` is false. */
-const UNPINGED_INTERVAL = 15_000
-
-const COMMENT = new Chunk(':\n\n')
+/** How often streams are looked after when `pingInterval` is false, in milliseconds. */
+const UNPINGED_INTERVAL_MS = 15_000
 
 export interface HeartbeatOptions {
-  readonly window: Window
-  readonly streams: () => Iterator<EventStream>
   readonly pingInterval: number | false
   readonly heartbeat: 'event' | 'comment'
   readonly authorize: ((stream: EventStream) => boolean | Promise<boolean>) | undefined
-  readonly advance: (stream: EventStream) => void
-  /** The stream's HTTP server has been told to close. */
-  readonly onServerClosed: (stream: EventStream) => void
-  /** Whatever else is to be looked after from time to time. */
-  readonly onBeat: () => void
-  readonly onError: (error: unknown) => void
+}
+
+/** What a beat concerns beside the heartbeats: the hub. */
+export interface HeartbeatListener {
+  streams(): Iterator<Stream>
+  /** The interval has passed once more. */
+  beat(): void
+  /** `authorize` has failed. */
+  error(error: unknown): void
 }
 
 export class Heartbeat {
+  readonly #window: Window
+  readonly #pump: Pump
+  readonly #listener: HeartbeatListener
   readonly #options: HeartbeatOptions
   readonly #timer: NodeJS.Timeout
-  /** Who is still to be looked after in this beat; right also while streams come and go. */
-  #round: Iterator<EventStream> | undefined
+  /** The streams still to be looked after in this beat. Stays valid while streams come and go. */
+  #round: Iterator<Stream> | undefined
   /** The HTTP servers that streams came by, as long as they listen. */
   readonly #servers = new Set<Server>()
   #isAnyServerClosed = false
-  /** One buffer for all who are at the same tail. */
-  #cursor = { id: undefined as string | undefined, chunk: cursorChunk(undefined) }
+  /** One buffer for all streams that are at the same tail. */
+  #cursor = { id: undefined as string | undefined, chunk: cursorFrame(undefined) }
 
-  constructor(options: HeartbeatOptions) {
+  constructor(window: Window, pump: Pump, listener: HeartbeatListener, options: HeartbeatOptions) {
+    this.#window = window
+    this.#pump = pump
+    this.#listener = listener
     this.#options = options
-    const interval = options.pingInterval || UNPINGED_INTERVAL
+    const interval = options.pingInterval || UNPINGED_INTERVAL_MS
     // Unref'd: a heartbeat alone must not keep a process from ending.
     this.#timer = setInterval(() => this.#beat(), interval).unref()
   }
@@ -52,46 +60,47 @@ export class Heartbeat {
     clearInterval(this.#timer)
   }
 
-  /** Gives a stream that has just opened its first cursor. */
-  greet(stream: EventStream): void {
-    const id = this.#currentId(stream)
-    if (id === undefined || !stream.canTake(0)) return
-    // An id alone is no event, so it disturbs nobody; but Firefox and WebKit ignore it.
-    const isSilent = this.#options.heartbeat === 'comment'
-    stream.write(isSilent ? new Chunk(`id: ${id}\n\n`) : this.#cursorAt(id))
-    stream.hasCursor = true
-  }
-
-  /** A stream has opened: its server is looked at once a beat, and not for each of its streams. */
-  watch({ server }: EventStream): void {
+  /** Looks after a stream that has just opened. */
+  watch(stream: Stream): void {
+    // A server is looked at once a beat, and not for each of its streams.
+    const { server } = stream
     if (server !== undefined) this.#servers.add(server)
+    this.greet(stream)
   }
 
-  #ping(stream: EventStream): void {
+  /**
+   * Gives an open stream its first cursor. Without one it would, if it were cut off before its first
+   * event, come back as if it were new.
+   */
+  greet(stream: Stream): void {
+    const id = this.#currentId(stream)
+    if (id === undefined || stream.knowsCursor || !stream.canTake(0)) return
+    const isSilent = this.#options.heartbeat === 'comment'
+    stream.writeCursor(isSilent ? silentCursorFrame(id) : this.#cursorAt(id))
+  }
+
+  #ping(stream: Stream): void {
     const id = this.#currentId(stream)
     if (!stream.canTake(0)) return
     if (stream.ping !== undefined) stream.write(stream.ping)
-    else if (this.#options.heartbeat === 'comment') stream.write(COMMENT)
-    else {
-      stream.write(this.#cursorAt(id))
-      stream.hasCursor ||= id !== undefined
-    }
+    else if (this.#options.heartbeat === 'comment') stream.write(COMMENT_HEARTBEAT)
+    else if (id === undefined) stream.write(this.#cursorAt(undefined))
+    else stream.writeCursor(this.#cursorAt(id))
   }
 
   /** The log's newest id, if the stream has been given all up to it: else a resume would skip some. */
-  #currentId(stream: EventStream): string | undefined {
-    const { advance, window } = this.#options
-    advance(stream)
-    const isCurrent = !stream.parked && stream.withIds && stream.cursor === window.tail
-    return isCurrent ? window.tailId : undefined
+  #currentId(stream: Stream): string | undefined {
+    this.#pump.advance(stream)
+    const isCurrent = stream.withIds && stream.isAtTail(this.#window)
+    return isCurrent ? this.#window.tailId : undefined
   }
 
   #beat(): void {
-    this.#options.onBeat()
-    // A round that takes longer than the interval is not worth a second one beside it.
+    this.#listener.beat()
+    // A round that takes longer than the interval needs no second one beside it.
     if (this.#round !== undefined) return
     this.#lookAtServers()
-    this.#round = this.#options.streams()
+    this.#round = this.#listener.streams()
     this.#goRound()
   }
 
@@ -117,37 +126,31 @@ export class Heartbeat {
     }
   }
 
-  #lookAfter(stream: EventStream): void {
+  #lookAfter(stream: Stream): void {
     if (!stream.isOpen) return
     if (this.#isAnyServerClosed && stream.server?.listening === false) {
-      this.#options.onServerClosed(stream)
+      drainStream(stream)
       return
     }
     if (this.#options.authorize) void this.#authorize(stream)
     if (this.#options.pingInterval === false) return
-    // One that was just written to needs no proof of life, and has a fresh cursor.
-    if (stream.fresh) stream.fresh = false
-    else if (stream.isOpen) this.#ping(stream)
+    // A stream that was just written to needs no sign of life, and has a fresh cursor.
+    if (!stream.takeFreshness() && stream.isOpen) this.#ping(stream)
   }
 
-  async #authorize(stream: EventStream): Promise<void> {
+  async #authorize(stream: Stream): Promise<void> {
     try {
-      const answer = this.#options.authorize?.(stream)
+      const answer = this.#options.authorize?.(stream.face)
       // Awaiting a plain boolean would send the heartbeat before the stream is closed.
-      const allowed = typeof answer === 'object' ? await answer : answer
-      if (allowed === false) stream.dismiss('expired')
+      const isAllowed = typeof answer === 'object' ? await answer : answer
+      if (isAllowed === false) stream.close('expired')
     } catch (error) {
-      this.#options.onError(error)
+      this.#listener.error(error)
     }
   }
 
-  #cursorAt(id: string | undefined): Chunk {
-    if (this.#cursor.id !== id) this.#cursor = { id, chunk: cursorChunk(id) }
+  #cursorAt(id: string | undefined) {
+    if (this.#cursor.id !== id) this.#cursor = { id, chunk: cursorFrame(id) }
     return this.#cursor.chunk
   }
-}
-
-/** With a data line, since Firefox and WebKit ignore an id without one. */
-function cursorChunk(id: string | undefined): Chunk {
-  return new Chunk(`event: sse.cursor\n${id === undefined ? '' : `id: ${id}\n`}data:\n\n`)
 }

@@ -1,60 +1,54 @@
 /**
- * Who is connected on this process: clients by id, their streams, and the channels that these have
- * joined. Membership is what makes a stream get an entry, and decides where it starts in a channel.
+ * Which clients are connected to this process, their streams, and the channels that these have joined.
+ * Membership is what makes a stream get an entry, and decides where it starts in a channel.
  */
-
+import type { Pump } from '../delivery/pump.js'
 import type { Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import { channelName } from '../lib/names.js'
 import { formatTarget } from '../log/log.js'
-import type { EventStream } from '../stream/stream.js'
-import { Client, type Sender } from './client.js'
+import type { Client } from '../stream/event-stream.js'
+import type { Stream } from '../stream/stream.js'
+import { ConnectedClient, type Sender } from './client.js'
 import type { Refusal } from './stats.js'
 
-export interface MembersOptions<Events extends object> {
-  readonly window: Window
+export interface MembersOptions {
   readonly maxClients: number
   readonly maxStreamsPerClient: number
   readonly onDuplicate: 'replace' | 'reject'
-  readonly sender: Sender<Events>
-  readonly advance: (stream: EventStream) => void
 }
 
-export class Members<Events extends object> {
-  readonly clients = new Map<string, Client<Events>>()
-  readonly #options: MembersOptions<Events>
-  #channels = 0
+export class Members {
+  /** By id. */
+  readonly clients = new Map<string, Client>()
+  readonly #window: Window
+  readonly #pump: Pump
+  readonly #sender: Sender
+  readonly #options: MembersOptions
 
-  constructor(options: MembersOptions<Events>) {
+  constructor(window: Window, pump: Pump, sender: Sender, options: MembersOptions) {
+    this.#window = window
+    this.#pump = pump
+    this.#sender = sender
     this.#options = options
   }
 
-  get everyone(): Target {
-    return this.#options.window.everyone
-  }
-
-  /** Open streams. */
+  /** The number of streams. */
   get size(): number {
-    return this.everyone.size
+    return this.#window.everyone.size
   }
 
-  /** Channels with at least one member. */
-  get channels(): number {
-    return this.#channels
+  /** All streams. The iterator stays valid while they come and go. */
+  streams(): IterableIterator<Stream> {
+    return streamsOf(this.#window.everyone)
   }
 
-  /** All streams; right also while they come and go. */
-  streams(): IterableIterator<EventStream> {
-    return this.everyone.members() as IterableIterator<unknown> as IterableIterator<EventStream>
-  }
-
-  /** Why there is no place for one more; before its id is known, why for none at all. */
+  /** Why there is no place for one more; while its id is not known, why there is none for any id. */
   refusal(id?: string): Refusal | undefined {
     const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
-    const own = id === undefined ? 0 : (this.clients.get(id)?.target.size ?? 0)
-    const isDuplicate = own >= maxStreamsPerClient
+    const isDuplicate = id !== undefined && this.streamsOfClient(id) >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
-    // One that takes another's place needs no room of its own; without an id any might be one.
+    // A stream that replaces another needs no place of its own; without an id any might do so.
     const mayReplace =
       id === undefined
         ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
@@ -62,96 +56,92 @@ export class Members<Events extends object> {
     return this.size >= maxClients && !mayReplace ? 'full' : undefined
   }
 
-  /** The client of that id, made when there is none. */
-  client(id: string): Client<Events> {
+  /** How many streams of this process a client has. */
+  streamsOfClient(id: string): number {
+    return this.clients.has(id) ? this.targetOf(id).size : 0
+  }
+
+  /** The client of that id; a new one if there is none. */
+  client(id: string): Client {
     let client = this.clients.get(id)
     if (client === undefined) {
-      client = new Client<Events>(id, this.targetOf(id), this.#options.sender)
+      client = new ConnectedClient(id, this.targetOf(id), this.#sender)
       this.clients.set(id, client)
     }
     return client
   }
 
-  /** Where the entries for a client are, connected or not. */
+  /** Where the entries for a client are, whether or not it is connected. */
   targetOf(id: string): Target {
-    return this.#options.window.target(formatTarget({ kind: 'client', name: id }))
+    return this.#window.target(formatTarget({ kind: 'client', name: id }))
   }
 
-  /** @throws TypeError for a wrong name. */
+  /** How many streams of this process have joined a channel. */
+  sizeOfChannel(name: string): number {
+    const target = this.channelTargets([name])[0] as Target
+    const { size } = target
+    // Only looked at: it must not stay if nothing is in it.
+    this.#window.release(target)
+    return size
+  }
+
+  /** @throws TypeError for a wrong name, before the first target is made. */
   channelTargets(channels: readonly string[]): Target[] {
-    checkAll(channels)
+    for (const name of channels) channelName(name)
     const names = [...new Set(channels)]
-    return names.map(name => this.#options.window.target(formatTarget({ kind: 'channel', name })))
+    return names.map(name => this.#window.target(formatTarget({ kind: 'channel', name })))
   }
 
-  /** A new stream becomes a member of everyone, of its client and of these channels. */
-  add(stream: EventStream, channels: readonly string[]): void {
+  /** Makes a new stream a member of everyone, of its client and of these channels. */
+  add(stream: Stream, channels: readonly string[]): void {
     // The client's own last: it is looked at only if the others leave anything open.
-    stream.targets = [this.everyone, ...this.channelTargets(channels), stream.client.target]
-    for (const target of stream.targets) this.#addTo(target, stream)
+    const targets = [this.#window.everyone, ...this.channelTargets(channels), stream.clientTarget]
+    stream.follow(targets)
+    for (const target of targets) target.add(stream)
   }
 
-  remove(stream: EventStream): void {
+  remove(stream: Stream): void {
     for (const target of stream.targets) this.#removeFrom(target, stream)
-    stream.targets = []
-    // Another stream of the same id may have come in the meantime: that one keeps the client.
-    if (stream.client.target.size === 0) this.clients.delete(stream.id)
+    stream.follow([])
+    // Another stream of the same id may have come in the meantime; that one keeps the client.
+    if (stream.clientTarget.size === 0) this.clients.delete(stream.id)
   }
 
-  /** Closes the client's oldest streams, if it has more than it may have. */
-  replaceOldest(client: Client<Events>): void {
-    const excess = client.target.size - this.#options.maxStreamsPerClient
+  /** Closes a client's oldest streams if it has more than it may have. */
+  replaceOldest(target: Target): void {
+    const excess = target.size - this.#options.maxStreamsPerClient
     if (excess <= 0) return
-    for (const stream of [...client.streams].slice(0, excess)) {
-      // Told before and still there: it does not read, and would hold a place for each newcomer.
-      if (stream.isEnding) stream.destroy('replaced')
-      else stream.finish('replaced', 'data:\n\n')
-    }
+    for (const stream of [...streamsOf(target)].slice(0, excess)) stream.close('replaced')
   }
 
-  join(stream: EventStream, channels: readonly string[]): void {
-    const { window, advance } = this.#options
-    checkAll(channels)
+  join(stream: Stream, channels: readonly string[]): void {
+    const targets = this.channelTargets(channels)
     // What waits for it is older than its joining, and must not drag in older entries of the channel.
-    advance(stream)
-    // By what it got just now it may have ended.
-    if (stream.isClosed) return
-    for (const target of this.channelTargets(channels)) {
-      if (target.has(stream)) continue
-      this.#addTo(target, stream)
-      stream.targets = [target, ...stream.targets]
-      if (stream.parked || stream.cursor < window.tail) {
-        stream.joinedAt ??= new Map()
-        stream.joinedAt.set(target, window.tail)
-      }
+    this.#pump.advance(stream)
+    // It may have ended by what it has just been given.
+    if (!stream.isClosed) {
+      const joined = targets.filter(target => !target.has(stream))
+      stream.join(this.#window, joined)
+      for (const target of joined) target.add(stream)
+    }
+    for (const target of targets) this.#window.release(target)
+  }
+
+  leave(stream: Stream, channels: readonly string[]): void {
+    const targets = this.channelTargets(channels)
+    this.#pump.advance(stream)
+    for (const target of targets) {
+      this.#removeFrom(target, stream)
+      stream.leave(target)
     }
   }
 
-  leave(stream: EventStream, channels: readonly string[]): void {
-    checkAll(channels)
-    this.#options.advance(stream)
-    for (const left of this.channelTargets(channels)) {
-      this.#removeFrom(left, stream)
-      stream.targets = stream.targets.filter(target => target !== left)
-    }
-  }
-
-  #addTo(target: Target, stream: EventStream): void {
-    if (target.size === 0 && isChannel(target)) this.#channels += 1
-    target.add(stream)
-  }
-
-  #removeFrom(target: Target, stream: EventStream): void {
-    if (target.delete(stream) && target.size === 0 && isChannel(target)) this.#channels -= 1
-    this.#options.window.release(target)
+  #removeFrom(target: Target, stream: Stream): void {
+    target.delete(stream)
+    this.#window.release(target)
   }
 }
 
-function isChannel(target: Target): boolean {
-  return target.name.startsWith('#')
-}
-
-/** All names are checked before the first target is made, or a wrong one would leave some behind. */
-function checkAll(channels: readonly string[]): void {
-  for (const name of channels) channelName(name)
+function streamsOf(target: Target): IterableIterator<Stream> {
+  return target.members() as IterableIterator<unknown> as IterableIterator<Stream>
 }

@@ -1,16 +1,17 @@
 /**
- * Who is connected on which process. Processes know each other by the log alone, so this asks there:
- * one question, and an answer from each process. What was said in the past is no question any more.
+ * Which clients are connected to which process. Processes know each other by the log alone, so this asks
+ * there: one question, and an answer from each process. Questions in the log's past are not answered.
  */
 import { hostname } from 'node:os'
 import type { Listener, Messages } from '../log/messages.js'
 
-/** How many are connected, all processes together. */
+/** How many clients and streams are connected, all processes together. */
 export interface PoolCount {
   /** Processes that answered. */
   processes: number
-  /** Client ids; one that is connected to two processes counts twice. */
+  /** Client ids; a client that is connected to two processes counts twice. */
   clients: number
+  /** Open streams. */
   streams: number
 }
 
@@ -35,40 +36,43 @@ type Message =
   | { readonly says: 'ask'; readonly from: string; readonly question: string; readonly id?: string }
   | ({ readonly says: 'answer'; readonly question: string } & Answer)
 
-export interface PresenceOptions {
-  readonly messages: Messages
-  /** What this process has: of one client, or altogether. */
-  readonly count: (id: string | undefined) => { clients: number; streams: number }
-  readonly nonce: () => string
+/** What this process has: the hub. */
+export interface Census {
+  /** Of one client, or altogether. */
+  count(id: string | undefined): { clients: number; streams: number }
 }
 
 const TOPIC = 'presence'
 
-/** Milliseconds for which an answer is waited for. */
-const PATIENCE = 1000
+/** How long an answer is waited for. */
+const ANSWER_TIMEOUT_MS = 1000
 
 export class Presence implements Listener {
-  readonly #options: PresenceOptions
+  readonly #messages: Messages
+  readonly #census: Census
+  readonly #nonce: () => string
   readonly #self: string
-  /** The other processes, as far as they have been heard of. */
+  /** The other processes, as far as they have announced themselves. */
   readonly #others = new Set<string>()
-  /** Whether it can be that some have not been heard of: they were there before this process. */
-  #mayKnowMore = true
+  /** True until one question has timed out: older processes may not have announced themselves yet. */
+  #mayHaveMore = true
   readonly #asked = new Map<string, (answer: Answer) => void>()
 
-  constructor(options: PresenceOptions) {
-    this.#options = options
-    this.#self = options.nonce()
-    options.messages.listen(TOPIC, this)
+  constructor(messages: Messages, census: Census, nonce: () => string) {
+    this.#messages = messages
+    this.#census = census
+    this.#nonce = nonce
+    this.#self = nonce()
+    messages.listen(TOPIC, this)
   }
 
-  /** Tells the others, so that they need not wait for a time-out to know that there is one more. */
+  /** Announces this process, so that the others need no timeout to know that there is one more. */
   enter(): Promise<void> {
-    return this.#mention({ says: 'here', from: this.#self })
+    return this.#announce({ says: 'here', from: this.#self })
   }
 
   leave(): Promise<void> {
-    return this.#mention({ says: 'bye', from: this.#self })
+    return this.#announce({ says: 'bye', from: this.#self })
   }
 
   async locate(id: string): Promise<Location[]> {
@@ -88,28 +92,28 @@ export class Presence implements Listener {
     return total
   }
 
-  hear(message: unknown): void {
+  receive(message: unknown): void {
     if (!isMessage(message) || message.from === this.#self) return
     if (message.says === 'bye') this.#others.delete(message.from)
     else this.#others.add(message.from)
     if (message.says === 'ask') {
       const { question, id } = message
-      void this.#mention({ says: 'answer', question, ...this.#answer(id) })
+      void this.#announce({ says: 'answer', question, ...this.#answer(id) })
     }
     if (message.says === 'answer') this.#asked.get(message.question)?.(message)
   }
 
-  /** One that has come may have said so unheard. */
+  /** A new process may have announced itself meanwhile. */
   missed(): void {
-    this.#mayKnowMore = true
+    this.#mayHaveMore = true
   }
 
   async #ask(id: string | undefined): Promise<Answer[]> {
     const answers = [this.#answer(id)]
-    if (this.#options.messages.isAlone) return answers
-    const question = this.#options.nonce()
+    if (this.#messages.isAlone) return answers
+    const question = this.#nonce()
     const waitsFor = new Set(this.#others)
-    const isComplete = () => waitsFor.size === 0 && !this.#mayKnowMore
+    const isComplete = () => waitsFor.size === 0 && !this.#mayHaveMore
     let timer: NodeJS.Timeout | undefined
     let settle = () => {}
     this.#asked.set(question, answer => {
@@ -118,17 +122,22 @@ export class Presence implements Listener {
       if (isComplete()) settle()
     })
     try {
-      await this.#tell({ says: 'ask', from: this.#self, question, ...(id !== undefined && { id }) })
+      await this.#publish({
+        says: 'ask',
+        from: this.#self,
+        question,
+        ...(id !== undefined && { id }),
+      })
       if (isComplete()) return answers
       await new Promise<void>(resolve => {
         settle = resolve
-        // Only now: nobody is silent to what the log has not stored yet.
+        // Only now: no process can answer a question that the log has not stored yet.
         timer = setTimeout(() => {
-          // Gone without a word, and not to be waited for again.
+          // A process that is gone without a word is not waited for again.
           for (const silent of waitsFor) this.#others.delete(silent)
-          this.#mayKnowMore = false
+          this.#mayHaveMore = false
           resolve()
-        }, PATIENCE)
+        }, ANSWER_TIMEOUT_MS)
       })
     } finally {
       clearTimeout(timer)
@@ -139,16 +148,16 @@ export class Presence implements Listener {
 
   #answer(id: string | undefined): Answer {
     const process_ = `${hostname()}:${process.pid}`
-    return { from: this.#self, process: process_, ...this.#options.count(id) }
+    return { from: this.#self, process: process_, ...this.#census.count(id) }
   }
 
-  /** Tells what nobody waits for: if it fails, others wait for a time-out instead. */
-  async #mention(message: Message): Promise<void> {
-    await this.#tell(message).catch(() => {})
+  /** Publishes what nobody here waits for: if it fails, the others wait for a timeout instead. */
+  async #announce(message: Message): Promise<void> {
+    await this.#publish(message).catch(() => {})
   }
 
-  #tell(message: Message): Promise<void> {
-    return this.#options.messages.tell(TOPIC, message)
+  #publish(message: Message): Promise<void> {
+    return this.#messages.publish(TOPIC, message)
   }
 }
 

@@ -1,5 +1,5 @@
 /** The pool's figures. */
-import type { CloseReason } from '../lib/errors.js'
+import type { CloseReason } from '../lib/reasons.js'
 
 /** Why a request got no stream. */
 export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
@@ -62,5 +62,11 @@ export class Counts {
     origin: 0,
     type: 0,
     id: 0,
+  }
+
+  /** A copy of the figures, which go on growing. */
+  snapshot() {
+    const { opened, replays, gaps, closed, refused } = this
+    return { opened, replays, gaps, closed: { ...closed }, refused: { ...refused } }
   }
 }

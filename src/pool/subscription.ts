@@ -1,48 +1,50 @@
 /**
- * Reads a pool's entries without an event stream: for {@link ClientPool.events} and for long polling.
- * A tap has a cursor as a stream has, and so the same replay, gaps and order; but nothing is written
- * to it: it takes what waits when it is asked, and costs no memory in between.
+ * Reads a pool's entries without an event stream: for {@link ClientPool.events} and for long polling. A
+ * subscription is a reader like a stream, and so has the same replay, gaps and order. It takes what
+ * waits when it is asked, and costs no memory in between.
  */
-
-import type { Resumable } from '../delivery/resume.js'
-import type { Slot, Target, Watcher } from '../delivery/target.js'
+import type { Pump } from '../delivery/pump.js'
+import { Gap, Reader, type Replay } from '../delivery/reader.js'
+import type { Batch, Slot, Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import { aBoolean, oneOf, optional, type Rule, resolve } from '../lib/rules.js'
-import type { GapReason } from '../stream/stream.js'
-import { decodeFrame, END_ID } from '../wire/event.js'
+import { decodeFrame } from '../wire/event.js'
+import { END_ID, gapData } from '../wire/frames.js'
 
 /** An event as a page would see it. */
 export interface PoolEntry {
-  /** Its id in the log; what to go on from. Undefined only for a gap in a log that is empty. */
+  /** Its id in the log, to go on from. Undefined only for a gap in a log that is empty. */
   id: string | undefined
-  /** The event name; `'message'` for one without. */
+  /** The event name; `'message'` for an event without one. */
   event: string
   /** Its data as text; JSON, if it was sent as anything but a string. */
   data: string
-  /** Milliseconds, if it was sent with any. */
+  /** The reconnect delay in milliseconds, if it was sent with one. */
   retry?: number
 }
 
 /** Whose entries to read. */
 export interface EventTargets {
-  /** A client's id. */
+  /** A client's id. Default: of no client. */
   id?: string | number | undefined
+  /** Channels by name. Default: none. */
   channels?: readonly string[] | undefined
   /** Broadcasts too. Default `true`. */
   everyone?: boolean | undefined
 }
 
+/** Where to begin, and when to end. */
 export interface EventsOptions {
   /** The id of the last entry that was read, to go on after it. Default: from now on. */
   since?: string | undefined
   /** What comes first without `since`; as the option of {@link sse}. Default `'missed'`: nothing. */
-  replay?: 'missed' | 'latest' | 'all' | undefined
-  /** Ends the iteration when it aborts. */
+  replay?: Replay | undefined
+  /** Ends the iteration when it aborts. Default: none. */
   signal?: AbortSignal | undefined
 }
 
 const TARGET_RULES: Record<keyof EventTargets, Rule> = {
-  // Checked as everywhere, when it is made a string.
+  // Checked where it is made a string.
   id: optional('a client id', () => true),
   // A string would be taken letter by letter.
   channels: { default: [], expected: 'an array of channel names', accepts: Array.isArray },
@@ -59,146 +61,152 @@ const EVENTS_RULES: Record<keyof EventsOptions, Rule> = {
   signal: optional('an AbortSignal', value => value instanceof AbortSignal),
 }
 
-/** @throws TypeError for a wrong one, before there is a reader that nobody would close. */
-export function checkEvents(targets: EventTargets, options: EventsOptions) {
-  resolve('events()', TARGET_RULES, targets)
-  return resolve('events()', EVENTS_RULES, options) as unknown as SettledEventsOptions
-}
-
-interface SettledEventsOptions {
+interface ResolvedEventsOptions {
   readonly since: string
-  readonly replay: 'missed' | 'latest' | 'all'
+  readonly replay: Replay
   readonly signal: AbortSignal | undefined
 }
 
-export interface TapOptions {
-  readonly window: Window
-  /** The client's id, or `''`. */
-  readonly id: string
-  readonly targets: readonly Target[]
-  readonly clientTarget: Target | undefined
-  readonly since: string
-  readonly onGap: () => void
-  readonly onClose: () => void
+/** @throws TypeError for a wrong one, before there is a subscription that nobody would close. */
+export function checkEvents(targets: EventTargets, options: EventsOptions): ResolvedEventsOptions {
+  resolve('events()', TARGET_RULES, targets)
+  return resolve('events()', EVENTS_RULES, options) as unknown as ResolvedEventsOptions
 }
 
-export class Tap implements Watcher, Resumable {
-  readonly id: string
-  readonly lastEventId: string
-  readonly targets: readonly Target[]
-  readonly clientTarget: Target | undefined
-  readonly joinedAt = undefined
-  cursor = 0
-  openedAt = 0
-  latestOnly = false
-  removal: Slot | undefined
-  parked = false
-  gap: GapReason | undefined
-  hasCursor = false
-  readonly #window: Window
-  readonly #onGap: () => void
-  readonly #onClose: () => void
-  #isClosed = false
-  #news: (() => void) | undefined
+/** What a subscription needs of its pool: the hub. */
+export interface SubscriptionHost {
+  readonly window: Window
+  readonly pump: Pump
+  /** A subscription has missed something. */
+  subscriptionMissed(): void
+  /** A subscription is closed; called once. */
+  subscriptionClosed(subscription: Subscription): void
+}
 
-  constructor({ window, id, targets, clientTarget, since, onGap, onClose }: TapOptions) {
-    this.#window = window
-    this.#onGap = onGap
-    this.#onClose = onClose
+export class Subscription extends Reader {
+  readonly id: string
+  readonly clientTarget: Target | undefined
+  readonly directAfter = undefined
+  readonly #host: SubscriptionHost
+  #isClosed = false
+  /** What it has been given and has not handed out yet. */
+  #ready: PoolEntry[] = []
+  #readyBytes = 0
+  #isReading = false
+  /** Its reader has waited for news and has not read since. */
+  #isWaiting = false
+  #wake: (() => void) | undefined
+
+  /**
+   * @param id the client's, `''` for none.
+   * @param lastEventId of the entry to go on after, `''` for none.
+   */
+  constructor(
+    id: string,
+    clientTarget: Target | undefined,
+    lastEventId: string,
+    host: SubscriptionHost,
+  ) {
+    super(lastEventId)
     this.id = id
-    this.targets = targets
     this.clientTarget = clientTarget
-    this.lastEventId = since
-    // Also keeps them from being forgotten, with what they know of evicted entries.
-    for (const target of targets) target.watch(this)
+    this.#host = host
   }
 
   get isClosed(): boolean {
     return this.#isClosed
   }
 
-  /** Where to go on; undefined while that is not decided, and while the log is empty. */
-  get cursorId(): string | undefined {
-    const isDecided = !this.parked && this.gap === undefined
-    return isDecided ? this.#window.idAt(this.cursor) : undefined
-  }
-
-  goOnAt(position: number): void {
-    this.cursor = position
-    if (this.removal !== undefined && this.removal.position <= position) this.removal = undefined
+  /** The id to come back with; undefined while that is not decided, and while the log is empty. */
+  get position(): string | undefined {
+    return this.cursorId(this.#host.window)
   }
 
   /** What waits now, oldest first; nothing while it is not decided where to go on. */
-  take(): PoolEntry[] {
-    const window = this.#window
-    if (this.parked || this.#isClosed) return []
-    if (window.hasLost(this)) this.gap ??= 'lagged'
-    if (this.gap !== undefined) return [this.#takeGap(this.gap)]
-    while (this.cursor < window.tail) {
-      const batch = window.next(this, window.tail)
-      this.cursor = batch?.position ?? window.tail
-      const entries = (batch?.slots ?? []).map(entryOf)
-      if (batch?.removal !== undefined) entries.push(this.#end(batch.removal))
-      if (entries.length > 0) return entries
+  read(): PoolEntry[] {
+    this.#isWaiting = false
+    if (this.#ready.length === 0) {
+      this.#isReading = true
+      this.#host.pump.advance(this)
+      this.#isReading = false
     }
-    return []
+    const ready = this.#ready
+    this.#ready = []
+    this.#readyBytes = 0
+    return ready
   }
 
-  /** Resolves when something waits, or it is closed. */
-  async wait(): Promise<void> {
+  /** Resolves when there may be something to read, and when it is closed. */
+  async news(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isWaiting = true
     await new Promise<void>(resolve => {
-      this.#news = resolve
-      if (this.#isClosed) resolve()
+      this.#wake = resolve
     })
   }
 
-  wake(): void {
-    this.#news?.()
-    this.#news = undefined
-  }
-
-  /** Forgets it; what waits is not taken any more. */
+  /** Takes nothing more from the log. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#onClose()
-    for (const target of this.targets) {
-      target.unwatch(this)
-      this.#window.release(target)
-    }
+    this.#host.subscriptionClosed(this)
     this.wake()
   }
 
-  /** The client was removed: what its pages get, and then nothing any more. */
-  #end({ frame }: Slot): PoolEntry {
-    this.close()
-    return { ...decodeFrame(frame), id: END_ID, event: 'close' }
+  /**
+   * One batch at a time. While its reader waits for news, and could only read after this turn, more is
+   * kept for it up to the allowance, as a socket would.
+   */
+  canTake(allowance: number): boolean {
+    if (this.#isClosed) return false
+    if (this.#isReading) return this.#ready.length === 0
+    return this.#isWaiting && (this.#ready.length === 0 || this.#readyBytes < allowance)
   }
 
-  #takeGap(reason: GapReason): PoolEntry {
-    this.gap = undefined
-    this.cursor = this.#window.tail
-    // Skipped over with the rest, it must not be slept through.
-    if (this.removal !== undefined) return this.#end(this.removal)
-    this.#onGap()
-    return { id: this.#window.tailId, event: 'sse.gap', data: JSON.stringify({ reason }) }
+  take(next: Batch | Gap): void {
+    if (next instanceof Gap) {
+      this.#ready.push({ id: next.id, event: 'sse.gap', data: gapData(next.reason) })
+      this.#host.subscriptionMissed()
+    } else {
+      for (const slot of next.slots) this.#ready.push(entryOf(slot))
+      this.#readyBytes += next.bytes
+      if (next.removal !== undefined) this.#end(next.removal)
+    }
+    if (this.#ready.length > 0) this.wake()
+  }
+
+  takeDirect(): void {}
+
+  wake(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
+
+  /** The client was removed: its last entry is the close event that its pages get. */
+  #end({ frame }: Slot): void {
+    this.#ready.push({ ...decodeFrame(frame), id: END_ID, event: 'close' })
+    this.close()
   }
 }
 
 /**
- * Reads until the client is removed, the tap is closed, or the signal aborts. From the call on nothing
- * is missed, and not only from the first look at it.
+ * Reads until the client is removed, the subscription is closed, or the signal aborts. Nothing is missed
+ * from the call on, and not only from the first look at it.
  */
-export function readAll(tap: Tap, signal: AbortSignal | undefined): AsyncGenerator<PoolEntry> {
+export function iterate(
+  subscription: Subscription,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<PoolEntry> {
   const stop = () => {
     signal?.removeEventListener('abort', stop)
-    tap.close()
+    subscription.close()
   }
   signal?.addEventListener('abort', stop)
   if (signal?.aborted) stop()
-  const entries = read(tap, signal, stop)
+  const entries = entriesOf(subscription, signal, stop)
   const leave = entries.return.bind(entries)
-  // One that was never read, or that waits, would not come to its `finally`.
+  // A generator that was never read, or that waits, would not reach its `finally`.
   entries.return = value => {
     stop()
     return leave(value)
@@ -206,21 +214,21 @@ export function readAll(tap: Tap, signal: AbortSignal | undefined): AsyncGenerat
   return entries
 }
 
-async function* read(
-  tap: Tap,
+async function* entriesOf(
+  subscription: Subscription,
   signal: AbortSignal | undefined,
   stop: () => void,
 ): AsyncGenerator<PoolEntry> {
   try {
     for (;;) {
-      const entries = tap.take()
+      const entries = subscription.read()
       // Not `yield*`, which waits even for nothing: news in between would be lost.
       for (const entry of entries) {
         if (signal?.aborted) return
         yield entry
       }
-      if (tap.isClosed) return
-      if (entries.length === 0) await tap.wait()
+      if (subscription.isClosed) return
+      if (entries.length === 0) await subscription.news()
     }
   } finally {
     stop()

@@ -1,5 +1,5 @@
 /** What the app sends to one stream only, until its turn comes. */
-import type { CloseReason } from '../lib/errors.js'
+import type { CloseReason } from '../lib/reasons.js'
 import { Chunk } from '../wire/event.js'
 
 interface DirectSend {

@@ -1,60 +1,43 @@
 /**
- * One open response: `ctx.sse`.
+ * One open response, as the pool sees it. The app holds its face instead, `ctx.sse` (face.ts).
  *
- * It keeps a cursor instead of a queue. What is sent through the pool waits in the window, and the
- * pump moves the cursor; only what the app sends to this very stream is held here, and bounded.
- * It knows its pool only by the callbacks of its host.
+ * A stream is a reader, so it has a cursor instead of a queue. What is sent through the pool waits in
+ * the window, and the pump delivers it. Only what the app sends to this one stream is held here, and
+ * that is bounded.
  */
 import type { Server } from 'node:net'
-import type { Slot, Target } from '../delivery/target.js'
-import { type CloseReason, SseError } from '../lib/errors.js'
-import type { Client } from '../pool/client.js'
-import {
-  Chunk,
-  type EncodeOptions,
-  type EventMap,
-  encodeClose,
-  encodeComment,
-  encodeData,
-  encodeStreamEvent,
-  type StreamEvent,
-} from '../wire/event.js'
+import type { Pump } from '../delivery/pump.js'
+import { Gap, Reader } from '../delivery/reader.js'
+import type { Batch, Target } from '../delivery/target.js'
+import type { Window } from '../delivery/window.js'
+import type { CloseReason, GapReason } from '../lib/reasons.js'
+import { Chunk, type EncodeOptions } from '../wire/event.js'
+import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
+import { ENDINGS } from './closing.js'
 import { DirectSends } from './direct.js'
-import { iterate, readWhile, type StreamSource } from './source.js'
+import type { EventStream } from './event-stream.js'
 import { lean } from './transport/lean.js'
-import {
-  type AnyResponse,
-  type Outlet,
-  type Transport,
-  transportOf,
-} from './transport/transport.js'
+import { transportOf } from './transport/select.js'
+import type { AnyResponse, Outlet, Transport } from './transport/transport.js'
 
-/** Why a stream was told of a gap. */
-export type GapReason =
-  /** The cursor is of this log, and older than the window. */
-  | 'trimmed'
-  /** The cursor is no id of this log. */
-  | 'unknown'
-  /** The engine's log is another one than before. */
-  | 'replaced'
-  /** The open stream fell behind until an entry for it left the window. */
-  | 'lagged'
-
-/** What a stream asks of its pool; one object for all streams. */
+/** What a stream needs of its pool: the hub. One for all streams. */
 export interface StreamHost {
-  readonly encode: EncodeOptions
-  readonly maxBufferedBytes: number
-  readonly stallTimeout: number
-  /** Whether open streams keep only their socket. */
-  readonly lean: boolean
-  /** The position of the newest entry. */
-  tail(): number
-  /** Delivers what waits, as far as the socket takes it. */
-  advance(stream: EventStream): void
-  join(stream: EventStream, channels: readonly string[]): void
-  leave(stream: EventStream, channels: readonly string[]): void
-  /** Called once, whatever the cause. */
-  closed(stream: EventStream, reason: CloseReason): void
+  readonly window: Window
+  readonly pump: Pump
+  readonly options: EncodeOptions & {
+    readonly maxBufferedBytes: number
+    readonly stallTimeout: number
+    /** Whether open streams keep only their socket. */
+    readonly lean: boolean
+  }
+  /** What was delivered to all streams. */
+  readonly traffic: { deliveries: number; bytes: number }
+  join(stream: Stream, channels: readonly string[]): void
+  leave(stream: Stream, channels: readonly string[]): void
+  /** The stream was told of a gap, or would have been with `resume: true`. */
+  missed(stream: Stream, reason: GapReason): void
+  /** The stream has closed. Called once, whatever the cause. */
+  closed(stream: Stream, reason: CloseReason): void
 }
 
 /** What all streams of one route have in common. */
@@ -67,421 +50,351 @@ export interface StreamRoute {
   readonly ping?: Chunk
 }
 
+/** What the middleware brings for a stream. */
+export interface StreamRequest {
+  readonly id: string
+  readonly clientTarget: Target
+  readonly res: AnyResponse
+  readonly route: StreamRoute
+  readonly lastEventId: string
+  /** The app has sent something: if the handler is still running then, open the response soon. */
+  readonly opening: { soon(): void }
+}
+
+export interface CloseOptions {
+  /** The data lines of the close event. Default: empty data. */
+  readonly data?: string
+  /** A whole frame in place of the close event. */
+  readonly frame?: string
+  /** The delay in milliseconds after which the client shall come back. */
+  readonly retry?: number
+  /** The close event waits for the entries up to this position. Default: the tail. */
+  readonly after?: number
+}
+
 /** Finds an outlet's stream again without a closure for each. */
 const STREAM = Symbol('koa-sse-pool.stream')
 
-type WatchedOutlet = Outlet & { [STREAM]?: EventStream | undefined }
+type WatchedOutlet = Outlet & { [STREAM]?: Stream | undefined }
 
-function onOutletClose(this: WatchedOutlet): void {
-  this[STREAM]?.markClosed('client')
-}
-
-function onOutletTimeout(this: WatchedOutlet): void {
-  const stream = this[STREAM]
-  if (stream !== undefined) stream.destroy('slow')
-  // Ended, and the reader does not take the rest: the connection would stay, and hold up the server.
-  else this.destroy()
-}
-
-function detach(stream: EventStream): void {
-  stream.detach()
-}
-
-/** So many bytes of direct sends may wait before `send` returns false. */
+/** Bytes of direct sends that may wait before `send` returns false. */
 const HIGH_WATER = 64 * 1024
 
-export class EventStream<Events extends object = EventMap> {
-  /** The client's id. */
+export class Stream extends Reader {
   readonly id: string
-  /** The client: `pool.get(id)`, with all streams of this id on this process. */
-  readonly client: Client<Events>
-  /**
-   * The cursor that the browser brought: the `Last-Event-ID` header, else the query parameter
-   * `lastEventId`, else `''`. Anybody can write anything there: do not trust it.
-   */
-  readonly lastEventId: string
-
-  /** @internal */ cursor = 0
-  /** @internal */ targets: readonly Target[] = []
-  /** @internal */ joinedAt: Map<Target, number> | undefined
-  /** @internal */ openedAt = 0
-  /** @internal */ latestOnly = false
-  /** @internal */ removal: Slot | undefined
-  /** @internal Its cursor is not decided yet: the log is out of reach, or still being asked. */
-  parked = false
-  /** @internal A gap to tell of before anything else. */
-  gap: GapReason | undefined
-  /** @internal Has been written to since the last heartbeat, so that it needs none. */
-  fresh = false
-  /** @internal Whether its client knows a cursor of this log. */
-  hasCursor = false
-
+  readonly clientTarget: Target
+  /** What the app holds. */
+  face!: EventStream
   readonly #host: StreamHost
   readonly #route: StreamRoute
   #outlet!: WatchedOutlet
   #transport: Transport<Outlet>
-  #opened = false
-  #blocked = false
+  #isOpened = false
+  #isBlocked = false
   #watchesStalls = false
-  #ended = false
+  #isEnding = false
   /** The app has sent ids of its own, which a cursor must not overwrite. */
   #hidesCursor = false
+  #knowsCursor = false
+  #isFresh = false
   #reason: CloseReason | undefined
   /** Direct sends that wait, if any do. */
   #direct: DirectSends | undefined
-  #waiting: ((open: boolean) => void)[] | undefined
-  #closed: { promise: Promise<CloseReason>; resolve: (reason: CloseReason) => void } | undefined
-  #abort: AbortController | undefined
-  #state: Record<PropertyKey, unknown> | undefined
+  #drainWaiters: ((isOpen: boolean) => void)[] | undefined
+  #closeListeners: ((reason: CloseReason) => void)[] | undefined
   #opening: { soon(): void } | undefined
-  /** Stops the sources that are being read. */
-  #sources: Set<() => void> | undefined
 
-  /** @internal */
   constructor(
-    client: Client<Events>,
-    res: AnyResponse,
-    route: StreamRoute,
+    { id, clientTarget, res, route, lastEventId, opening }: StreamRequest,
     host: StreamHost,
-    lastEventId: string,
-    opening: { soon(): void },
   ) {
-    this.id = client.id
-    this.client = client
-    this.lastEventId = lastEventId
+    super(lastEventId)
+    this.id = id
+    this.clientTarget = clientTarget
     this.#host = host
     this.#route = route
     this.#transport = transportOf(res)
     this.#opening = opening
     this.#watch(res)
     // A pipelined response has no socket yet, and would not hear that its client left.
-    if (res.socket === null) res.req.socket.once('close', () => this.markClosed('client'))
+    if (res.socket === null) res.req.socket.once('close', () => this.close('client'))
   }
 
-  /** Yours: whatever the app wants to remember of this stream. */
-  get state(): Record<PropertyKey, unknown> {
-    this.#state ??= {}
-    return this.#state
-  }
-
-  set state(state: Record<PropertyKey, unknown>) {
-    this.#state = state
-  }
-
-  /**
-   * Aborts when the stream closes: hand it to `fetch` or a database, so that work for a client that
-   * has left stops. Its reason is an SseError `ERR_SSE_CLOSED` with the close reason.
-   */
-  get signal(): AbortSignal {
-    if (this.#abort === undefined) {
-      this.#abort = new AbortController()
-      if (this.#reason !== undefined) this.#abort.abort(closedError(this.#reason))
-    }
-    return this.#abort.signal
-  }
-
-  /**
-   * Resolves, and never rejects, when the stream has closed, to the reason. A handler that waits for
-   * it opens the stream first, by sending something: `ctx.sse.comment()`.
-   */
-  get closed(): Promise<CloseReason> {
-    if (this.#closed === undefined) {
-      let resolve!: (reason: CloseReason) => void
-      const promise = new Promise<CloseReason>(r => {
-        resolve = r
-      })
-      this.#closed = { promise, resolve }
-      if (this.#reason !== undefined) resolve(this.#reason)
-    }
-    return this.#closed.promise
-  }
-
-  /** Bytes that wait in this process, in direct sends and in the socket; the kernel holds more. */
-  get bufferedBytes(): number {
-    const inSocket = this.#opened ? this.#transport.bufferedBytes(this.#outlet) : 0
-    return this.#directBytes + inSocket
-  }
-
-  /**
-   * Sends an event to this stream only. It is not in the log and is not replayed; it arrives after
-   * whatever was sent through the pool before.
-   *
-   * Returns true to go on; false when the reader is behind (await {@link drained}) or has left.
-   * Past `maxBufferedBytes` the stream is closed as `slow`. Never throws because a client left.
-   * @throws TypeError that names the field, when the event is wrong; nothing is written then.
-   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
-   */
-  send(event: StreamEvent<Events>): boolean {
-    if (this.#ended) return false
-    const frame = encodeStreamEvent(event, this.#host.encode)
-    if (typeof event === 'object' && event.id !== undefined) this.#hidesCursor = true
-    return this.#push(frame)
-  }
-
-  /** Sends a comment, which browsers ignore; each line of the text becomes one. Returns as `send` does. */
-  comment(text = ''): boolean {
-    if (this.#ended) return false
-    return this.#push(encodeComment(text))
-  }
-
-  /**
-   * Sends each item of a source: an iterable, an async iterable, a Node stream or a web stream.
-   * Reads no faster than the client does, and stops the source when the client leaves. The stream
-   * stays open afterwards. Bytes are decoded as UTF-8.
-   *
-   * @param map makes an event of an item; without it an item must be an event itself.
-   * Rejects with the source's own error, and as {@link send} throws.
-   */
-  async stream<Item>(
-    source: StreamSource<Item>,
-    map?: (item: Item) => StreamEvent<Events>,
-  ): Promise<void> {
-    const items = iterate(source)
-    if (this.#ended) return items.stop()
-    // A source may be quiet for long, and the client should know by then that it is connected.
-    this.#sendsFirst()
-    this.#sources ??= new Set()
-    await readWhile(this.#sources, items, async item => {
-      const event = map ? map(item as Item) : (item as StreamEvent<Events>)
-      return this.send(event) || this.drained()
-    })
-  }
-
-  /** Resolves to true as soon as `send` would return true, and to false when the stream has closed. */
-  async drained(): Promise<boolean> {
-    if (this.#ended) return false
-    if (!this.#isFull) return true
-    return new Promise(resolve => {
-      this.#waiting ??= []
-      this.#waiting.push(resolve)
-    })
-  }
-
-  /**
-   * Joins channels, from their tail only. Entries that this client missed in a channel while it was
-   * away are replayed only if the route's `channels` option names it.
-   * @throws TypeError for a name with control or invisible characters.
-   */
-  join(...channels: string[]): this {
-    if (!this.#ended) this.#host.join(this as EventStream, channels)
-    return this
-  }
-
-  /** Leaves channels; those that it has not joined are ignored. */
-  leave(...channels: string[]): this {
-    if (!this.#ended) this.#host.leave(this as EventStream, channels)
-    return this
-  }
-
-  /**
-   * Sends the close event, then ends. The browser reconnects once more and is answered 204, which
-   * stops it for good, by the standard and without code on the page. A second call does nothing.
-   * @throws TypeError when the data cannot be serialized.
-   */
-  end(data?: unknown): void {
-    if (this.#ended) return
-    this.finish('end', encodeData(data, this.#host.encode))
-  }
-
-  // What follows is for the pump, the pool and the middleware.
-
-  /** @internal */
   get isOpen(): boolean {
-    return this.#opened && this.#reason === undefined
+    return this.#isOpened && this.#reason === undefined
   }
 
-  /** @internal */
   get isClosed(): boolean {
     return this.#reason !== undefined
   }
 
-  /** @internal Whether it will end as soon as all that waits before is out. */
+  /** Whether nothing more can be sent: it has closed, or will once everything before that is out. */
   get isEnding(): boolean {
-    return this.#ended
+    return this.#isEnding
   }
 
-  /** @internal Whether it is behind because its socket is full. */
+  /** Whether it is behind because its socket is full. */
   get isBlocked(): boolean {
-    return this.#blocked
+    return this.#isBlocked
   }
 
-  /** @internal Whether entries carry their ids. */
+  get isLean(): boolean {
+    return this.#transport === lean
+  }
+
+  /** Whether entries carry their ids. */
   get withIds(): boolean {
     return this.#route.resume && !this.#hidesCursor
   }
 
-  /** @internal */
-  get resumes(): boolean {
-    return this.#route.resume
+  /** Whether its client has an id of this log to come back with. */
+  get knowsCursor(): boolean {
+    return this.#knowsCursor || this.hasResumed
   }
 
-  /** @internal */
   get ping(): Chunk | undefined {
     return this.#route.ping
   }
 
-  /** @internal */
+  get encoding(): EncodeOptions {
+    return this.#host.options
+  }
+
   get server(): Server | undefined {
     return this.#transport.server(this.#outlet)
   }
 
-  /** @internal Puts its cursor where the window has the entry that it got last. */
-  goOnAt(position: number): void {
-    this.cursor = position
-    // A removal before that was of an earlier visit of the same id.
-    if (this.removal !== undefined && this.removal.position <= position) this.removal = undefined
+  get channels(): string[] {
+    const names = this.targets.map(({ name }) => name).filter(name => name.startsWith('#'))
+    return names.map(name => name.slice(1)).reverse()
   }
 
-  /** @internal The position that the oldest direct send waits for. */
+  get bufferedBytes(): number {
+    const inSocket = this.#isOpened ? this.#transport.bufferedBytes(this.#outlet) : 0
+    return this.#directBytes + inSocket
+  }
+
+  // As a reader
+
   get directAfter(): number | undefined {
     return this.#direct?.after
   }
 
-  /**
-   * @internal Whether it may be written to now. A blocked one may, while no more than the allowance
-   * waits in its socket: by default, when the kernel has taken all and `drain` is just not out yet.
-   */
+  /** A blocked stream may take more while its socket holds no more than the allowance. */
   canTake(allowance: number): boolean {
     if (!this.isOpen) return false
-    return !this.#blocked || this.#transport.bufferedBytes(this.#outlet) <= allowance
+    return !this.#isBlocked || this.#transport.bufferedBytes(this.#outlet) <= allowance
   }
 
-  /** @internal Sends the headers; what waits is delivered by the pump. */
+  take(next: Batch | Gap): void {
+    if (next instanceof Gap) {
+      this.#tellGap(next)
+      return
+    }
+    const { slots, removal } = next
+    if (slots.length > 0) {
+      const { withIds } = this
+      this.write(next.chunk(withIds))
+      this.#isFresh = true
+      this.#knowsCursor ||= withIds
+      const { traffic } = this.#host
+      traffic.deliveries += slots.length
+      traffic.bytes += next.bytes
+    }
+    if (removal !== undefined) this.close('removed', { data: removal.frame, after: next.position })
+  }
+
+  takeDirect(): void {
+    const waiting = this.#direct as DirectSends
+    const direct = waiting.shift()
+    if (waiting.after === undefined) this.#direct = undefined
+    if (direct.bytes > 0) this.write(direct.chunk)
+    if (!this.#isFull) this.#settleDrainWaiters()
+    if (direct.closes !== undefined) {
+      this.#transport.end(this.#outlet)
+      this.release(direct.closes)
+    }
+  }
+
+  wake(): void {
+    this.#host.pump.advance(this)
+  }
+
+  // Opening
+
+  /** Sends the headers and the first bytes; what waits is delivered by the pump. */
   open(headers: Record<string, string>, retry: number | undefined): void {
-    if (this.#opened || this.#reason !== undefined) return
-    this.#opened = true
+    if (this.#isOpened || this.#reason !== undefined) return
+    this.#isOpened = true
     this.#opening = undefined
     const { hello } = this.#route
-    // A byte at once, as Firefox waits for one before it calls the stream open.
-    const first =
-      retry === undefined ? hello : new Chunk(hello.text.replace(/\n$/, `retry: ${retry}\n\n`))
+    const first = retry === undefined ? hello : withRetry(hello, retry)
     this.#transport.open(this.#outlet, headers, first)
   }
 
-  /** @internal Nobody else needs the response any more: Koa has asked for its answer. */
-  settle(): void {
-    // Not in Koa's own call, nor while Node may still be parsing what came with the request.
-    if (this.#host.lean) setImmediate(detach, this as EventStream)
+  /** Opens the response soon, also if nothing has been sent yet. */
+  openSoon(): void {
+    this.#opening?.soon()
+    this.#opening = undefined
   }
 
-  /** @internal Goes on with the bare socket, if it can be had. */
+  /** Koa has asked for its answer, so nothing else needs the response any more. */
+  settle(): void {
+    // Neither within Koa's own call, nor while Node may still be parsing what came with the request.
+    if (this.#host.options.lean) setImmediate(detach, this)
+  }
+
+  /** Goes on with the bare socket, if it can be had. */
   detach(): void {
-    if (!this.isOpen || this.#blocked) return
+    if (!this.isOpen || this.#isBlocked) return
     const res = this.#outlet
     const socket = this.#transport.detach?.(res)
     if (socket === undefined) return
-    // It is about to emit `close`.
+    // The response is about to emit `close`.
     res[STREAM] = undefined
     this.#transport = lean as Transport<Outlet>
     this.#watchesStalls = false
     this.#watch(socket)
   }
 
-  /** @internal */
-  get clientTarget(): Target {
-    return this.client.target
+  // Sending
+
+  /** Sends a frame as it is, after the entries that were sent before it. Returns as `send` does. */
+  sendFrame(frame: string): boolean {
+    return !this.#isEnding && this.#push(frame)
   }
 
-  /** @internal It is decided where it goes on. */
-  wake(): void {
-    this.#host.advance(this as EventStream)
+  /** From now on entries and heartbeats carry no ids, as the app sends ids of its own. */
+  hideCursor(): void {
+    this.#hidesCursor = true
   }
 
-  /** @internal */
-  get isLean(): boolean {
-    return this.#transport === lean
-  }
-
-  /** @internal */
   write(chunk: Chunk): void {
     const mayGoOn = this.#transport.write(this.#outlet, chunk)
     // Node says "enough" also when the kernel took everything; only a rest is worth waiting for.
     if (!mayGoOn && this.#transport.bufferedBytes(this.#outlet) > 0) this.#block()
   }
 
-  /** @internal Writes the oldest direct send. */
-  writeDirect(): void {
-    const waiting = this.#direct as DirectSends
-    const direct = waiting.shift()
-    if (waiting.after === undefined) this.#direct = undefined
-    if (direct.bytes > 0) this.write(direct.chunk)
-    if (!this.#isFull) this.#settleWaiting()
-    if (direct.closes !== undefined) {
-      this.#transport.end(this.#outlet)
-      this.markClosed(direct.closes)
-    }
+  /** Writes the id of the tail, which its client can resume from. */
+  writeCursor(chunk: Chunk): void {
+    this.write(chunk)
+    this.#knowsCursor = true
   }
 
-  /** @internal Sends the close event after all that waits up to a position, then ends. */
-  finish(reason: CloseReason, dataLines: string, after = this.#host.tail()): void {
-    if (this.#ended) return
-    // Whoever was removed must not get the entries that later direct sends would wait for.
-    this.#direct?.cap(after)
-    this.#push(encodeClose(this.#route.closeEvent, dataLines), after, reason)
+  /** Whether entries were written since the last call, so that it needs no heartbeat. */
+  takeFreshness(): boolean {
+    const isFresh = this.#isFresh
+    this.#isFresh = false
+    return isFresh
   }
 
-  /** @internal For `koa-sse-pool/compat`, which has frames of its own: sends one as it is. */
-  sendFrame(frame: string): boolean {
-    return !this.#ended && this.#push(frame)
+  async drained(): Promise<boolean> {
+    if (this.#isEnding) return false
+    if (!this.#isFull) return true
+    return new Promise(resolve => {
+      this.#drainWaiters ??= []
+      this.#drainWaiters.push(resolve)
+    })
   }
 
-  /** @internal Sends a frame as it is, then ends. */
-  finishFrame(frame: string): void {
-    if (!this.#ended) this.#push(frame, this.#host.tail(), 'end')
+  joinChannels(channels: readonly string[]): void {
+    if (!this.#isEnding) this.#host.join(this, channels)
   }
 
-  /** @internal Ends without a close event, so that the client comes back and resumes. */
-  dismiss(reason: CloseReason, retry?: number): void {
-    // What the app sent just before comes first; but nothing for whoever may no longer listen.
-    const getsTheRest = reason !== 'expired'
-    if (getsTheRest) this.#host.advance(this as EventStream)
+  leaveChannels(channels: readonly string[]): void {
+    if (!this.#isEnding) this.#host.leave(this, channels)
+  }
+
+  // Closing
+
+  /** Ends the stream in the way that {@link ENDINGS} says for the reason. */
+  close(reason: CloseReason, options: CloseOptions = {}): void {
     if (this.#reason !== undefined) return
-    if (this.#blocked) {
-      this.destroy(reason)
-      return
-    }
-    const farewell = new Chunk(retry === undefined ? '' : `retry: ${retry}\n\n`)
-    if (this.#opened) {
-      if (farewell.text !== '') this.write(farewell)
-      this.#transport.end(this.#outlet)
-      this.markClosed(reason)
-    } else if (!this.#ended) {
-      this.#push(farewell.text, getsTheRest ? this.#host.tail() : 0, reason)
-    }
+    const ending = ENDINGS[reason]
+    if (ending === 'close event') this.#endWithEvent(reason, options)
+    else if (ending === 'quiet end') this.#endQuietly(reason, options)
+    else if (ending === 'immediate end') this.#endNow(reason, options)
+    else if (ending === 'cut') this.#breakOff(reason, this.#isOpened ? 'cut' : undefined)
+    else if (ending === 'destroy') this.#breakOff(reason, 'destroy')
+    else this.release(reason)
   }
 
-  /** @internal Breaks off visibly, so that the client comes back: the handler has failed. */
-  cut(): void {
-    if (this.#reason !== undefined) return
-    this.markClosed('error')
-    this.#transport.cut(this.#outlet)
-  }
-
-  /** @internal Frees the connection of a reader that takes nothing. */
-  destroy(reason: CloseReason): void {
-    if (this.#reason !== undefined) return
-    this.markClosed(reason)
-    this.#transport.destroy(this.#outlet)
-  }
-
-  /** @internal Everything that follows from the stream being closed, once. */
-  markClosed(reason: CloseReason): void {
+  /** Lets go of the response without writing to it: something else answers, or nobody reads it. */
+  release(reason: CloseReason): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
-    this.#ended = true
+    this.#isEnding = true
     this.#direct = undefined
     this.#opening = undefined
     this.#outlet[STREAM] = undefined
-    this.#host.closed(this as EventStream, reason)
-    this.#settleWaiting()
-    for (const stop of this.#sources ?? []) stop()
-    this.#abort?.abort(closedError(reason))
-    this.#closed?.resolve(reason)
+    this.#host.closed(this, reason)
+    this.#settleDrainWaiters()
+    for (const listener of this.#closeListeners ?? []) listener(reason)
+    this.#closeListeners = undefined
+  }
+
+  /** Calls the listener when the stream closes, at once if it has. */
+  onceClosed(listener: (reason: CloseReason) => void): void {
+    if (this.#reason !== undefined) {
+      listener(this.#reason)
+      return
+    }
+    this.#closeListeners ??= []
+    this.#closeListeners.push(listener)
+  }
+
+  #endWithEvent(reason: CloseReason, { data = NO_DATA, frame, after }: CloseOptions): void {
+    if (this.#isEnding) {
+      // Told to end before and still there: it does not read, and would hold a place for each newcomer.
+      if (reason === 'replaced') this.#breakOff(reason, 'destroy')
+      return
+    }
+    const position = after ?? this.#host.window.tail
+    // A client that was removed must not get the entries that later direct sends would wait for.
+    this.#direct?.cap(position)
+    this.#push(frame ?? closeFrame(this.#route.closeEvent, data), position, reason)
+  }
+
+  #endQuietly(reason: CloseReason, options: CloseOptions): void {
+    // What the app has sent just before comes first.
+    this.#host.pump.advance(this)
+    if (this.#reason === undefined) this.#endNow(reason, options, this.#host.window.tail)
+  }
+
+  #endNow(reason: CloseReason, { retry }: CloseOptions, after = 0): void {
+    if (this.#isBlocked) {
+      // A clean end would wait behind what the client does not read.
+      this.#breakOff(reason, 'destroy')
+      return
+    }
+    const farewell = retry === undefined ? '' : retryFrame(retry)
+    if (this.#isOpened) {
+      if (farewell !== '') this.write(new Chunk(farewell))
+      this.#transport.end(this.#outlet)
+      this.release(reason)
+    } else if (!this.#isEnding) {
+      this.#push(farewell, after, reason)
+    }
+  }
+
+  #breakOff(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
+    this.release(reason)
+    if (method !== undefined) this.#transport[method](this.#outlet)
+  }
+
+  #tellGap({ reason, id }: Gap): void {
+    if (this.#route.resume) {
+      const shown = this.withIds ? id : undefined
+      this.write(gapFrame(reason, shown))
+      this.#knowsCursor ||= shown !== undefined
+    }
+    // Last, as a listener that sends comes back here.
+    this.#host.missed(this, reason)
   }
 
   #watch(outlet: Outlet): void {
     this.#outlet = outlet
-    this.#outlet[STREAM] = this as EventStream
+    this.#outlet[STREAM] = this
     this.#outlet.on('close', onOutletClose)
   }
 
@@ -490,53 +403,60 @@ export class EventStream<Events extends object = EventMap> {
   }
 
   get #isFull(): boolean {
-    return this.#blocked || this.#directBytes >= HIGH_WATER
+    return this.#isBlocked || this.#directBytes >= HIGH_WATER
   }
 
-  #push(text: string, after = this.#host.tail(), closes?: CloseReason): boolean {
-    if (closes !== undefined) this.#ended = true
+  #push(text: string, after = this.#host.window.tail, closes?: CloseReason): boolean {
+    if (closes !== undefined) this.#isEnding = true
     this.#direct ??= new DirectSends()
     this.#direct.push(text, after, closes)
-    if (this.#opened) {
-      this.#host.advance(this as EventStream)
+    if (this.#isOpened) {
+      this.#host.pump.advance(this)
     } else {
-      this.#sendsFirst()
+      this.openSoon()
     }
     // Not what is in the socket: those may be entries, which are bounded by the size of a batch.
-    if (this.#directBytes > this.#host.maxBufferedBytes) this.destroy('slow')
-    return !this.#ended && !this.#isFull
-  }
-
-  #sendsFirst(): void {
-    this.#opening?.soon()
-    this.#opening = undefined
+    if (this.#directBytes > this.#host.options.maxBufferedBytes) this.close('slow')
+    return !this.#isEnding && !this.#isFull
   }
 
   #block(): void {
-    if (this.#blocked) return
-    this.#blocked = true
+    if (this.#isBlocked) return
+    this.#isBlocked = true
     if (!this.#watchesStalls) {
       this.#watchesStalls = true
       this.#outlet.on('timeout', onOutletTimeout)
     }
     // Node's own timer counts only while the kernel takes nothing at all from us.
-    this.#outlet.setTimeout(this.#host.stallTimeout)
+    this.#outlet.setTimeout(this.#host.options.stallTimeout)
     this.#transport.onceDrained(this.#outlet, () => {
-      this.#blocked = false
+      this.#isBlocked = false
       this.#outlet.setTimeout(0)
       if (this.#reason !== undefined) return
-      this.#host.advance(this as EventStream)
-      if (!this.#isFull) this.#settleWaiting()
+      this.#host.pump.advance(this)
+      if (!this.#isFull) this.#settleDrainWaiters()
     })
   }
 
-  #settleWaiting(): void {
-    const waiting = this.#waiting
-    this.#waiting = undefined
-    for (const resolve of waiting ?? []) resolve(!this.#ended)
+  #settleDrainWaiters(): void {
+    const waiters = this.#drainWaiters
+    this.#drainWaiters = undefined
+    for (const resolve of waiters ?? []) resolve(!this.#isEnding)
   }
 }
 
-function closedError(reason: CloseReason): SseError {
-  return new SseError('ERR_SSE_CLOSED', `The event stream has closed: ${reason}`, { reason })
+function onOutletClose(this: WatchedOutlet): void {
+  this[STREAM]?.close('client')
+}
+
+function onOutletTimeout(this: WatchedOutlet): void {
+  const stream = this[STREAM]
+  if (stream !== undefined) stream.close('slow')
+  // It has ended and the client does not take the rest: the connection would stay, and hold up the
+  // server.
+  else this.destroy()
+}
+
+function detach(stream: Stream): void {
+  stream.detach()
 }

@@ -65,9 +65,6 @@ export interface EncodeOptions {
   readonly maxEventBytes: number
 }
 
-/** The id that `end()` sends: a reconnect that carries it is answered 204, which ends it for good. */
-export const END_ID = 'sse.end'
-
 const POOL_FIELDS = ['event', 'data', 'retry', 'key'] as const
 const STREAM_FIELDS = ['event', 'data', 'retry', 'id'] as const
 
@@ -81,11 +78,6 @@ export function encodePoolEvent(event: unknown, options: EncodeOptions): string 
 export function encodeStreamEvent(event: unknown, options: EncodeOptions): string {
   const fields = fieldsOf(event, STREAM_FIELDS)
   return encode(fields, options)
-}
-
-/** `event:` and the end id: tells EventSource to stay away, by the standard and without page code. */
-export function encodeClose(closeEvent: string, dataLines: string): string {
-  return `event: ${closeEvent}\nid: ${END_ID}\n${dataLines}`
 }
 
 /** Only the `data:` lines and the blank line that ends a frame; no data gives an empty line. */

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
+import { hubOf } from '../../src/pool/hub.js'
 import { deferred } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
@@ -14,15 +15,15 @@ describe('who left', () => {
     const log = new FakeLog()
     log.boots = false
     const pool = testPool({ log })
-    const taps = Array.from({ length: 10 }, () => {
-      const tap = pool.tap({ id: 'ada' }, '', 'missed')
-      tap.close()
-      return new WeakRef(tap)
+    const subscriptions = Array.from({ length: 10 }, () => {
+      const subscription = hubOf(pool).subscribe({ id: 'ada' }, '', 'missed')
+      subscription.close()
+      return new WeakRef(subscription)
     })
     // What a turn has looked at by a weak reference lives until it is over.
     await turn()
     collect()
-    expect(taps.filter(tap => tap.deref() !== undefined)).toEqual([])
+    expect(subscriptions.filter(subscription => subscription.deref() !== undefined)).toEqual([])
   })
 
   test('while the log failed to answer is not asked for again', async () => {

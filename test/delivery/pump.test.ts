@@ -1,12 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import type { ClientPool, EventStream } from 'koa-sse-pool'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { Pump } from '../../src/delivery/pump.js'
 import { Window } from '../../src/delivery/window.js'
+import type { Stream } from '../../src/stream/stream.js'
+import { FakeReader, streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
-
-const streamOf = (pool: ClientPool, id: string) =>
-  [...(pool.get(id)?.streams ?? [])][0] as EventStream
 
 async function open(options = {}, path = '/?id=ada') {
   const pool = testPool(options)
@@ -16,10 +14,10 @@ async function open(options = {}, path = '/?id=ada') {
 }
 
 /** Fills the socket of a client that does not read. */
-async function block(stream: EventStream): Promise<number> {
+async function block(stream: Stream): Promise<number> {
   let sent = 0
   for (; !stream.isBlocked; sent++) {
-    stream.send('filler'.padEnd(65_536, '.'))
+    stream.face.send('filler'.padEnd(65_536, '.'))
     await turn()
   }
   return sent
@@ -79,7 +77,7 @@ describe('a direct send', () => {
     const { pool, client, stream } = await open()
     for (const round of [1, 2, 3]) {
       void pool.send('ada', `pooled ${round}`)
-      stream.send(`direct ${round}`)
+      stream.face.send(`direct ${round}`)
     }
     void pool.send('ada', 'last')
     await client.until(({ data }) => data.includes('last'))
@@ -94,7 +92,7 @@ describe('a direct send', () => {
     for (const round of [1, 2, 3]) {
       void pool.send('ada', `pooled ${round}`)
       void pool.broadcast(`broadcast ${round}`)
-      stream.send(`direct ${round}`)
+      stream.face.send(`direct ${round}`)
     }
     client.response.resume()
     await client.until(({ data }) => data.includes('direct 3'))
@@ -171,61 +169,24 @@ test('a slow reader holds nobody else back', async () => {
   expect(stream.isBlocked).toBe(true)
 })
 
-/** What the pump knows of a stream, without a socket; each write takes the clock a while. */
-class FakeStream {
-  cursor = 0
-  openedAt = 0
-  joinedAt = undefined
-  latestOnly = false
-  removal = undefined
-  parked = false
-  gap: string | undefined
-  fresh = false
-  hasCursor = false
-  directAfter = undefined
-  withIds = true
-  resumes = true
-  isFull = false
-  got = ''
-  constructor(
-    readonly id: string,
-    readonly targets: ReturnType<Window['target']>[],
-    readonly onWrite: () => void,
-  ) {
-    for (const target of targets) target.add(this)
-  }
-  canTake() {
-    return !this.isFull
-  }
-  write({ text }: { text: string }) {
-    this.got += text
-    this.onWrite()
-  }
-}
-
-function makePump(options: { events?: number; bytes?: number; onWrite?: () => void } = {}) {
-  let pump: Pump
-  const gaps: string[] = []
-  const window = new Window({
-    events: options.events ?? 10_000,
-    bytes: options.bytes ?? 1e9,
-    compare: (a, b) => Number(a) - Number(b),
-    onAppend: target => pump.schedule(target),
-    onEvict: target => pump.flushIfPending(target),
-  })
-  pump = new Pump({ window, allowance: 0, onGap: ({ id }, reason) => gaps.push(`${id} ${reason}`) })
-  const stream = (id: string) =>
-    new FakeStream(
+function makePump(options: { events?: number; bytes?: number; onTake?: () => void } = {}) {
+  const { events = 10_000, bytes = 1e9, onTake = () => {} } = options
+  const window = new Window({ compare: (a, b) => Number(a) - Number(b) }, { events, bytes })
+  const pump = new Pump(window, 0)
+  const reader = (id: string) => {
+    const reader = new FakeReader(
       id,
       ['*', `@${id}`].map(name => window.target(name)),
-      options.onWrite ?? (() => {}),
     )
+    reader.onTake = onTake
+    return reader
+  }
   let count = 0
   const send = (target: string, frame = 'data: x\n\n') => {
     count += 1
     window.append({ id: String(count), nonce: '', target, frame })
   }
-  return { pump, window, gaps, stream, send }
+  return { pump, window, reader, send }
 }
 
 describe('the pump', () => {
@@ -235,8 +196,8 @@ describe('the pump', () => {
 
   test('works in slices, in which a small target need not wait for a large one', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
-    const { stream, send } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
-    const streams = Array.from({ length: 1000 }, (_, i) => stream(`client-${i}`))
+    const { reader, send } = makePump({ onTake: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 1000 }, (_, i) => reader(`client-${i}`))
     const served = () => streams.filter(({ got }) => got !== '').length
 
     send('*')
@@ -245,7 +206,7 @@ describe('the pump', () => {
     expect(inOneSlice).toBeGreaterThan(0)
     expect(inOneSlice).toBeLessThan(100)
 
-    const last = streams.at(-1) as FakeStream
+    const last = streams.at(-1) as FakeReader
     send('@client-999', 'data: single\n\n')
     await turn()
     expect(last.got).toBe('id: 1\ndata: x\n\nid: 2\ndata: single\n\n')
@@ -256,8 +217,8 @@ describe('the pump', () => {
 
   test('starves neither small targets nor large ones', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
-    const { stream, send } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
-    const streams = Array.from({ length: 1000 }, (_, i) => stream(`client-${i}`))
+    const { reader, send } = makePump({ onTake: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 1000 }, (_, i) => reader(`client-${i}`))
     send('*')
     for (let i = 0; streams.some(({ got }) => !got.includes('id: 1\n')); i++) {
       for (let j = 0; j < 20; j++) send(`@client-${j}`)
@@ -268,53 +229,53 @@ describe('the pump', () => {
 
   test('serves everybody once who was there, though members leave and join in between', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
-    const { stream, send, window } = makePump({ onWrite: () => vi.advanceTimersByTime(1) })
-    const streams = Array.from({ length: 200 }, (_, i) => stream(`client-${i}`))
+    const { reader, send, window } = makePump({ onTake: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 200 }, (_, i) => reader(`client-${i}`))
     send('*')
     await turn()
     for (const { targets } of streams.slice(0, 50)) {
-      for (const target of targets) target.delete(streams[0] as never)
+      for (const target of targets) target.delete(streams[0] as FakeReader)
     }
-    const late = stream('late')
-    late.cursor = window.tail
+    const late = reader('late')
+    late.start(window, 'missed')
     while (streams.at(-1)?.got === '') await turn()
     expect(streams.filter(({ got }) => got === 'id: 1\ndata: x\n\n')).toHaveLength(200)
     expect(late.got).toBe('')
   })
 
   test('lets no entry leave the window before it was offered', () => {
-    const { stream, send, gaps } = makePump({ events: 10 })
-    const ada = stream('ada')
-    const blocked = stream('bob')
+    const { reader, send } = makePump({ events: 10 })
+    const ada = reader('ada')
+    const blocked = reader('bob')
     blocked.isFull = true
     for (let i = 0; i < 100; i++) send('*')
     expect(ada.got.match(/id: /g)?.length).toBeGreaterThanOrEqual(90)
     expect(blocked.got).toBe('')
-    expect(gaps).toEqual([])
+    expect([ada, blocked].flatMap(({ gaps }) => gaps)).toEqual([])
   })
 
   test('nor one that waits for a stream which only had its share of a slice', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
-    const { stream, send, gaps } = makePump({
+    const { reader, send } = makePump({
       bytes: 10_000_000,
-      onWrite: () => vi.advanceTimersByTime(20),
+      onTake: () => vi.advanceTimersByTime(20),
     })
-    const ada = stream('ada')
+    const ada = reader('ada')
     for (let i = 0; i < 80; i++) send('@ada', 'x'.repeat(100_000))
     await turn()
     const had = ada.got.length
     expect(had).toBeLessThan(8_000_000)
     // Now others fill the window, in one tick.
     for (let i = 0; i < 200; i++) send('@nobody', 'x'.repeat(100_000))
-    while (ada.got.length < 8_000_000 && gaps.length === 0) await turn()
-    expect(gaps).toEqual([])
+    while (ada.got.length < 8_000_000 && ada.gaps.length === 0) await turn()
+    expect(ada.gaps).toEqual([])
   })
 
   test('gives each stream its share before one gets more', async () => {
-    const { stream, send } = makePump()
+    const { reader, send } = makePump()
     const order: string[] = []
-    const [ada, bob] = ['ada', 'bob'].map(stream) as [FakeStream, FakeStream]
-    for (const one of [ada, bob]) Object.assign(one, { onWrite: () => order.push(one.id) })
+    const [ada, bob] = ['ada', 'bob'].map(reader) as [FakeReader, FakeReader]
+    for (const one of [ada, bob]) Object.assign(one, { onTake: () => order.push(one.id) })
     for (let i = 0; i < 30; i++) send('*', 'x'.repeat(100_000))
     while (ada.got.length + bob.got.length < 6_000_000) await turn()
     const firstOfBob = order.indexOf('bob')
@@ -323,8 +284,8 @@ describe('the pump', () => {
   })
 
   test('tells of a gap once, with the tail as new cursor', async () => {
-    const { stream, send, gaps } = makePump({ events: 10 })
-    const ada = stream('ada')
+    const { reader, send } = makePump({ events: 10 })
+    const ada = reader('ada')
     ada.isFull = true
     for (let i = 0; i < 100; i++) send('@ada')
     await turn()
@@ -335,6 +296,6 @@ describe('the pump', () => {
     send('@ada', 'data: next\n\n')
     await turn()
     expect(ada.got).toContain('id: 102\ndata: next\n\n')
-    expect(gaps).toEqual(['ada lagged'])
+    expect(ada.gaps).toEqual(['lagged'])
   })
 })

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { deferred, nextOpen, watchCloses } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
+import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 const entry = (id: string, target: string) => ({ id, target, nonce: id, frame: `data: ${id}\n\n` })
@@ -52,10 +53,11 @@ test('a reader that is blocked still meets a removal from before the log was rep
   const { origin } = await serveStreams({ pool })
   const opened = nextOpen(pool)
   const client = await connect(origin, '/?id=ada')
-  const stream = await opened
+  await opened
+  const stream = streamOf(pool, 'ada')
   client.response.pause()
   while (!stream.isBlocked) {
-    stream.send('filler'.padEnd(65_536, '.'))
+    stream.face.send('filler'.padEnd(65_536, '.'))
     await turn()
   }
   await pool.remove('ada')

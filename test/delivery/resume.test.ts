@@ -4,6 +4,7 @@ import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { MESSAGE } from '../../src/log/messages.js'
 import { deferred } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
+import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, type TestClient, testPool } from '../helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
@@ -60,8 +61,8 @@ describe('a cursor that this process does not know yet', () => {
     const { pool, origin } = await serve(log, { pingInterval: 1000 })
     await pool.broadcast('one')
     const client = await connect(origin, '/?id=ada', resumeWith('elsewhere'))
-    const [stream] = pool.get('ada')?.streams ?? []
-    stream?.send('direct')
+    const stream = streamOf(pool, 'ada')
+    stream.face.send('direct')
     await pool.broadcast('two')
     await client.until(({ data }) => data.includes('direct'))
     vi.advanceTimersByTime(1000)
@@ -168,8 +169,8 @@ describe('a log out of reach', () => {
 
     const anew = await connect(origin, '/?id=ada')
     const back = await connect(origin, '/?id=bob', resumeWith(last))
-    const [stream] = pool.get('ada')?.streams ?? []
-    stream?.send('direct')
+    const stream = streamOf(pool, 'ada')
+    stream.face.send('direct')
     await anew.until(({ data }) => data.includes('direct'))
     await expect(pool.broadcast('too early')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
     expect(pool.stats()).toMatchObject({ parked: 2, log: 'down', streams: 2 })
@@ -193,8 +194,8 @@ describe('a log out of reach', () => {
     const errors = errorsOf(pool)
     log.failBoot(new Error('no such host'))
     const client = await connect(origin, '/?id=ada')
-    const [stream] = pool.get('ada')?.streams ?? []
-    stream?.send('direct')
+    const stream = streamOf(pool, 'ada')
+    stream.face.send('direct')
     await client.until(({ data }) => data.includes('direct'))
     expect(errors.map(({ message }) => message)).toEqual(['no such host'])
     expect(pool.stats().log).toBe('down')
@@ -364,10 +365,10 @@ describe('a removed client', () => {
 describe('a client that came anew after its removal', () => {
   /** Lets it fall behind until it gets a gap, which must not bring the removal back. */
   async function lag(pool: ClientPool, client: TestClient) {
-    const [stream] = pool.get('ada')?.streams ?? []
+    const stream = streamOf(pool, 'ada')
     client.response.pause()
-    while (!stream?.isBlocked) {
-      stream?.send('filler'.padEnd(65_536, '.'))
+    while (!stream.isBlocked) {
+      stream.face.send('filler'.padEnd(65_536, '.'))
       await turn()
     }
     for (let i = 0; i < 20; i++) {

@@ -1,21 +1,20 @@
 import { describe, expect, test } from 'vitest'
-import type { Reader, Target } from '../../src/delivery/target.js'
-import { Window, type WindowOptions } from '../../src/delivery/window.js'
+import type { Member, Slot, Target } from '../../src/delivery/target.js'
+import { type CursorState, Window, type WindowListener } from '../../src/delivery/window.js'
 import type { Entry } from '../../src/log/log.js'
 
 /** Ids are `e1`, `e2`, …; what follows a dash is a nonce that order ignores. */
 const compare = (a: string, b: string) => orderOf(a) - orderOf(b)
 const orderOf = (id: string) => Number(/^e(\d+)(-|$)/.exec(id)?.[1])
 
-function makeWindow(options: Partial<WindowOptions> = {}) {
-  const window = new Window({
-    events: 1000,
-    bytes: 1e6,
-    compare,
-    onAppend: () => {},
-    onEvict: () => {},
-    ...options,
-  })
+type TestReader = CursorState & Member
+
+function makeWindow(
+  options: { events?: number; bytes?: number } = {},
+  listener: Partial<WindowListener> = {},
+) {
+  const window = new Window({ compare }, { events: 1000, bytes: 1e6, ...options })
+  window.listener = { appended: () => {}, evicting: () => {}, ...listener }
   let count = 0
   const append = (target: string, { key, frame }: { key?: string; frame?: string } = {}) => {
     count += 1
@@ -27,7 +26,7 @@ function makeWindow(options: Partial<WindowOptions> = {}) {
   return { window, append }
 }
 
-function makeReader(window: Window, names: string[], given: Partial<Reader> = {}): Reader {
+function makeReader(window: Window, names: string[], given: Partial<TestReader> = {}): TestReader {
   const reader = {
     id: 'ada',
     cursor: 0,
@@ -35,14 +34,14 @@ function makeReader(window: Window, names: string[], given: Partial<Reader> = {}
     joinedAt: undefined,
     openedAt: 0,
     latestOnly: false,
-    removal: undefined,
+    removeAt: () => {},
     ...given,
   }
   for (const target of reader.targets) target.add(reader)
   return reader
 }
 
-const idsOf = (window: Window, reader: Reader, upTo = window.tail) =>
+const idsOf = (window: Window, reader: CursorState, upTo = window.tail) =>
   window.next(reader, upTo)?.slots.map(({ id }) => id)
 
 describe('a window finds', () => {
@@ -148,10 +147,10 @@ describe('a window keeps', () => {
 
   test('an entry until everybody had the chance to get it', () => {
     const evicted: string[] = []
-    const { window, append } = makeWindow({
-      events: 2,
-      onEvict: target => evicted.push(`${target.name} ${target.first?.id}`),
-    })
+    const { window, append } = makeWindow(
+      { events: 2 },
+      { evicting: target => evicted.push(`${target.name} ${target.first?.id}`) },
+    )
     for (const target of ['*', '@ada', '#news', '@ada']) append(target)
     expect(evicted).toEqual(['* e1', '@ada e2'])
     expect(window.size.events).toBe(2)
@@ -315,9 +314,14 @@ describe('a reader has lost something', () => {
 
 test('a removal that a slow reader keeps does not keep what was sent to that id after it', () => {
   const { window, append } = makeWindow({ events: 2 })
-  const reader = makeReader(window, ['@ada'])
+  let removal: Slot | undefined
+  makeReader(window, ['@ada'], {
+    removeAt: slot => {
+      removal = slot
+    },
+  })
   append('-ada')
-  const { removal } = reader
+  expect(removal?.frame).toBe('data: e1\n\n')
   for (let i = 0; i < 10; i++) append('@ada')
   expect(removal?.next).toBe(undefined)
 })

@@ -5,7 +5,7 @@ import http, { type ServerResponse } from 'node:http'
 import http2, { type Http2ServerResponse } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import Koa from 'koa'
-import { ClientPool, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool'
+import { ClientPool, type PoolOptions, type RouteOptions, sse } from 'koa-sse-pool'
 import { onTestFinished } from 'vitest'
 import type { Handler } from '../helpers/app.js'
 import { BACK, KEEPER } from './keeper.js'
@@ -17,7 +17,7 @@ type Protocol = (typeof PROTOCOLS)[number]
 export interface SiteOptions {
   protocol: Protocol
   pool?: PoolOptions
-  sse?: SseOptions
+  sse?: RouteOptions
   handler?: Handler
 }
 

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
 import https from 'node:https'
 import Koa from 'koa'
-import { type EventStream, type PoolOptions, sse } from 'koa-sse-pool'
+import { type ClientPool, type PoolOptions, sse } from 'koa-sse-pool'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import {
   deferred,
@@ -16,6 +16,7 @@ import {
   serveApp,
   watchCloses,
 } from '../helpers/app.js'
+import { streamsOf } from '../helpers/interior.js'
 import { listen, rawConnection, TestClient, testPool } from '../helpers/server.js'
 
 const warnings = vi.fn()
@@ -393,10 +394,10 @@ describe.each([
     const opened = nextOpen(pool)
     const { client, stream } = await connect2(session2(origin), '/ada')
     stream.pause()
-    const event = await opened
+    await opened
     const events = 200
     for (let i = 0; i < events; i++) void pool.send('ada', `${i} ${'x'.repeat(10_000)}`)
-    await untilBlocked(event)
+    await untilBlocked(pool)
     stream.resume()
     await client.until(({ data }) => data.length === events)
     expect(client.data.map(data => Number.parseInt(data, 10))).toEqual([...Array(events).keys()])
@@ -415,8 +416,8 @@ describe.each([
 })
 
 /** Until it is behind: what it could write has left, and what it could not is waiting. */
-async function untilBlocked(stream: EventStream): Promise<void> {
-  while (!stream.isBlocked) await new Promise(resolve => setImmediate(resolve))
+async function untilBlocked(pool: ClientPool): Promise<void> {
+  while (!streamsOf(pool)[0]?.isBlocked) await new Promise(resolve => setImmediate(resolve))
 }
 
 test('fault 42: a server of HTTP/2 that also speaks HTTP/1.1 frames chunks there', async () => {

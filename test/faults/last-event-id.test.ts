@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Resumption } from '../../src/delivery/resume.js'
 import { Window } from '../../src/delivery/window.js'
 import { MemoryLog } from '../../src/log/memory.js'
+import { FakeReader } from '../helpers/interior.js'
 import { connect, rawConnection, serveStreams, testPool } from '../helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
@@ -169,36 +170,27 @@ test('fault 17: an id of somebody else’s event reveals nothing', async () => {
 test('fault 18: 10,000 garbage ids at once ask the log once or twice', async () => {
   const log = new MemoryLog()
   let barriers = 0
-  const window = new Window({
-    events: 100,
-    bytes: 1e6,
-    compare: (a, b) => log.compare(a, b),
-    onAppend: () => {},
-    onEvict: () => {},
-  })
+  const window = new Window(log, { events: 100, bytes: 1e6 })
   const sink = { append: append(window), reset: append(window), state: () => {}, error: () => {} }
   await log.open(sink)
   await log.append({ nonce: 'n', target: '*', frame: 'data: x\n\n' })
 
   let decided = 0
   const done = new Promise<void>(resolve => {
-    const resumption = new Resumption({
-      window,
-      log: {
-        barrier: async () => {
-          barriers += 1
-          return log.barrier()
-        },
-      } as MemoryLog,
-      onResumed: () => {},
-      onError: () => {},
-    })
-    const wake = () => {
+    const asked = {
+      barrier: async () => {
+        barriers += 1
+        return log.barrier()
+      },
+    }
+    const listener = { resumed: () => {}, error: () => {} }
+    const resumption = new Resumption(window, asked, listener)
+    const onWake = () => {
       decided += 1
       if (decided === 10_000) resolve()
     }
     for (let i = 0; i < 10_000; i++) {
-      resumption.resume({ lastEventId: `garbage-${i}`, isClosed: false, wake } as EventStream)
+      resumption.resume(Object.assign(new FakeReader('ada', [], `garbage-${i}`), { onWake }))
     }
   })
   await done

@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { EventSource } from 'eventsource'
 import type { ClientPool, EventStream } from 'koa-sse-pool'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, type TestClient, testPool } from '../helpers/server.js'
 
 const MIB = 1024 * 1024
@@ -12,9 +13,6 @@ const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
 function numbered(from: number, to: number, bytes = 0): string[] {
   return Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`.padEnd(bytes, '.'))
 }
-
-const streamOf = (pool: ClientPool, id: string) =>
-  [...(pool.get(id)?.streams ?? [])][0] as EventStream
 
 /** The numbers only: a failed comparison of megabytes would take longer than the test. */
 const numbers = (client: TestClient) => client.data.map(data => Number.parseInt(data, 10))
@@ -129,7 +127,7 @@ test('fault 22: a client that does not read costs little, and later gets all in 
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
   client.response.pause()
-  expect(await flood(pool, streamOf(pool, 'ada'))).toBeLessThan(5 * MIB)
+  expect(await flood(pool, streamOf(pool, 'ada').face)).toBeLessThan(5 * MIB)
   expect(pool.stats().lagging).toBe(1)
   client.response.resume()
   await client.until(({ data }) => data.at(-1)?.startsWith('500.') === true)
@@ -142,7 +140,7 @@ test('fault 22: one that fell out of the window gets what was written, one gap, 
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
   client.response.pause()
-  expect(await flood(pool, streamOf(pool, 'ada'))).toBeLessThan(5 * MIB)
+  expect(await flood(pool, streamOf(pool, 'ada').face)).toBeLessThan(5 * MIB)
   expect(pool.stats().window.bytes).toBeLessThan(6 * MIB)
   client.response.resume()
   await client.event('sse.gap')
@@ -165,7 +163,8 @@ test('fault 22: one that does not read during its replay costs little either', a
   const opened = opening(pool)
   const client = await connect(origin, '/?id=ada', resumeWith(first))
   client.response.pause()
-  const stream = await opened
+  await opened
+  const stream = streamOf(pool, 'ada')
   while (!stream.isBlocked) await turn()
   expect(stream.bufferedBytes).toBeLessThan(5 * MIB)
   client.response.resume()
@@ -179,8 +178,8 @@ test('fault 22: one that takes nothing for the stall limit is closed as slow, an
   const client = await connect(origin, '/?id=ada')
   const stream = streamOf(pool, 'ada')
   client.response.pause()
-  await flood(pool, stream)
-  expect(await stream.closed).toBe('slow')
+  await flood(pool, stream.face)
+  expect(await stream.face.closed).toBe('slow')
   expect(pool.size).toBe(0)
 
   // What the kernel had taken arrives still; the rest is replayed.
@@ -235,7 +234,7 @@ test('fault 24: a channel that is joined in mid-stream is read from its tail onl
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
   await pool.channel('news').send('before')
-  streamOf(pool, 'ada').join('news')
+  streamOf(pool, 'ada').face.join('news')
   await pool.channel('news').send('after')
   await client.until(({ data }) => data.length > 0)
   expect(client.data).toEqual(['after'])

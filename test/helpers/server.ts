@@ -5,7 +5,7 @@ import type http2 from 'node:http2'
 import net, { type AddressInfo } from 'node:net'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import Koa from 'koa'
-import { ClientPool, type EventMap, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool'
+import { ClientPool, type EventMap, type PoolOptions, type RouteOptions, sse } from 'koa-sse-pool'
 import { onTestFinished } from 'vitest'
 
 type AnyServer = http.Server | http2.Http2Server | http2.Http2SecureServer
@@ -48,7 +48,7 @@ export function testPool<Events extends object = EventMap>(
 
 /** An app whose every path is an event stream of the pool, for the client `?id=`. */
 export async function serveStreams(
-  options: SseOptions & { pool: ClientPool },
+  options: RouteOptions & { pool: ClientPool },
   handler?: Koa.Middleware<Koa.DefaultState, { sse: import('koa-sse-pool').EventStream }>,
 ) {
   const app = new Koa()

@@ -2,7 +2,7 @@
 import http from 'node:http'
 import { CompactSign } from 'jose'
 import Koa from 'koa'
-import { type ClientPool, type SseOptions, sse } from 'koa-sse-pool'
+import { type ClientPool, type RouteOptions, sse } from 'koa-sse-pool'
 import { type StreamTicketsOptions, streamTickets, type TicketRefusal } from 'koa-sse-pool/tickets'
 import { expect } from 'vitest'
 import { listen, type TestClient, testPool } from './server.js'
@@ -12,7 +12,7 @@ export const SECRET = 'the secret of the tests, 32 bytes or more'
 /** A server whose every path is a stream for those who have a ticket. */
 export async function serveTickets(
   options: Partial<StreamTicketsOptions> = {},
-  { pool = testPool(), ...route }: SseOptions & { pool?: ClientPool } = {},
+  { pool = testPool(), ...route }: RouteOptions & { pool?: ClientPool } = {},
 ) {
   const refusals: TicketRefusal[] = []
   const tickets = streamTickets({

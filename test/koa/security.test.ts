@@ -1,6 +1,6 @@
 import http from 'node:http'
 import Koa3 from 'koa'
-import { type SseOptions, sse } from 'koa-sse-pool'
+import { type RouteOptions, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
 import request from 'supertest'
 import { afterEach, describe, expect, test, vi } from 'vitest'
@@ -117,7 +117,7 @@ describe('error bodies', () => {
     throw new Error('password=hunter2')
   }
 
-  test.each<[string, SseOptions, Handler?]>([
+  test.each<[string, RouteOptions, Handler?]>([
     ['id fails', { id: secret }],
     ['id rejects', { id: async () => secret() }],
     ['channels fails', { channels: secret }],

@@ -1,3 +1,4 @@
+import type { EventLog } from 'koa-sse-pool'
 import { describe, expect, test, vi } from 'vitest'
 import { type Listener, Messages } from '../../src/log/messages.js'
 import { testPool } from '../helpers/server.js'
@@ -6,42 +7,44 @@ import { sharedLog } from '../helpers/shared-log.js'
 /** Messages whose frames come back at once, as by a log. */
 function looped() {
   const frames: string[] = []
-  const messages: Messages = new Messages(async frame => {
+  const append: EventLog['append'] = async ({ frame }) => {
     frames.push(frame)
-    messages.hear(frame)
-  })
+    messages.receive(frame)
+    return ''
+  }
+  const messages = new Messages({ append }, () => 'nonce')
   return { messages, frames }
 }
 
-const listener = () => ({ hear: vi.fn(), recall: vi.fn(), missed: vi.fn() })
+const listener = () => ({ receive: vi.fn(), replay: vi.fn(), missed: vi.fn() })
 
 test('who listens to a topic hears what is told there, and nothing else', async () => {
   const { messages } = looped()
   const [news, sport] = [listener(), listener()]
   messages.listen('news', news)
   messages.listen('sport', sport)
-  await messages.tell('news', { text: 'line\nbreak\0 \u{1F600} \ud800' })
-  await messages.tell('weather', {})
-  expect(news.hear.mock.calls).toEqual([[{ text: 'line\nbreak\0 \u{1F600} \ud800' }]])
-  expect(sport.hear).not.toHaveBeenCalled()
-  expect(news.recall).not.toHaveBeenCalled()
+  await messages.publish('news', { text: 'line\nbreak\0 \u{1F600} \ud800' })
+  await messages.publish('weather', {})
+  expect(news.receive.mock.calls).toEqual([[{ text: 'line\nbreak\0 \u{1F600} \ud800' }]])
+  expect(sport.receive).not.toHaveBeenCalled()
+  expect(news.replay).not.toHaveBeenCalled()
 })
 
 test('what the log held before is for those who recall', () => {
   const { messages } = looped()
-  const [both, live] = [listener(), { hear: vi.fn() } satisfies Listener]
+  const [both, live] = [listener(), { receive: vi.fn() } satisfies Listener]
   messages.listen('both', both)
   messages.listen('live', live)
-  messages.recall('{"topic":"both","body":1}')
-  messages.recall('{"topic":"live","body":2}')
-  expect(both.recall.mock.calls).toEqual([[1]])
-  expect(both.hear).not.toHaveBeenCalled()
-  expect(live.hear).not.toHaveBeenCalled()
+  messages.replay('{"topic":"both","body":1}')
+  messages.replay('{"topic":"live","body":2}')
+  expect(both.replay.mock.calls).toEqual([[1]])
+  expect(both.receive).not.toHaveBeenCalled()
+  expect(live.receive).not.toHaveBeenCalled()
 })
 
 test('all are told when some may have passed unheard', () => {
   const { messages } = looped()
-  const [careful, careless] = [listener(), { hear: vi.fn() } satisfies Listener]
+  const [careful, careless] = [listener(), { receive: vi.fn() } satisfies Listener]
   messages.listen('careful', careful)
   messages.listen('careless', careless)
   messages.missed()
@@ -55,25 +58,28 @@ test.each([
   const { messages } = looped()
   const news = listener()
   messages.listen('news', news)
-  messages.hear(frame)
-  messages.recall(frame)
-  expect(news.hear).not.toHaveBeenCalled()
-  expect(news.recall).not.toHaveBeenCalled()
+  messages.receive(frame)
+  messages.replay(frame)
+  expect(news.receive).not.toHaveBeenCalled()
+  expect(news.replay).not.toHaveBeenCalled()
 })
 
 test('with nobody to hear, nothing is told', async () => {
-  const messages = new Messages(undefined)
+  const messages = new Messages(undefined, () => '')
   const news = listener()
   messages.listen('news', news)
   expect(messages.isAlone).toBe(true)
-  await messages.tell('news', {})
-  expect(news.hear).not.toHaveBeenCalled()
+  await messages.publish('news', {})
+  expect(news.receive).not.toHaveBeenCalled()
   expect(looped().messages.isAlone).toBe(false)
 })
 
 test('telling rejects as the append does', async () => {
-  const messages = new Messages(() => Promise.reject(new Error('The log is down')))
-  await expect(messages.tell('news', {})).rejects.toThrow('The log is down')
+  const messages = new Messages(
+    { append: () => Promise.reject(new Error('The log is down')) },
+    () => '',
+  )
+  await expect(messages.publish('news', {})).rejects.toThrow('The log is down')
 })
 
 describe('in a pool', () => {

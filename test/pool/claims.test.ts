@@ -31,7 +31,7 @@ const UNCERTAIN = { name: 'SseError', code: 'ERR_SSE_LOG_UNCERTAIN' }
 /** Claims of one process alone, with as many names as one likes. */
 function aloneClaims() {
   let nonces = 0
-  return new Claims({ messages: new Messages(undefined), nonce: () => `${++nonces}` })
+  return new Claims(new Messages(undefined, () => ''), () => `${++nonces}`)
 }
 
 describe('with the memory log', () => {
@@ -292,7 +292,7 @@ describe('memory', () => {
     const flood = (count: number) => {
       for (let i = 0; i < count; i++) {
         const at = Date.now()
-        claims.hear({ name: `flood ${i}`, by: `other ${i}`, at, until: at + 1000 })
+        claims.receive({ name: `flood ${i}`, by: `other ${i}`, at, until: at + 1000 })
       }
     }
     expect(await claims.claim('mine', 1000)).toBe(true)
@@ -307,11 +307,11 @@ describe('memory', () => {
 })
 
 test('while names are in doubt, nothing is added to the log', async () => {
-  const append = vi.fn(async () => {})
-  const claims = new Claims({ messages: new Messages(append), nonce: () => 'mine' })
+  const append = vi.fn(async () => '')
+  const claims = new Claims(new Messages({ append }, () => ''), () => 'mine')
   const at = Date.now()
   for (let i = 0; i < 100_001; i++) {
-    claims.hear({ name: `flood ${i}`, by: `other ${i}`, at, until: at + 60_000 })
+    claims.receive({ name: `flood ${i}`, by: `other ${i}`, at, until: at + 60_000 })
   }
   await expect(claims.claim('mine', 1000)).rejects.toMatchObject(UNCERTAIN)
   expect(append).not.toHaveBeenCalled()

@@ -1,7 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import type { ClientPool, EventStream, PoolOptions, SseOptions } from 'koa-sse-pool'
+import type { PoolOptions, RouteOptions } from 'koa-sse-pool'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
-import { Heartbeat, type HeartbeatOptions } from '../../src/pool/heartbeat.js'
+import type { Pump } from '../../src/delivery/pump.js'
+import { Window } from '../../src/delivery/window.js'
+import { Heartbeat, type HeartbeatListener } from '../../src/pool/heartbeat.js'
+import type { Stream } from '../../src/stream/stream.js'
+import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 const INTERVAL = 1000
@@ -14,12 +18,11 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
+const OPTIONS = { pingInterval: INTERVAL, heartbeat: 'event', authorize: undefined } as const
+
 const beat = (interval = INTERVAL) => vi.advanceTimersByTime(interval)
 
-const streamOf = (pool: ClientPool, id: string) =>
-  [...(pool.get(id)?.streams ?? [])][0] as EventStream
-
-async function open(options: PoolOptions = {}, route: Partial<SseOptions> = {}) {
+async function open(options: PoolOptions = {}, route: RouteOptions = {}) {
   const pool = testPool({ pingInterval: INTERVAL, ...options })
   const { origin, server } = await serveStreams({ ...route, pool })
   const client = await connect(origin, '/?id=ada')
@@ -69,24 +72,21 @@ test('what waits goes first, and a heartbeat never carries an id beyond it', asy
 
 test('a stream that is still catching up is given no cursor', () => {
   const written: string[] = []
+  const window = new Window({ compare: () => 0 }, { events: 10, bytes: 1000 })
+  window.fill({ id: 'e2', nonce: '', target: '', frame: '' })
   const stream = {
-    cursor: 1,
-    parked: false,
+    isAtTail: () => false,
+    knowsCursor: false,
     withIds: true,
-    hasCursor: false,
     canTake: () => true,
-    write: ({ text }: { text: string }) => written.push(text),
+    writeCursor: ({ text }: { text: string }) => written.push(text),
   }
-  const heartbeat = new Heartbeat({
-    window: { tail: 2, tailId: 'e2' },
-    heartbeat: 'event',
-    advance: () => {},
-  } as unknown as HeartbeatOptions)
-  heartbeat.greet(stream as unknown as EventStream)
-  expect(stream.hasCursor).toBe(false)
-  stream.cursor = 2
-  heartbeat.greet(stream as unknown as EventStream)
-  expect(stream.hasCursor).toBe(true)
+  const pump = { advance: () => {} } as unknown as Pump
+  const heartbeat = new Heartbeat(window, pump, {} as HeartbeatListener, OPTIONS)
+  heartbeat.greet(stream as unknown as Stream)
+  expect(written).toEqual([])
+  stream.isAtTail = () => true
+  heartbeat.greet(stream as unknown as Stream)
   heartbeat.stop()
   expect(written).toEqual(['event: sse.cursor\nid: e2\ndata:\n\n'])
 })
@@ -104,7 +104,7 @@ test('a stream whose socket is full gets none, and resumes where it was', async 
   beat()
   expect(write).not.toHaveBeenCalled()
 
-  stream.destroy('error')
+  stream.close('slow')
   client.response.resume()
   await client.ended
   const again = await connect(origin, '/?id=ada', {
@@ -117,7 +117,7 @@ test('a stream whose socket is full gets none, and resumes where it was', async 
 
 test('a stream with ids of its own, or without any, keeps them', async () => {
   const { pool, client, stream } = await open()
-  stream.send({ id: 'own', data: 'numbered by the app' })
+  stream.face.send({ id: 'own', data: 'numbered by the app' })
   await pool.broadcast('pooled')
   beat()
   beat()
@@ -169,7 +169,7 @@ test('fault 58: authorize that says no closes the stream at the next heartbeat, 
   allowed.delete('ada')
   const write = vi.spyOn(stream, 'write')
   beat()
-  expect(await stream.closed).toBe('expired')
+  expect(await stream.face.closed).toBe('expired')
   expect(write).not.toHaveBeenCalled()
   expect([...pool.keys()]).toEqual(['bob'])
   // Without a close event, so that the page comes back with a fresh token.
@@ -185,7 +185,7 @@ test('fault 58: so it does with pingInterval false, and when the answer is a pro
   expect(stream.isClosed).toBe(false)
   allowed = false
   beat(15_000)
-  expect(await stream.closed).toBe('expired')
+  expect(await stream.face.closed).toBe('expired')
 })
 
 test('authorize that fails is the pool’s error, and the stream stays', async () => {
@@ -208,7 +208,7 @@ test('a stream whose server no longer listens is drained, so that server.close()
   const { server, client, stream } = await open()
   const closed = new Promise(resolve => server.close(resolve))
   beat()
-  expect(await stream.closed).toBe('drain')
+  expect(await stream.face.closed).toBe('drain')
   expect(await client.ended).toBe(true)
   expect(client.text).toMatch(/retry: \d+\n\n$/)
   await closed
@@ -237,11 +237,13 @@ test('a beat goes on in the next slice where the last one stopped', async () => 
     return now
   })
   onTestFinished(() => clock.mockRestore())
-  const heartbeat = new Heartbeat({
-    streams: () => streams.values(),
-    pingInterval: INTERVAL,
-    onBeat: () => {},
-  } as unknown as HeartbeatOptions)
+  const listener = { streams: () => streams.values(), beat: () => {}, error: () => {} }
+  const heartbeat = new Heartbeat(
+    {} as Window,
+    {} as Pump,
+    listener as unknown as HeartbeatListener,
+    OPTIONS,
+  )
   onTestFinished(() => heartbeat.stop())
   beat()
   expect(seen).toHaveLength(16)

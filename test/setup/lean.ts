@@ -1,11 +1,11 @@
 /** For the project `lean`: a file in which no stream ever becomes lean says nothing there. */
 import { afterAll, expect } from 'vitest'
-import { EventStream } from '../../src/stream/stream.js'
+import { Stream } from '../../src/stream/stream.js'
 
 let lean = 0
 
-const { detach } = EventStream.prototype
-EventStream.prototype.detach = function (this: EventStream) {
+const { detach } = Stream.prototype
+Stream.prototype.detach = function (this: Stream) {
   detach.call(this)
   if (this.isLean) lean += 1
 }

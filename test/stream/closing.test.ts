@@ -6,6 +6,7 @@ import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { expect, onTestFinished, test } from 'vitest'
 import { deferred, nextOpen, rawGet } from '../helpers/app.js'
+import { streamOf } from '../helpers/interior.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 test('what was sent before the pool closed arrives before its streams end', async () => {
@@ -26,7 +27,8 @@ test('what was sent before a stream without resuming was rotated arrives', async
   const client = await connect(origin, '/?id=ada')
   await client.until(({ comments }) => comments.length > 0)
   void pool.broadcast('last')
-  ;(await opened).dismiss('rotated')
+  await opened
+  streamOf(pool, 'ada').close('rotated')
   await client.ended
   expect(client.data).toEqual(['last'])
 })

@@ -26,6 +26,7 @@ import {
   serveApp,
   watchCloses,
 } from '../helpers/app.js'
+import { streamOf } from '../helpers/interior.js'
 import { openLean, watchAttempts } from '../helpers/lean.js'
 import {
   connect,
@@ -57,15 +58,15 @@ async function openRaw(pool = testPool({ lean: true }), handler?: Handler) {
   const connected = once(served.server, 'connection') as Promise<[Socket]>
   const socket = await rawGet(served.port, '/?id=ada')
   const answer = reading(socket)
-  const stream = await attempt()
-  expect(stream.isLean).toBe(true)
+  const { face: stream, isLean } = await attempt()
+  expect(isLean).toBe(true)
   const [connection] = await connected
   return { ...served, pool, socket, answer, stream, connection }
 }
 
 describe('a lean stream', () => {
   test('gets what is sent to all, to its client, to its channel and to itself, in order', async () => {
-    const { pool, stream, client } = await openLean()
+    const { pool, stream, interior, client } = await openLean()
     stream.join('news')
     void pool.broadcast('1')
     stream.send('2 ä\u{1f600}')
@@ -74,7 +75,7 @@ describe('a lean stream', () => {
     stream.comment('5')
     await client.until(({ comments }) => comments.includes('5'))
     expect(client.data).toEqual(['1', '2 ä\u{1f600}', '[3]', '4'])
-    expect(stream.isLean).toBe(true)
+    expect(interior.isLean).toBe(true)
   })
 
   test('gets a thousand events of one tick, and sources with back-pressure', async () => {
@@ -106,10 +107,10 @@ describe('a lean stream', () => {
   })
 
   test('that does not read is blocked, catches up and goes on', async () => {
-    const { pool, stream, client } = await openLean()
+    const { pool, client, interior } = await openLean()
     client.response.pause()
     let sent = 0
-    for (; !stream.isBlocked; sent++) {
+    for (; !interior.isBlocked; sent++) {
       await pool.send('ada', String(sent).padEnd(65_536, '.'))
       await turn()
     }
@@ -124,9 +125,9 @@ describe('a lean stream', () => {
   })
 
   test('that fell out of the window is told of a gap', async () => {
-    const { pool, stream, client } = await openLean({ window: { events: 10 } })
+    const { pool, client, interior } = await openLean({ window: { events: 10 } })
     client.response.pause()
-    while (!stream.isBlocked) {
+    while (!interior.isBlocked) {
       await pool.send('ada', 'x'.repeat(65_536))
       await turn()
     }
@@ -157,7 +158,7 @@ describe('a lean stream', () => {
       stream.comment()
       while (!stream.isOpen) await turn()
       while (stream.send('x'.repeat(65_536)));
-      wasBlocked = stream.isBlocked
+      wasBlocked = streamOf(pool, stream.id).isBlocked
       await stream.drained()
     })
     const client = await connect(origin)
@@ -169,9 +170,9 @@ describe('a lean stream', () => {
   })
 
   test('that is sent more than may wait is closed as slow', async () => {
-    const { stream, client } = await openLean({ maxBufferedBytes: 100_000 })
+    const { stream, client, interior } = await openLean({ maxBufferedBytes: 100_000 })
     client.response.pause()
-    for (let i = 0; i < 1000 && !stream.isClosed; i++) stream.send('x'.repeat(50_000))
+    for (let i = 0; i < 1000 && !interior.isClosed; i++) stream.send('x'.repeat(50_000))
     expect(await stream.closed).toBe('slow')
   })
 })
@@ -182,7 +183,7 @@ describe('the end of a lean stream', () => {
     async how => {
       const { pool, origin, stream, client, attempt } = await openLean()
       const byUndici = await request(`${origin}/?id=ada`)
-      const other = await attempt(2)
+      const other = (await attempt(2)).face
       const text = byUndici.body.text()
       stream.send('last words')
       other.send('last words')
@@ -210,10 +211,10 @@ describe('the end of a lean stream', () => {
   })
 
   test('comes after all that still waits in its socket', async () => {
-    const { stream, client } = await openLean({ maxBufferedBytes: 64 * MIB })
+    const { stream, client, interior } = await openLean({ maxBufferedBytes: 64 * MIB })
     client.response.pause()
     let sent = 0
-    for (; !stream.isBlocked; sent++) stream.send('x'.repeat(100_000))
+    for (; !interior.isBlocked; sent++) stream.send('x'.repeat(100_000))
     stream.send('behind')
     stream.end()
     client.response.resume()
@@ -303,7 +304,7 @@ describe('what a client sends later on the connection of a lean stream', () => {
 describe('around a lean stream', () => {
   test('the response emits finish and close, once, when the stream opens', async () => {
     const seen: string[] = []
-    const { stream, client, server } = await openLean({}, {}, ctx => {
+    const { stream, client, server, interior } = await openLean({}, {}, ctx => {
       for (const event of ['finish', 'close'] as const) {
         ctx.res.on(event, () => seen.push(event))
       }
@@ -312,7 +313,7 @@ describe('around a lean stream', () => {
     expect(seen).toEqual(['finish', 'close'])
     stream.send('still open')
     await client.until(({ data }) => data.includes('still open'))
-    expect(stream.isClosed).toBe(false)
+    expect(interior.isClosed).toBe(false)
     stream.end()
     await client.ended
     await new Promise(resolve => server.close(resolve))

@@ -2,12 +2,12 @@ import { describe, expect, test } from 'vitest'
 import { checkName } from '../../src/lib/names.js'
 import {
   Chunk,
-  encodeClose,
   encodeComment,
   encodeData,
   encodePoolEvent,
   encodeStreamEvent,
 } from '../../src/wire/event.js'
+import { closeFrame } from '../../src/wire/frames.js'
 
 const LIMITS = { serialize: JSON.stringify, maxEventBytes: 1024 }
 
@@ -97,10 +97,10 @@ test('a comment is a comment in every line', () => {
 })
 
 test('the close event carries the id that keeps browsers away', () => {
-  expect(encodeClose('close', encodeData(undefined, LIMITS))).toBe(
+  expect(closeFrame('close', encodeData(undefined, LIMITS))).toBe(
     'event: close\nid: sse.end\ndata: \n\n',
   )
-  expect(encodeClose('bye', encodeData({ why: 'done' }, LIMITS))).toBe(
+  expect(closeFrame('bye', encodeData({ why: 'done' }, LIMITS))).toBe(
     'event: bye\nid: sse.end\ndata: {"why":"done"}\n\n',
   )
 })

@@ -6,8 +6,6 @@ import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { Chunk } from '../../wire/event.js'
-import { http1 } from './http1.js'
-import { http2 } from './http2.js'
 
 export interface Transport<Response> {
   /** Sends the headers and the first bytes. */
@@ -34,7 +32,3 @@ export type AnyResponse = ServerResponse | Http2ServerResponse
 
 /** What a stream writes to: a response, or the socket of a lean one. */
 export type Outlet = AnyResponse | Socket
-
-export function transportOf(res: AnyResponse): Transport<Outlet> {
-  return 'createPushResponse' in res ? (http2 as Transport<Outlet>) : (http1 as Transport<Outlet>)
-}

@@ -1,0 +1,261 @@
+/**
+ * Whatever reads the log at its own pace: an event stream, or a subscription (a long poll, an
+ * iteration over `pool.events()`). A reader has no queue. It has a cursor, and this class is the only
+ * place that moves it.
+ *
+ * In the life of a reader: it is parked until the log is there; it starts at the tail, or further back,
+ * or resumes after the entry that its client had last; it reads what the window has for its targets;
+ * and if an entry was evicted before it got there, it reads a gap and goes on at the tail.
+ */
+import type { GapReason } from '../lib/reasons.js'
+import { Batch, type Member, type Slot, type Target } from './target.js'
+import type { CursorState, Window } from './window.js'
+
+/** What a reader without a cursor reads first: nothing, the newest of each key, or all that is kept. */
+export type Replay = 'missed' | 'latest' | 'all'
+
+/** The reader has missed something and goes on at the tail. */
+export class Gap {
+  readonly reason: GapReason
+  /** The tail's id; undefined while the log is empty. */
+  readonly id: string | undefined
+  readonly bytes = 0
+
+  constructor(reason: GapReason, id: string | undefined) {
+    this.reason = reason
+    this.id = id
+  }
+}
+
+/** Where a reader is, by ids, which stay valid when the window is filled anew. */
+export interface Place {
+  readonly cursor: string | undefined
+  readonly openedAt: string | undefined
+  readonly joinedAt: readonly (readonly [Target, string | undefined])[]
+  readonly removal: Slot | undefined
+}
+
+export abstract class Reader implements CursorState, Member {
+  /** The client's id, which `except` names; `''` for a reader without a client. */
+  abstract readonly id: string
+  /** The cursor that the client brought, `''` for none. It is not to be trusted. */
+  readonly lastEventId: string
+
+  #cursor = 0
+  #targets: readonly Target[] = []
+  #joinedAt: Map<Target, number> | undefined
+  #openedAt = 0
+  #latestOnly = false
+  /** Kept here because the entry may be evicted before a slow reader gets to it. */
+  #removal: Slot | undefined
+  #isParked = false
+  #hasBegun = false
+  #hasResumed = false
+  #gap: GapReason | undefined
+
+  constructor(lastEventId: string) {
+    this.lastEventId = lastEventId
+  }
+
+  /** The target of its client, where a removal of the client would be. */
+  abstract readonly clientTarget: Target | undefined
+  /** Nothing is read or delivered any more. */
+  abstract readonly isClosed: boolean
+  /** The position that the oldest direct send waits for; undefined when there is none. */
+  abstract readonly directAfter: number | undefined
+  /**
+   * Whether it can be delivered to now. When an entry is about to leave the window, up to `allowance`
+   * bytes may wait in its socket or buffer; otherwise the allowance is 0.
+   */
+  abstract canTake(allowance: number): boolean
+  /** Delivers what {@link next} gave. */
+  abstract take(next: Batch | Gap): void
+  /** Delivers the oldest direct send. */
+  abstract takeDirect(): void
+  /** Where it goes on has been decided, or the log has something new for it. */
+  abstract wake(): void
+
+  /** The position up to which it has read. */
+  get cursor(): number {
+    return this.#cursor
+  }
+
+  get targets(): readonly Target[] {
+    return this.#targets
+  }
+
+  get joinedAt(): ReadonlyMap<Target, number> | undefined {
+    return this.#joinedAt
+  }
+
+  get openedAt(): number {
+    return this.#openedAt
+  }
+
+  get latestOnly(): boolean {
+    return this.#latestOnly
+  }
+
+  /** Whether it waits for the log to decide where it goes on. */
+  get isParked(): boolean {
+    return this.#isParked
+  }
+
+  /** Whether its client brought a cursor that the log knows. */
+  get hasResumed(): boolean {
+    return this.#hasResumed
+  }
+
+  /** Waits until the log is there, or has said whether it knows the cursor. Reads nothing until then. */
+  park(): void {
+    this.#isParked = true
+  }
+
+  /** Starts as a reader without a cursor. */
+  start(window: Window, replay: Replay): void {
+    this.#begin(window, replay === 'missed' ? window.tail : window.start)
+    this.#openedAt = window.tail
+    this.#latestOnly = replay === 'latest'
+  }
+
+  /**
+   * Prepares for {@link resumeAt}, or for {@link lose} where the log does not know the cursor. Unlike
+   * for a reader that starts, a removal of its client is no history to it.
+   */
+  startResuming(window: Window): void {
+    this.#begin(window, window.tail)
+    this.#openedAt = 0
+    this.#latestOnly = false
+  }
+
+  /** Goes on after the entry at this position, which is what its client had last. */
+  resumeAt(position: number): void {
+    this.#isParked = false
+    this.#hasResumed = true
+    this.#moveTo(position)
+  }
+
+  /**
+   * Has missed something: reads a gap next.
+   * @param removal of its client, among what it has missed; it ends the reader in place of the gap.
+   */
+  lose(reason: GapReason, removal?: Slot): void {
+    this.#isParked = false
+    this.#gap = reason
+    this.#removal = removal ?? this.#removal
+  }
+
+  /** Its client is removed by this entry, whether or not the entry is still there when it gets to it. */
+  removeAt(slot: Slot): void {
+    this.#removal = slot
+  }
+
+  /** Reads these targets, from wherever it starts. */
+  follow(targets: readonly Target[]): void {
+    this.#targets = targets
+  }
+
+  /** Reads these targets too, each from its tail on. */
+  join(window: Window, targets: readonly Target[]): void {
+    this.#targets = [...targets, ...this.#targets]
+    if (!this.#isParked && this.#cursor === window.tail) return
+    // Otherwise older entries of the target would be replayed together with what still waits.
+    this.#joinedAt ??= new Map()
+    for (const target of targets) this.#joinedAt.set(target, window.tail)
+  }
+
+  /** Reads this target no longer. */
+  leave(left: Target): void {
+    this.#targets = this.#targets.filter(target => target !== left)
+  }
+
+  /**
+   * Reads on, up to a position, and moves the cursor beyond what it returns: a gap if something was
+   * lost, else a batch, which may be empty (all of it superseded, or meant for others), or undefined
+   * when nothing waits. A parked reader reads nothing.
+   */
+  next(window: Window, upTo: number): Batch | Gap | undefined {
+    if (this.#isParked) return undefined
+    if (!this.#hasBegun) this.#beginAtWindow(window)
+    if (this.#gap === undefined && window.hasLost(this)) this.#gap = 'lagged'
+    if (this.#gap !== undefined) return this.#readGap(this.#gap, window)
+    if (this.#cursor < upTo) {
+      const batch = window.next(this, upTo)
+      this.#cursor = batch?.position ?? upTo
+      if (batch !== undefined) return batch
+    }
+    if (this.#joinedAt !== undefined && this.#cursor === window.tail) this.#joinedAt = undefined
+    return undefined
+  }
+
+  /** Whether it has read everything, so that its client may be told the tail's id as its cursor. */
+  isAtTail(window: Window): boolean {
+    return !this.#isParked && this.#gap === undefined && this.#cursor === window.tail
+  }
+
+  /** The id at its cursor; undefined while that is not decided, and while the log is empty. */
+  cursorId(window: Window): string | undefined {
+    const isDecided = !this.#isParked && this.#gap === undefined
+    return isDecided ? window.idAt(this.#cursor) : undefined
+  }
+
+  /** Where it is, to find its place again after the window is filled anew. */
+  placeIn(window: Window): Place {
+    return {
+      cursor: window.idAt(this.#cursor),
+      openedAt: window.idAt(this.#openedAt),
+      joinedAt: [...(this.#joinedAt ?? [])].map(([target, at]) => [target, window.idAt(at)]),
+      removal: this.#removal,
+    }
+  }
+
+  /** Finds its place in the window that was filled anew; reads a gap for this reason if it is gone. */
+  moveToPlace(place: Place, window: Window, reason: GapReason): void {
+    const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
+    // What is no longer kept was before all that is.
+    this.#openedAt = find(place.openedAt) ?? 0
+    for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
+    const position = find(place.cursor)
+    if (position !== undefined) {
+      this.#moveTo(position)
+      return
+    }
+    this.#gap = reason
+    // A removal in another log, or from before the reader opened, is about an earlier client.
+    const isForeign = reason === 'replaced' || (this.#removal?.position ?? 0) <= this.#openedAt
+    if (isForeign) this.#removal = place.removal
+  }
+
+  #begin(window: Window, cursor: number): void {
+    this.#isParked = false
+    this.#hasBegun = false
+    this.#cursor = cursor
+    // One that the log held already when the reader arrived is history to it.
+    this.#removal = undefined
+    // Channels that it joined when there was no tail yet.
+    for (const target of this.#joinedAt?.keys() ?? []) this.#joinedAt?.set(target, window.tail)
+  }
+
+  /** History that was evicted before the first look at it was not promised, so it is no loss. */
+  #beginAtWindow(window: Window): void {
+    this.#hasBegun = true
+    if (this.#cursor >= this.#openedAt) return
+    this.#cursor = Math.max(this.#cursor, Math.min(window.start, this.#openedAt))
+  }
+
+  #moveTo(position: number): void {
+    this.#cursor = position
+    // A removal before that place was of an earlier visit of the same client.
+    if (this.#removal !== undefined && this.#removal.position <= position) this.#removal = undefined
+  }
+
+  #readGap(reason: GapReason, window: Window): Batch | Gap {
+    this.#gap = undefined
+    this.#joinedAt = undefined
+    this.#cursor = window.tail
+    // The gap also skips the removal, so honour it here or the client is never ended.
+    return this.#removal !== undefined
+      ? new Batch([], window.tail, this.#removal)
+      : new Gap(reason, window.tailId)
+  }
+}

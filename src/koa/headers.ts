@@ -1,0 +1,23 @@
+/** The headers of a stream's response. */
+import type { Context } from 'koa'
+
+export const EVENT_STREAM = 'text/event-stream'
+
+const HEADERS = {
+  'Content-Type': `${EVENT_STREAM}; charset=utf-8`,
+  'Cache-Control': 'no-cache, no-transform',
+  // nginx holds back the whole stream without this.
+  'X-Accel-Buffering': 'no',
+}
+const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
+
+/** What the response says of itself. The app's own choice stays, such as `no-store`. */
+export function streamHeaders({ req, res }: Context): Record<string, string> {
+  // Forbidden on HTTP/2 (RFC 9113, 8.2.2), not understood by HTTP/1.0, and a lie to a client that closes.
+  const isKeptAlive = req.httpVersion === '1.1' && !/\bclose\b/i.test(req.headers.connection ?? '')
+  const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
+  if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name]) => name === 'Content-Type' || !res.hasHeader(name)),
+  )
+}

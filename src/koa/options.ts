@@ -1,0 +1,232 @@
+/** The options of a route, each with its default and its check, and how they part from the pool's. */
+import type { Context } from 'koa'
+import { checkName } from '../lib/names.js'
+import {
+  aBoolean,
+  aFunction,
+  isFunction,
+  isRange,
+  isRecord,
+  isWhole,
+  MAX_DELAY,
+  oneOf,
+  optional,
+  type Rule,
+  resolve,
+} from '../lib/rules.js'
+import { POOL_RULES, type PoolOptions } from '../pool/options.js'
+import type { ClientPool } from '../pool/pool.js'
+import type { EventMap } from '../wire/event.js'
+
+/** Options of {@link sse}: those of the route, and either a `pool` or the options to make one from. */
+export type SseOptions<Events extends object = EventMap> = RouteOptions &
+  (GivenPool<Events> | OwnPool<Events>)
+
+/** The streams of the route join this pool. Options of the pool are set where it is made. */
+export type GivenPool<Events extends object = EventMap> = {
+  /** The pool that streams join. Default: a new one, made from the pool options given here. */
+  pool: ClientPool<Events>
+} & { [Name in keyof PoolOptions]?: undefined }
+
+/** The streams of the route join a pool of its own, made from the options given here. */
+export type OwnPool<Events extends object = EventMap> = PoolOptions<Events> & { pool?: undefined }
+
+/** Options of one route. */
+export interface RouteOptions {
+  /**
+   * The client's id: a string of 1 to 256 characters without controls, or a number. `null` or
+   * `undefined` makes a random UUID, which is also the default; anything else, such as the array
+   * of `?id=a&id=b`, is answered 400. May be async; `ctx.throw(401)` refuses the request.
+   */
+  id?: ((ctx: Context) => ClientId | Promise<ClientId>) | undefined
+  /**
+   * Channels to join before anything is replayed, so that they are replayed too. Default: none. A wrong
+   * name is answered 400. May be async.
+   */
+  channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
+  /**
+   * Returns the client's id and its channels together, instead of by the two options `id` and
+   * `channels`, for apps that find both in one place. Called once per request, checked as these two
+   * are: without an `id` the client gets a random UUID, without `channels` it joins none. May be
+   * async; `ctx.throw(401)` refuses the request. Default: none; `id` and `channels` are called.
+   *
+   * @example
+   * ```js
+   * sse({
+   *   pool,
+   *   identify: async ctx => {
+   *     const session = (await sessions.find(ctx.cookies.get('session'))) ?? ctx.throw(401)
+   *     return { id: session.userId, channels: session.teams }
+   *   },
+   * })
+   * ```
+   */
+  identify?: ((ctx: Context) => Identity | Promise<Identity>) | undefined
+  /** The name of the event that `end()` sends. Default `'close'`. */
+  closeEvent?: string | undefined
+  /** Only requests with this query key, whatever its value, get a stream. Default: all requests do. */
+  matchQuery?: string | undefined
+  /**
+   * The reconnect delay that browsers are told, in milliseconds; `[min, max]` draws one at random for
+   * each stream. Default: none, which leaves it to the browser (3 to 5 seconds).
+   */
+  retry?: number | readonly [min: number, max: number] | undefined
+  /**
+   * What a stream that brings no cursor gets first. `'missed'` (default): nothing. `'latest'`: for
+   * each of its targets, the newest entry of each key and the newest without one. `'all'`: all
+   * that the window holds for it.
+   */
+  replay?: 'missed' | 'latest' | 'all' | undefined
+  /** `false` leaves ids and replay to the app: no cursor, no gap, no ids. Default `true`. */
+  resume?: boolean | undefined
+  /**
+   * `true`: a client that accepts `application/json` gets what came after its cursor as a
+   * {@link PollAnswer}, or waits up to 25 seconds for it. For networks that hold back streams. The
+   * handler does not run for it. A poll takes no place of `maxClients`; a full pool refuses it as it
+   * refuses streams. Default `false`.
+   */
+  longPoll?: boolean | undefined
+  /**
+   * What a full or closing pool answers. `'reject'` (default): 503 with `Retry-After`. `'retry'`: an
+   * empty stream with a `retry`, because any 4xx or 5xx stops a browser's EventSource for good.
+   */
+  overflow?: 'reject' | 'retry' | undefined
+  /**
+   * Closes a stream as `rotated` after a random time between these two, in milliseconds; the browser
+   * comes back and resumes. Default: never.
+   */
+  maxAge?: readonly [min: number, max: number] | undefined
+  /**
+   * Origins of other sites that may connect, with credentials; others get 403. Default: origins are not
+   * checked.
+   */
+  allowedOrigins?: readonly string[] | ((origin: string) => boolean | Promise<boolean>) | undefined
+}
+
+/** What `id` may return: it admits what `ctx.query.id` is. */
+export type ClientId = string | number | string[] | null | undefined
+
+/** What `identify` returns: who the client is, and what it listens to. */
+export interface Identity {
+  /** The client's id, which becomes `ctx.sse.id`. Default: a random UUID. */
+  id?: ClientId
+  /** The channels that its stream joins before anything is replayed. Default: none. */
+  channels?: readonly string[] | undefined
+}
+
+/** What holds for every stream of one `sse()`. */
+export interface ResolvedRouteOptions {
+  readonly id: RouteOptions['id']
+  readonly channels: RouteOptions['channels']
+  readonly identify: RouteOptions['identify']
+  readonly closeEvent: string
+  readonly matchQuery: string | undefined
+  readonly retry: readonly [number, number] | undefined
+  readonly replay: 'missed' | 'latest' | 'all'
+  readonly resume: boolean
+  readonly longPoll: boolean
+  readonly overflow: 'reject' | 'retry'
+  readonly maxAge: readonly [number, number] | undefined
+  readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
+}
+
+const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
+  id: aFunction('a function such as ctx => ctx.query.id'),
+  channels: aFunction('a function that returns an array of channel names'),
+  identify: aFunction(
+    "a function that returns an object such as { id: 'ada', channels: ['news'] }",
+  ),
+  closeEvent: {
+    default: 'close',
+    expected: 'a non-empty event name',
+    accepts: value => typeof value === 'string' && value !== '',
+  },
+  matchQuery: optional(
+    'the name of a query key',
+    value => typeof value === 'string' && value !== '',
+  ),
+  retry: optional(
+    'milliseconds of at least 1, or [min, max] (0 makes browsers reconnect in a busy loop)',
+    value => isWhole(value, 1, MAX_DELAY) || isRange(value, 1),
+  ),
+  replay: oneOf('missed', 'latest', 'all'),
+  resume: aBoolean(true),
+  longPoll: aBoolean(false),
+  overflow: oneOf('reject', 'retry'),
+  maxAge: optional('milliseconds as [min, max]', value => isRange(value, 1)),
+  allowedOrigins: optional(
+    "an array of origins such as ['https://app.example'], or a function",
+    value => isFunction(value) || (Array.isArray(value) && value.every(one => isOrigin(one))),
+  ),
+}
+
+const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_RULES }
+
+/**
+ * Parts the options of `sse()` into the pool, or the options to make one from, and the route's own.
+ *
+ * @throws TypeError that names the option, when one is unknown or wrong, or does not go with another.
+ */
+export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
+  // A pool would pass for options without any set, and another pool would be made.
+  if (isPool(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
+  resolve('sse()', RULES, given)
+  checkIdentify(given)
+  const { pool, ...options } = given
+  const poolOptions = part(options, name => name in POOL_RULES)
+  const [stray] = Object.keys(poolOptions)
+  if (pool !== undefined && stray !== undefined) {
+    throw new TypeError(
+      `sse(): option "${stray}" belongs to the pool, which is given; set it by new ClientPool({ ${stray}: … })`,
+    )
+  }
+  const routeOptions = part(options, name => name in ROUTE_RULES)
+  return {
+    pool,
+    poolOptions: poolOptions as PoolOptions<Events>,
+    route: resolveRoute(routeOptions),
+  }
+}
+
+function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
+  const route = resolve('sse()', ROUTE_RULES, given)
+  checkName('sse(): option "closeEvent"', route.closeEvent)
+  if (route.longPoll && !route.resume) {
+    throw new TypeError('sse(): option "longPoll" needs the ids that "resume: false" leaves out')
+  }
+  const { retry, allowedOrigins } = route
+  return {
+    ...route,
+    retry: typeof retry === 'number' ? [retry, retry] : retry,
+    allowedOrigins: Array.isArray(allowedOrigins)
+      ? (origin: string) => allowedOrigins.includes(origin)
+      : allowedOrigins,
+  } as unknown as ResolvedRouteOptions
+}
+
+/** Otherwise one of them would be ignored, and clients would get the wrong id or miss channels. */
+function checkIdentify(given: RouteOptions): void {
+  if (given.identify === undefined) return
+  for (const name of ['id', 'channels'] as const) {
+    if (given[name] === undefined) continue
+    throw new TypeError(
+      `sse(): option "${name}" cannot be combined with "identify"; drop "${name}" and let "identify" return { ${name} }`,
+    )
+  }
+}
+
+/** The options of these names that are set. */
+function part(options: object, isWanted: (name: string) => boolean): object {
+  const set = Object.entries(options).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(set.filter(([name]) => isWanted(name)))
+}
+
+/** By its methods, as the ES module and the CommonJS copy of the package have a class each. */
+function isPool(value: unknown): boolean {
+  return isRecord(value) && isFunction(value.broadcast)
+}
+
+/** An origin as browsers send it (RFC 6454, 6.2): no path, no trailing slash, no default port. */
+function isOrigin(value: unknown): boolean {
+  return typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value
+}

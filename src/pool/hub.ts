@@ -1,0 +1,372 @@
+/**
+ * The parts of a pool and how they are wired: what {@link ClientPool} stands on.
+ *
+ * The path of one event: it is encoded and appended to the log; the log gives it an id and hands it to
+ * the feed; the feed puts it into the window, into the list of its target; the target waits in the pump
+ * until the end of the tick; then each of its members gets what lies between its cursor and the tail. See
+ * docs/architecture.md.
+ */
+import type { EventEmitter } from 'node:events'
+import { Feed, type FeedListener } from '../delivery/feed.js'
+import { Pump } from '../delivery/pump.js'
+import type { Reader, Replay } from '../delivery/reader.js'
+import { Resumption, type ResumptionListener } from '../delivery/resume.js'
+import { Window } from '../delivery/window.js'
+import { SseError } from '../lib/errors.js'
+import { clientIdOf } from '../lib/names.js'
+import { nonceSource } from '../lib/random.js'
+import type { CloseReason, GapReason } from '../lib/reasons.js'
+import { type Entry, type EventLog, formatTarget, type TargetAddress } from '../log/log.js'
+import { MemoryLog } from '../log/memory.js'
+import { Messages } from '../log/messages.js'
+import { StreamFace } from '../stream/face.js'
+import { Stream, type StreamHost, type StreamRequest } from '../stream/stream.js'
+import { encodeData, encodePoolEvent, type PoolEvent } from '../wire/event.js'
+import { Claims } from './claims.js'
+import { exceptOf, type Sender, type SendOptions } from './client.js'
+import { drain } from './drain.js'
+import { SafeEmitter } from './emitter.js'
+import { Heartbeat, type HeartbeatListener } from './heartbeat.js'
+import { Members } from './members.js'
+import type { ResolvedPoolOptions } from './options.js'
+import { type Census, Presence } from './presence.js'
+import { Counts, type PoolStats, type Refusal } from './stats.js'
+import { type EventTargets, Subscription, type SubscriptionHost } from './subscription.js'
+
+/** A stream that the middleware asks for. */
+export interface Admission extends Omit<StreamRequest, 'clientTarget'> {
+  readonly replay: Replay
+  readonly channels: readonly string[]
+}
+
+/** Where a pool keeps its hub: a key that the ES module and the CommonJS copy of the package share. */
+const HUB = Symbol.for('koa-sse-pool.hub')
+
+/** Makes the hub of a pool known to {@link hubOf}, and to nobody who looks at the pool. */
+export function attachHub(pool: object, hub: Hub): void {
+  Object.defineProperty(pool, HUB, { value: hub })
+}
+
+/** The hub behind a pool. */
+export function hubOf(pool: object): Hub {
+  return (pool as { [HUB]: Hub })[HUB]
+}
+
+export class Hub
+  implements
+    Census,
+    FeedListener,
+    HeartbeatListener,
+    ResumptionListener,
+    Sender,
+    StreamHost,
+    SubscriptionHost
+{
+  readonly options: ResolvedPoolOptions
+  readonly window: Window
+  readonly pump: Pump
+  readonly members: Members
+  readonly presence: Presence
+  readonly claims: Claims
+  readonly traffic = { deliveries: 0, bytes: 0 }
+  readonly #log: EventLog
+  readonly #emitter: SafeEmitter
+  readonly #feed: Feed
+  readonly #resumption: Resumption
+  readonly #heartbeat: Heartbeat
+  readonly #nonce = nonceSource()
+  readonly #counts = new Counts()
+  readonly #subscriptions = new Set<Subscription>()
+  /** Readers that were there before the window was filled, and how they start then. */
+  readonly #waitingForBoot = new Map<Reader, { resumes: boolean; replay: Replay }>()
+  #closing: Promise<void> | undefined
+  #isClosed = false
+
+  /** @param emitter that the app's listeners are added to. */
+  constructor(options: ResolvedPoolOptions, emitter: EventEmitter) {
+    this.options = options
+    this.#emitter = new SafeEmitter(emitter)
+    this.#log = options.log ?? new MemoryLog()
+    this.window = new Window(this.#log, options.window)
+    this.pump = new Pump(this.window, options.maxBufferedBytes / 2)
+    this.members = new Members(this.window, this.pump, this, options)
+    this.#resumption = new Resumption(this.window, this.#log, this)
+    this.#heartbeat = new Heartbeat(this.window, this.pump, this, options)
+    // The memory log is this process's own.
+    const messages = new Messages(options.log, this.#nonce)
+    this.presence = new Presence(messages, this, this.#nonce)
+    this.claims = new Claims(messages, this.#nonce)
+    this.#feed = new Feed(this.window, this.#resumption, messages, this)
+    this.#log.open(this.#feed).catch(error => {
+      this.#feed.state(false)
+      this.error(error)
+    })
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  /** Whether new streams can be served: the log is in reach, and nothing is closing. */
+  get isReady(): boolean {
+    return this.#feed.isBooted && this.#feed.isUp && this.#closing === undefined
+  }
+
+  stats(): PoolStats {
+    const streams = [...this.members.streams()]
+    return {
+      clients: this.members.clients.size,
+      streams: streams.length,
+      lean: streams.filter(({ isLean }) => isLean).length,
+      polls: this.#subscriptions.size,
+      channels: this.window.countTargets('#'),
+      lagging: this.pump.hungry + streams.filter(({ isBlocked }) => isBlocked).length,
+      parked: streams.filter(({ isParked }) => isParked).length,
+      ...this.#counts.snapshot(),
+      ...this.traffic,
+      entries: this.#feed.entries,
+      window: this.window.size,
+      log: this.#feed.isUp ? 'up' : 'down',
+    }
+  }
+
+  // Sending
+
+  send(id: string | number, event: PoolEvent): Promise<string> {
+    return this.#publish({ kind: 'client', name: clientIdOf(id) }, event)
+  }
+
+  sendToChannel(name: string, event: PoolEvent, options?: SendOptions): Promise<string> {
+    return this.#publish({ kind: 'channel', name, except: exceptOf(options) }, event)
+  }
+
+  broadcast(event: PoolEvent, options?: SendOptions): Promise<string> {
+    return this.#publish({ kind: 'everyone', name: '', except: exceptOf(options) }, event)
+  }
+
+  remove(id: string | number, data?: unknown): Promise<string> {
+    const frame = encodeData(data, this.options)
+    return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame)
+  }
+
+  #publish(address: TargetAddress, event: PoolEvent): Promise<string> {
+    const frame = encodePoolEvent(event, this.options)
+    const key = typeof event === 'object' ? event.key : undefined
+    return this.#append(address, frame, key)
+  }
+
+  #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
+    const target = formatTarget(address)
+    const nonce = this.#nonce()
+    return this.#store(key === undefined ? { nonce, target, frame } : { nonce, target, frame, key })
+  }
+
+  #store(entry: Omit<Entry, 'id'>): Promise<string> {
+    const stored = this.#isClosed
+      ? Promise.reject(
+          new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
+        )
+      : this.#appended(entry)
+    // Also marks the rejection as handled, so that a send that nobody awaits cannot end the process.
+    stored.catch(error => {
+      if (error instanceof SseError && error.code === 'ERR_SSE_LOG_UNCERTAIN') {
+        error.retry = () => this.#store(entry)
+      }
+      this.error(error)
+    })
+    return stored
+  }
+
+  /** Resolves once the log has stored the entry and this process's own window has it. */
+  #appended(entry: Omit<Entry, 'id'>): Promise<string> {
+    const stored = this.#log.append(entry)
+    // The memory log has put it there before it returns.
+    if (this.options.log === undefined) return stored
+    return stored.then(async id => {
+      await this.#feed.reached(id)
+      return id
+    })
+  }
+
+  // Streams, for the middleware
+
+  /** Why a new stream cannot be admitted, if so; while its id is not known, why none can. */
+  refusal(id?: string): Refusal | undefined {
+    return this.#closing ? 'draining' : this.members.refusal(id)
+  }
+
+  countRefusal(refusal: Refusal): void {
+    this.#counts.refused[refusal] += 1
+  }
+
+  /** Makes a stream, a member of its targets, and decides where it starts. */
+  admit({ replay, channels, ...request }: Admission): Stream {
+    const clientTarget = this.members.targetOf(request.id)
+    const stream = new Stream({ ...request, clientTarget }, this)
+    stream.face = new StreamFace(stream, this.members.client(request.id))
+    this.members.add(stream, channels)
+    this.#counts.opened += 1
+    this.#start(stream, request.route.resume, replay)
+    // Last, as the client would leave the pool with its only stream.
+    this.members.replaceOldest(clientTarget)
+    this.#emitter.emit('open', stream.face)
+    return stream
+  }
+
+  /** Sends the response's headers, and what waits for the stream. */
+  open(stream: Stream, headers: Record<string, string>, retry: number | undefined): void {
+    if (stream.isOpen || stream.isClosed) return
+    stream.open(headers, retry)
+    this.#heartbeat.watch(stream)
+  }
+
+  join(stream: Stream, channels: readonly string[]): void {
+    this.members.join(stream, channels)
+  }
+
+  leave(stream: Stream, channels: readonly string[]): void {
+    this.members.leave(stream, channels)
+  }
+
+  missed(stream: Stream, reason: GapReason): void {
+    this.#counts.gaps += 1
+    this.#emitter.emit('gap', stream.face, reason)
+  }
+
+  closed(stream: Stream, reason: CloseReason): void {
+    this.#forget(stream)
+    this.members.remove(stream)
+    this.#counts.closed[reason] += 1
+    this.#emitter.emit('close', stream.face, reason)
+  }
+
+  // Subscriptions
+
+  /**
+   * Reads entries without a stream. The subscription has to be closed by its reader.
+   *
+   * @throws TypeError for a wrong id or channel name.
+   */
+  subscribe(
+    { id, channels = [], everyone = true }: EventTargets,
+    since: string,
+    replay: Replay,
+  ): Subscription {
+    const own = id === undefined ? undefined : clientIdOf(id)
+    // First, as a wrong name throws, and a target that was made before would stay.
+    const channelTargets = this.members.channelTargets(channels)
+    const clientTarget = own === undefined ? undefined : this.members.targetOf(own)
+    const subscription = new Subscription(own ?? '', clientTarget, since, this)
+    const targets = [
+      ...(everyone ? [this.window.everyone] : []),
+      ...channelTargets,
+      ...(clientTarget === undefined ? [] : [clientTarget]),
+    ]
+    subscription.follow(targets)
+    // Also keeps the targets from being forgotten, with what they know of evicted entries.
+    for (const target of targets) target.subscribe(subscription)
+    this.#subscriptions.add(subscription)
+    if (this.#isClosed) subscription.close()
+    else this.#start(subscription, true, replay)
+    return subscription
+  }
+
+  subscriptionMissed(): void {
+    this.#counts.gaps += 1
+  }
+
+  subscriptionClosed(subscription: Subscription): void {
+    this.#forget(subscription)
+    this.#subscriptions.delete(subscription)
+    for (const target of subscription.targets) {
+      target.unsubscribe(subscription)
+      this.window.release(target)
+    }
+    subscription.follow([])
+  }
+
+  // The log
+
+  /** Decides where a reader begins, as soon as the log has filled the window. */
+  #start(reader: Reader, resumes: boolean, replay: Replay): void {
+    if (!this.#feed.isBooted) {
+      reader.park()
+      this.#waitingForBoot.set(reader, { resumes, replay })
+      return
+    }
+    if (resumes && reader.lastEventId !== '') {
+      reader.startResuming(this.window)
+      this.#resumption.resume(reader)
+    } else {
+      reader.start(this.window, replay)
+    }
+  }
+
+  /** The reader has closed, so nothing waits any more for where it goes on. */
+  #forget(reader: Reader): void {
+    this.pump.forget(reader)
+    this.#waitingForBoot.delete(reader)
+    this.#resumption.forget(reader)
+  }
+
+  *readers(): Iterable<Reader> {
+    yield* this.members.streams()
+    yield* this.#subscriptions
+  }
+
+  booted(): void {
+    for (const [reader, { resumes, replay }] of this.#waitingForBoot) {
+      this.#start(reader, resumes, replay)
+    }
+    this.#waitingForBoot.clear()
+    for (const subscription of this.#subscriptions) subscription.wake()
+    for (const stream of this.members.streams()) {
+      this.pump.advance(stream)
+      if (!stream.isParked && stream.isOpen) this.#heartbeat.greet(stream)
+    }
+    void this.presence.enter()
+  }
+
+  resumed(): void {
+    this.#counts.replays += 1
+  }
+
+  error(error: unknown): void {
+    this.#emitter.error(error)
+  }
+
+  // Around it
+
+  streams(): IterableIterator<Stream> {
+    return this.members.streams()
+  }
+
+  beat(): void {
+    this.#resumption.retry()
+  }
+
+  count(id: string | undefined): { clients: number; streams: number } {
+    if (id === undefined) return { clients: this.members.clients.size, streams: this.members.size }
+    const streams = this.members.streamsOfClient(id)
+    return { clients: Math.min(streams, 1), streams }
+  }
+
+  /** Drains all streams within `spread` milliseconds, then closes everything, once. */
+  close(spread: number): Promise<void> {
+    this.#closing ??= this.#close(spread)
+    return this.#closing
+  }
+
+  async #close(spread: number): Promise<void> {
+    await drain(this.members, spread)
+    // Not before: until its stream is ended a client gets what is sent.
+    this.#isClosed = true
+    this.claims.close()
+    this.#feed.close()
+    for (const subscription of this.#subscriptions) subscription.close()
+    this.#heartbeat.stop()
+    // Last: a process that still answers questions after that would be waited for again.
+    await this.presence.leave()
+    await this.#log.close()
+  }
+}

@@ -1,0 +1,145 @@
+/** `ctx.sse` itself: what an app can do with a stream, and nothing of how the stream works inside. */
+import { inspect } from 'node:util'
+import { SseError } from '../lib/errors.js'
+import type { CloseReason } from '../lib/reasons.js'
+import { encodeComment, encodeData, encodeStreamEvent, type StreamEvent } from '../wire/event.js'
+import type { Client, EventStream } from './event-stream.js'
+import { iterate, readWhile, type StreamSource } from './source.js'
+import type { Stream } from './stream.js'
+
+export class StreamFace implements EventStream {
+  readonly id: string
+  readonly client: Client
+  readonly lastEventId: string
+  readonly #stream: Stream
+  #state: Record<PropertyKey, unknown> | undefined
+  #controller: AbortController | undefined
+  #closed: Promise<CloseReason> | undefined
+  /** Stops the sources that are being read. */
+  #sources: Set<() => void> | undefined
+
+  constructor(stream: Stream, client: Client) {
+    this.id = stream.id
+    this.client = client
+    this.lastEventId = stream.lastEventId
+    this.#stream = stream
+  }
+
+  get state(): Record<PropertyKey, unknown> {
+    this.#state ??= {}
+    return this.#state
+  }
+
+  set state(state: Record<PropertyKey, unknown>) {
+    this.#state = state
+  }
+
+  get isOpen(): boolean {
+    return this.#stream.isOpen
+  }
+
+  get channels(): readonly string[] {
+    return this.#stream.channels
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = new AbortController()
+      this.#controller = controller
+      this.#stream.onceClosed(reason => controller.abort(closedError(reason)))
+    }
+    return this.#controller.signal
+  }
+
+  get closed(): Promise<CloseReason> {
+    this.#closed ??= new Promise(resolve => this.#stream.onceClosed(resolve))
+    return this.#closed
+  }
+
+  get bufferedBytes(): number {
+    return this.#stream.bufferedBytes
+  }
+
+  send(event: StreamEvent): boolean {
+    if (this.#stream.isEnding) return false
+    const frame = encodeStreamEvent(event, this.#stream.encoding)
+    if (typeof event === 'object' && event.id !== undefined) this.#stream.hideCursor()
+    return this.#stream.sendFrame(frame)
+  }
+
+  comment(text = ''): boolean {
+    return !this.#stream.isEnding && this.#stream.sendFrame(encodeComment(text))
+  }
+
+  async stream<Item>(source: StreamSource<Item>, map?: (item: Item) => StreamEvent): Promise<void> {
+    const items = iterate(source)
+    if (this.#stream.isEnding) return items.stop()
+    // A source may be quiet for long, and the client should know by then that it is connected.
+    this.#stream.openSoon()
+    await readWhile(this.#runningSources(), items, async item => {
+      const event = map ? map(item as Item) : (item as StreamEvent)
+      return this.send(event) || this.drained()
+    })
+  }
+
+  drained(): Promise<boolean> {
+    return this.#stream.drained()
+  }
+
+  join(...channels: string[]): this {
+    this.#stream.joinChannels(channels)
+    return this
+  }
+
+  leave(...channels: string[]): this {
+    this.#stream.leaveChannels(channels)
+    return this
+  }
+
+  end(data?: unknown): void {
+    if (this.#stream.isEnding) return
+    this.#stream.close('end', { data: encodeData(data, this.#stream.encoding) })
+  }
+
+  /** What a logger shows; the pool behind it, with other clients' entries, is left out. */
+  toJSON(): object {
+    const { id, lastEventId, isOpen, channels } = this
+    return {
+      id,
+      isOpen,
+      channels,
+      lastEventId,
+      ...(isSerializable(this.#state) && { state: this.#state }),
+    }
+  }
+
+  [inspect.custom](_depth: number, options: object): string {
+    const { id, lastEventId, isOpen, channels } = this
+    const shown = { id, isOpen, channels, lastEventId, state: this.#state ?? {} }
+    return `EventStream ${inspect(shown, options)}`
+  }
+
+  #runningSources(): Set<() => void> {
+    if (this.#sources === undefined) {
+      const sources = new Set<() => void>()
+      this.#sources = sources
+      this.#stream.onceClosed(() => {
+        for (const stop of sources) stop()
+      })
+    }
+    return this.#sources
+  }
+}
+
+function closedError(reason: CloseReason): SseError {
+  return new SseError('ERR_SSE_CLOSED', `The event stream has closed: ${reason}`, { reason })
+}
+
+/** An app may keep anything in `state`, and logging a stream must never throw. */
+function isSerializable(state: unknown): boolean {
+  try {
+    return state !== undefined && JSON.stringify(state) !== undefined
+  } catch {
+    return false
+  }
+}
