@@ -47,6 +47,7 @@ const ROUTE_OPTIONS: [option: keyof SseOptions, wrong: unknown[], expected: stri
   ['pool', [{}, null, 'pool', ClientPool], 'a ClientPool'],
   ['id', ['ada', 42, {}], 'a function such as ctx => ctx.query.id'],
   ['channels', [['news'], 'news'], 'a function that returns an array of channel names'],
+  ['identify', ['ada', { id: 'ada' }, []], "an object such as { id: 'ada', channels: ['news'] }"],
   ['closeEvent', ['', 1, null], 'a non-empty event name'],
   ['matchQuery', ['', true, /id/], 'the name of a query key'],
   ['retry', [0, -1, 1.5, '3s', [], [1], [2, 1], [0, 1], [1, 2, 3]], 'milliseconds of at least 1'],
@@ -169,6 +170,16 @@ describe('a pool and options of a pool', () => {
   })
 })
 
+test.each(['id', 'channels'])(
+  'identify with %s is refused, and the error says which to drop',
+  name => {
+    const options = { identify: () => ({}), [name]: () => undefined }
+    expect(messageOf(() => newSse(options))).toBe(
+      `sse(): option "${name}" cannot be combined with "identify"; drop "${name}" and let "identify" return { ${name} }`,
+    )
+  },
+)
+
 test('what the documentation calls right is accepted', () => {
   const right: SseOptions[] = [
     {},
@@ -177,6 +188,8 @@ test('what the documentation calls right is accepted', () => {
     { retry: 3000, maxAge: [1, 1], replay: 'all', resume: false, overflow: 'retry' },
     { retry: [1, 2 ** 31 - 1], closeEvent: 'bye', matchQuery: 'sse', id: () => null },
     { allowedOrigins: ['https://app.example', 'http://localhost:3000'], channels: () => [] },
+    { identify: () => ({}), id: undefined, channels: undefined },
+    { identify: async () => ({ id: 42, channels: ['news'] }) },
     { allowedOrigins: origin => origin.endsWith('.example') },
   ]
   for (const options of right) expect(newSse(options).pool).toBeInstanceOf(ClientPool)

@@ -1,0 +1,115 @@
+import type { Context } from 'koa'
+import { type Identity, type SseOptions, sse } from 'koa-sse-pool'
+import request from 'supertest'
+import { describe, expect, test } from 'vitest'
+import { serveApp } from '../helpers/app.js'
+import { connect, testPool } from '../helpers/server.js'
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/
+
+/** An app whose stream route is identified in one place. */
+async function serve(identify: SseOptions['identify'], route: SseOptions = {}) {
+  const pool = testPool()
+  const app = await serveApp(sse({ pool, identify, ...route }), ctx => {
+    ctx.sse.send(ctx.sse.id)
+  })
+  return { pool, ...app }
+}
+
+describe('option identify', () => {
+  test('gives the id and the channels, which are joined before the replay', async () => {
+    const { pool, origin } = await serve(
+      async ctx => ({ id: `${ctx.query.user}`, channels: ['news'] }),
+      { replay: 'all' },
+    )
+    await pool.channel('news').send('before')
+    await pool.channel('sports').send('of another channel')
+    const client = await connect(origin, '/?user=ada')
+    await pool.send('ada', 'after')
+    await client.until(({ data }) => data.includes('after'))
+    expect(client.data).toEqual(['before', 'ada', 'after'])
+  })
+
+  test.each<[string, Identity, string | RegExp]>([
+    ['a number as the id', { id: 42 }, '42'],
+    ['zero as the id', { id: 0 }, '0'],
+    ['null as the id', { id: null }, UUID],
+    ['no channels', { id: 'ada', channels: undefined }, 'ada'],
+    ['channels and no id', { channels: ['news'] }, UUID],
+    ['an empty object', {}, UUID],
+  ])('may return %s', async (_, identity, expected) => {
+    const { origin } = await serve(() => identity)
+    const client = await connect(origin)
+    await client.until(({ data }) => data.length === 1)
+    expect(client.data[0]).toMatch(expected)
+  })
+
+  test('is called once per request, for streams, HEAD and long polls alike', async () => {
+    const seen: string[] = []
+    const identify = (ctx: Context) => {
+      seen.push(ctx.method)
+      return { id: 'ada', channels: ['news'] }
+    }
+    const { pool, origin } = await serve(identify, { longPoll: true, replay: 'all' })
+    await pool.channel('news').send('before')
+    await connect(origin)
+    await request(origin).head('/').set('Accept', 'text/event-stream').expect(200)
+    await request(origin).get('/').set('Accept', 'application/json').expect(200)
+    expect(seen).toEqual(['GET', 'HEAD', 'GET'])
+  })
+
+  test.each<[string, unknown, RegExp]>([
+    ['an empty id', { id: '' }, /^The id must be 1 to 256 characters/],
+    ['a repeated id', { id: ['a', 'b'] }, /^The id must be .+; got an array$/],
+    ['an id with a line break', { id: 'a\nb' }, /^The id must be/],
+    ['an id that is not finite', { id: Number.NaN }, /^The id must be/],
+    ['an empty channel name', { id: 'ada', channels: ['news', ''] }, /^channel must not be empty$/],
+    ['a reserved channel name', { channels: ['sse.x'] }, /^channel names that begin with "sse\."/],
+    ['a channel name that is no string', { channels: [1] }, /^channel must be a string/],
+  ])('that returns %s is a 400, counted as the refusal "id"', async (_, identity, message) => {
+    const { pool, origin, errors } = await serve(() => identity as Identity)
+    await request(origin).get('/').expect(400, message)
+    expect(pool.stats()).toMatchObject({ opened: 0, channels: 0, refused: { id: 1 } })
+    expect(errors).toEqual([])
+  })
+
+  test.each<[unknown, string]>([
+    [undefined, 'got undefined'],
+    [null, 'got null'],
+    ['ada', 'got "ada"'],
+    [['ada'], 'got an array'],
+    [Promise.resolve(7), 'got 7 (number)'],
+  ])('that returns %o is a 500 that names the option and what came', async (given, came) => {
+    const { pool, origin, errors } = await serve(() => given as Identity)
+    await request(origin).get('/').expect(500, 'Internal Server Error')
+    expect(errors).toEqual([expect.any(TypeError)])
+    expect(errors[0]?.message).toBe(
+      `sse(): option "identify" must return an object such as { id: 'ada', channels: ['news'] }; ${came}. To refuse the request, call ctx.throw(401)`,
+    )
+    expect(pool.stats().opened).toBe(0)
+  })
+
+  test('that returns channels as anything but an array is a 500', async () => {
+    const { origin, errors } = await serve(() => ({ channels: 'news' }) as unknown as Identity)
+    await request(origin).get('/').expect(500, 'Internal Server Error')
+    expect(errors[0]?.message).toBe(
+      'sse(): option "identify" must return "channels" as an array; got "news"',
+    )
+  })
+
+  test.each<[string, SseOptions['identify']]>([
+    ['ctx.throw', ctx => ctx.throw(401, 'Sign in first')],
+    ['ctx.throw after waiting', async ctx => ctx.throw(401, 'Sign in first')],
+  ])('refuses a request by %s', async (_, identify) => {
+    const { pool, origin, errors } = await serve(identify)
+    await request(origin).get('/').expect(401, 'Sign in first')
+    expect(pool.stats().opened).toBe(0)
+    expect(errors).toEqual([])
+  })
+
+  test('that fails is a 500 whose body says nothing of the failure', async () => {
+    const { origin, errors } = await serve(() => Promise.reject(new Error('password=hunter2')))
+    await request(origin).get('/').expect(500, 'Internal Server Error')
+    expect(errors.map(({ message }) => message)).toEqual(['password=hunter2'])
+  })
+})
