@@ -1,23 +1,24 @@
 /**
- * The cookie that lets a browser come back with a ticket that is spent. EventSource reconnects with
- * the URL that it was given, so the same ticket comes again; the cookie tells the browser that
- * redeemed it from everybody else who has seen the URL.
+ * The cookie by which a browser reconnects with a spent ticket. EventSource reconnects with the URL it
+ * was given, so the same ticket comes again; the cookie distinguishes the browser that redeemed it
+ * from everyone else who has seen the URL.
  */
 import { createHash } from 'node:crypto'
 import type { Context } from 'koa'
 import type { ResolvedCookieOptions } from './options.js'
-import type { Seal } from './seal.js'
+import type { TokenSigner } from './token-signer.js'
 
 export interface ResumeCookiesOptions {
-  readonly seal: Seal
+  readonly signer: TokenSigner
   readonly cookie: ResolvedCookieOptions
-  /** Milliseconds for which one is good. */
+  /** Milliseconds until a cookie expires. */
   readonly resumeFor: number
 }
 
 /**
- * Cookies for one path: each tab has one of its own, and those of closed tabs last for a while. With
- * more the header could pass the 8 KiB that many a server takes, and nothing would get through.
+ * Cookies that a browser keeps for one path: one for each tab, and those of closed tabs until they
+ * expire. More could push the header past the 8 KiB that many servers accept, and then no request
+ * would get through.
  */
 const MAX_COOKIES = 16
 
@@ -28,39 +29,41 @@ export class ResumeCookies {
     this.#options = options
   }
 
-  /** Whether this browser has redeemed this very ticket; undefined when it brings no cookie for it. */
-  async prove(ctx: Context, ticket: string, jti: string): Promise<boolean | undefined> {
-    // Of those with the same name a neighbour's subdomain may have set one: it must not lock us out.
+  /** Whether the request brings the cookie that was set when this very ticket was redeemed. */
+  async verify(ctx: Context, ticket: string, jti: string): Promise<'valid' | 'invalid' | 'absent'> {
     const own = cookiesOf(ctx).filter(({ name }) => name === this.#nameOf(jti))
+    // A neighbouring subdomain can set a cookie of the same name; it must not lock the client out.
     for (const { value } of own) {
-      const token = await this.#options.seal.open('sse-resume', value)
+      const token = await this.#options.signer.verify('sse-resume', value)
       if (typeof token !== 'object' || token.tkt !== digest(ticket)) continue
-      if (typeof token.exp === 'number' && Date.now() < token.exp * 1000) return true
+      if (typeof token.exp === 'number' && Date.now() < token.exp * 1000) return 'valid'
     }
-    return own.length === 0 ? undefined : false
+    return own.length === 0 ? 'absent' : 'invalid'
   }
 
-  /** Lets this browser come back, counted from now. */
-  async give(ctx: Context, ticket: string, jti: string): Promise<void> {
-    const { seal, resumeFor } = this.#options
+  /** Sets the cookie for this ticket, or extends it: it expires `resumeFor` from now. */
+  async renew(ctx: Context, ticket: string, jti: string): Promise<void> {
+    const { signer, resumeFor } = this.#options
     const now = Date.now() / 1000
     const exp = now + resumeFor / 1000
-    // The digest binds it to all that the ticket says: the client, its channels and its origin.
-    const token = await seal.sign('sse-resume', { tkt: digest(ticket), iat: now, exp })
+    // The digest binds the cookie to all that the ticket contains: the client, channels and origin.
+    const token = await signer.sign('sse-resume', { tkt: digest(ticket), iat: now, exp })
     this.#set(ctx, this.#nameOf(jti), token, Math.ceil(resumeFor / 1000))
     for (const name of this.#surplus(ctx, jti)) this.#set(ctx, name, '', 0)
   }
 
-  /** The oldest ones; a tab that loses its cookie gets a new ticket when it reconnects. */
+  /** The oldest cookies beyond the limit. A tab that loses its own needs a new ticket to reconnect. */
   #surplus(ctx: Context, jti: string): string[] {
     const { name: prefix } = this.#options.cookie
     const others = cookiesOf(ctx).filter(
-      ({ name }) => name.startsWith(`${prefix}-`) && JTI.test(name.slice(prefix.length + 1)),
+      ({ name }) =>
+        name.startsWith(`${prefix}-`) &&
+        JTI.test(name.slice(prefix.length + 1)) &&
+        name !== this.#nameOf(jti),
     )
     return others
-      .filter(({ name }) => name !== this.#nameOf(jti))
-      .map(({ name, value }) => ({ name, age: -issuedAt(value) }))
-      .sort((a, b) => a.age - b.age)
+      .map(({ name, value }) => ({ name, iat: issuedAt(value) }))
+      .sort((a, b) => b.iat - a.iat)
       .slice(MAX_COOKIES - 1)
       .map(({ name }) => name)
   }
@@ -69,7 +72,7 @@ export class ResumeCookies {
     return `${this.#options.cookie.name}-${jti}`
   }
 
-  /** Not by `ctx.cookies`, which throws for `Secure` where TLS ends at a proxy that Koa does not trust. */
+  /** Not by `ctx.cookies`, which throws for `Secure` if TLS ends at a proxy and `app.proxy` is false. */
   #set(ctx: Context, name: string, value: string, maxAge: number): void {
     const { path = pathOf(ctx), sameSite, partitioned } = this.#options.cookie
     const isSecure = ctx.secure || sameSite === 'none' || partitioned
@@ -88,7 +91,7 @@ export class ResumeCookies {
 
 const SAME_SITE = { lax: 'Lax', strict: 'Strict', none: 'None' } as const
 
-/** Sixteen characters, as `issue` makes them; a part of the cookie's name. */
+/** A ticket's unique id as `issue` makes it: 16 characters that may stand in a cookie's name. */
 export const JTI = /^[\w-]{16}$/
 
 function digest(ticket: string): string {
@@ -105,7 +108,10 @@ function cookiesOf(ctx: Context): { name: string; value: string }[] {
     })
 }
 
-/** Unproven, as it is only for tidying up one's own cookies; 0 for what cannot be read. */
+/**
+ * Read without verifying the signature, because it only decides which of the browser's own cookies go
+ * first. 0 for what cannot be read.
+ */
 function issuedAt(token: string): number {
   try {
     const { iat } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString())
@@ -115,10 +121,10 @@ function issuedAt(token: string): number {
   }
 }
 
-/** The path that the browser asked for, also where the app is mounted further in. */
+/** The path as the browser requested it, including what `koa-mount` has cut off. */
 function pathOf(ctx: Context): string {
   const [path = ''] = ctx.originalUrl.split('?')
-  // What cannot stand in an attribute would end it and begin another: then the folder before it.
+  // Any other character, such as ";", could start another attribute: use the folder before it.
   const [plain] = /^\/[\x21-\x3a\x3c-\x7e]*/.exec(path) ?? ['/']
   return plain === path ? path : plain.slice(0, plain.lastIndexOf('/') + 1)
 }

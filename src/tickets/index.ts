@@ -1,15 +1,7 @@
 /**
- * Tickets for event streams. EventSource cannot send an `Authorization` header, so what lets a page in
- * stands in the URL, and URLs end up in logs, histories and `Referer`. A ticket is worthless there: it
- * is good for one connection within some seconds, and only for the page that it was issued to.
- *
- * ```js
- * const tickets = streamTickets({ pool, secret: process.env.TICKET_SECRET })
- * router.post('/event/ticket', signedIn, async ctx => {
- *   ctx.body = await tickets.issue({ id: ctx.state.user.id, channels: ['orders'] })
- * })
- * router.get('/event/push', sse({ pool, ...tickets.redeem() }))
- * ```
+ * Tickets for event streams. EventSource cannot send an `Authorization` header, so credentials end up in
+ * the URL, and URLs end up in logs, histories and `Referer`. A ticket is worthless there: it opens one
+ * connection, within seconds, and can be bound to the page that it was issued to.
  */
 import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
@@ -22,7 +14,7 @@ import {
   type StreamTicketsOptions,
   type TicketRefusal,
 } from './options.js'
-import { Seal } from './seal.js'
+import { TokenSigner } from './token-signer.js'
 
 export type {
   StreamTicketsOptions,
@@ -31,35 +23,68 @@ export type {
   TicketSecret,
 } from './options.js'
 
-/** What a ticket is good for. */
+/** What a ticket grants. */
 export interface TicketGrant {
-  /** The client's id, which becomes `ctx.sse.id`. */
+  /** The client's id, which becomes `ctx.sse.id`: 1 to 256 characters, or a number. */
   id: string | number
   /** The channels that its stream joins. Default: none. */
   channels?: readonly string[] | undefined
-  /** The origin of the page, such as `'https://app.example'`. Default: any. */
+  /** The only origin whose pages may use it, such as `'https://app.example'`. Default: any. */
   origin?: string | undefined
 }
 
-/** The options of `sse()` that take the client's id and channels from its ticket. */
+/** The option of `sse()` that takes a client's id and channels from its ticket. */
 export interface TicketRoute {
-  id: (ctx: Context) => Promise<string>
-  channels: (ctx: Context) => readonly string[]
+  /** Redeems the ticket of a request. Answers 401 if it is refused, 503 if the log is down. */
+  identify: (ctx: Context) => Promise<{ id: string; channels: readonly string[] }>
 }
 
+/** Issues tickets and redeems them; made by {@link streamTickets}. */
 export interface StreamTickets {
   /**
-   * A new ticket, to be given to a page whose user is known: it is put into the URL of the stream.
-   * Rejects with a TypeError for what no stream could have, such as an empty id.
+   * Makes a ticket. Give it to a page whose user you have authenticated; the page appends it to the
+   * URL of the stream.
+   *
+   * Rejects with a `TypeError` for a grant that no stream could have, such as an empty id, and for a
+   * ticket of more than 4096 characters, which is reached at about 150 channels.
+   *
+   * @example
+   * ```js
+   * router.post('/event/ticket', signedIn, async ctx => {
+   *   ctx.body = await tickets.issue({ id: ctx.state.user.id, channels: ['orders'] })
+   * })
+   * ```
    */
   issue(grant: TicketGrant): Promise<string>
-  /** To be spread into the options of `sse()`. */
+  /**
+   * Returns the option `identify`, to be spread into the options of `sse()`. It cannot be combined
+   * with `id` or `channels`; to add channels, wrap it.
+   *
+   * @example
+   * ```js
+   * router.get('/event/push', sse({ pool, ...tickets.redeem() }))
+   * ```
+   */
   redeem(): TicketRoute
 }
 
-/** @throws TypeError that names the option, when one is missing, unknown or wrong. */
+/**
+ * Lets pages that hold a token instead of a session cookie open a stream, without the token in the URL.
+ *
+ * @throws TypeError that names the option, if one is missing, unknown or wrong.
+ *
+ * @example
+ * ```js
+ * const tickets = streamTickets({ pool, secret: process.env.TICKET_SECRET })
+ *
+ * router.post('/event/ticket', signedIn, async ctx => {
+ *   ctx.body = await tickets.issue({ id: ctx.state.user.id, channels: ['orders'] })
+ * })
+ * router.get('/event/push', sse({ pool, ...tickets.redeem() }))
+ * ```
+ */
 export function streamTickets(options: StreamTicketsOptions): StreamTickets {
-  return new Booth(resolveTicketsOptions(options))
+  return new TicketService(resolveTicketsOptions(options))
 }
 
 interface Ticket {
@@ -74,28 +99,30 @@ interface Ticket {
   readonly exp: number
 }
 
-/** No longer than this fits into a URL, next to the cookies and all else that a request carries. */
+/** Longer tickets would not fit into the URL of a request that also carries cookies and headers. */
 const MAX_LENGTH = 4096
 
-/** How far, in ms, the clock of another process may be ahead. */
-const SKEW = 5000
+/** How far another process's clock may be ahead of ours. */
+const CLOCK_SKEW_MS = 5000
 
-/** For so many ms a ticket counts as spent after its end: it may be redeemed in its last moment. */
-const AFTER_END = 1000
+/**
+ * How much longer than the ticket its claim lasts. A ticket may expire between the check of its expiry
+ * and the claim; the name would then be free again, and the ticket would be redeemed twice.
+ */
+const CLAIM_MARGIN_MS = 1000
 
-class Booth implements StreamTickets {
+class TicketService implements StreamTickets {
   readonly #options: ResolvedTicketsOptions
-  readonly #seal: Seal
+  readonly #signer: TokenSigner
+  /** Undefined if `resumeFor` is false. */
   readonly #cookies: ResumeCookies | undefined
-  /** What `id` has redeemed, for `channels`. */
-  readonly #redeemed = new WeakMap<Context, Ticket>()
 
   constructor(options: ResolvedTicketsOptions) {
     this.#options = options
-    this.#seal = new Seal(options.secrets)
+    this.#signer = new TokenSigner(options.secrets)
     const { resumeFor, cookie } = options
     if (resumeFor !== false) {
-      this.#cookies = new ResumeCookies({ seal: this.#seal, cookie, resumeFor })
+      this.#cookies = new ResumeCookies({ signer: this.#signer, cookie, resumeFor })
     }
   }
 
@@ -112,42 +139,36 @@ class Booth implements StreamTickets {
       iat: now,
       exp: now + ttl / 1000,
     }
-    const text = await this.#seal.sign('sse-ticket', ticket)
+    const text = await this.#signer.sign('sse-ticket', ticket)
     if (text.length <= MAX_LENGTH) return text
     throw new TypeError(
-      `issue(): the ticket would have ${text.length} characters, and a URL takes ${MAX_LENGTH}; name fewer channels, and let the option "channels" of sse() find the others by the id`,
+      `issue(): the ticket must not be longer than ${MAX_LENGTH} characters, to fit into a URL; got ${text.length}. Grant fewer channels, and add the others on the stream's route by wrapping the "identify" of redeem()`,
     )
   }
 
   redeem(): TicketRoute {
     return {
-      id: async ctx => {
+      identify: async ctx => {
         try {
-          const ticket = await this.#redeem(ctx)
-          this.#redeemed.set(ctx, ticket)
-          return ticket.sub
+          const { sub, ch } = await this.#redeem(ctx)
+          return { id: sub, channels: ch }
         } catch (error) {
           return this.#refuse(ctx, error)
         }
-      },
-      channels: ctx => {
-        const ticket = this.#redeemed.get(ctx)
-        if (ticket !== undefined) return ticket.ch
-        throw new Error('The channels of a ticket are known when the "id" next to them was asked')
       },
     }
   }
 
   async #redeem(ctx: Context): Promise<Ticket> {
     const text = this.#textOf(ctx)
-    const ticket = await this.#read(text)
+    const ticket = await this.#verify(text)
     if (ticket.org !== undefined && ticket.org !== originOf(ctx)) throw new Refused('origin')
-    const isBack = await this.#cookies?.prove(ctx, text, ticket.jti)
-    if (isBack === false) throw new Refused('cookie')
+    const cookie = (await this.#cookies?.verify(ctx, text, ticket.jti)) ?? 'absent'
+    if (cookie === 'invalid') throw new Refused('cookie')
     const { authorize } = this.#options
     if (authorize !== undefined && !(await authorize(ticket.sub, ctx))) throw new Refused('revoked')
-    if (isBack === undefined) await this.#spend(ctx, ticket)
-    if (ctx.method !== 'HEAD') await this.#cookies?.give(ctx, text, ticket.jti)
+    if (cookie === 'absent') await this.#spend(ctx, ticket)
+    if (ctx.method !== 'HEAD') await this.#cookies?.renew(ctx, text, ticket.jti)
     return ticket
   }
 
@@ -155,46 +176,47 @@ class Booth implements StreamTickets {
     const given = ctx.query[this.#options.query]
     if (given === undefined || given === '') throw new Refused('missing')
     if (typeof given !== 'string') throw new Refused('repeated')
-    // Before anything is computed from it.
+    // Checked first, so that nothing is computed from what cannot be a ticket.
     if (given.length > MAX_LENGTH) throw new Refused('too-long')
     return given
   }
 
-  /** A ticket of ours, spent or not, expired or not. */
-  async #read(text: string): Promise<Ticket> {
-    const ticket = await this.#seal.open('sse-ticket', text)
+  /** Verifies all but the expiry, because a browser with a cookie may bring an expired ticket. */
+  async #verify(text: string): Promise<Ticket> {
+    const ticket = await this.#signer.verify('sse-ticket', text)
     if (typeof ticket === 'string') throw new Refused(ticket)
     if (!isTicket(ticket)) throw new Refused('malformed')
     if (ticket.aud !== this.#options.audience) throw new Refused('audience')
     const from = Math.max(ticket.iat, ticket.nbf ?? 0) * 1000
-    if (Date.now() < from - SKEW) throw new Refused('not-yet-valid')
+    if (Date.now() < from - CLOCK_SKEW_MS) throw new Refused('not-yet-valid')
     return ticket
   }
 
   async #spend(ctx: Context, { jti, exp }: Ticket): Promise<void> {
     const left = exp * 1000 - Date.now()
     if (left <= 0) throw new Refused('expired')
-    // It opens no stream, and a preview that only asks for headers must not use the ticket up.
+    // HEAD opens no stream: a link preview that asks for the headers must not spend the ticket.
     if (ctx.method === 'HEAD') return
-    const ttl = Math.ceil(left) + AFTER_END
-    // Until the ticket's own end by the clock of whoever is asked: see claims.ts.
+    // The claim ends when the ticket does, so that whatever the clock of the next process that gets the
+    // ticket shows, the ticket is either claimed or expired: see claims.ts.
+    const ttl = Math.ceil(left) + CLAIM_MARGIN_MS
     if (!(await this.#options.pool.claim(`ticket:${jti}`, { ttl }))) throw new Refused('spent')
   }
 
   #refuse(ctx: Context, error: unknown): never {
     if (error instanceof Refused) {
-      this.#tell(error.why, ctx)
-      // Whatever it was: an attacker learns nothing from the answer.
+      this.#report(error.why, ctx)
+      // Always the same answer, so that an attacker learns nothing from it.
       ctx.throw(401, 'Unauthorized')
     }
-    // Whether it is spent is not known, so it is not let through.
+    // Without the log nobody knows whether the ticket is spent, so it must not open a stream.
     if (error instanceof SseError) {
       ctx.throw(503, 'Service Unavailable', { expose: true, headers: { 'Retry-After': '5' } })
     }
     throw error
   }
 
-  #tell(why: TicketRefusal, ctx: Context): void {
+  #report(why: TicketRefusal, ctx: Context): void {
     try {
       this.#options.onRefused(why, ctx)
     } catch (error) {
@@ -203,6 +225,7 @@ class Booth implements StreamTickets {
   }
 }
 
+/** Thrown and caught in this file only. */
 class Refused extends Error {
   readonly why: TicketRefusal
 
@@ -212,7 +235,10 @@ class Refused extends Error {
   }
 }
 
-/** Where the page is from: browsers say so of requests to another origin, and pages cannot forge it. */
+/**
+ * The origin of the page. Browsers leave the header out for a request to the page's own origin; pages
+ * can neither set nor remove it.
+ */
 function originOf(ctx: Context): string {
   return ctx.get('Origin') || `${ctx.protocol}://${ctx.host}`
 }
@@ -220,16 +246,18 @@ function originOf(ctx: Context): string {
 function checkGrant(grant: TicketGrant): TicketGrant & { id: string; channels: readonly string[] } {
   for (const name in grant) {
     if (!GRANT.includes(name)) {
-      throw new TypeError(`issue(): unknown option "${name}"${didYouMean(name, GRANT)}`)
+      throw new TypeError(`issue(): unknown field "${name}"${didYouMean(name, GRANT)}`)
     }
   }
   const { id, channels = [], origin } = grant ?? {}
   if (!Array.isArray(channels)) {
-    throw new TypeError(`issue(): "channels" must be an array of names; got ${got(channels)}`)
+    throw new TypeError(
+      `issue(): "channels" must be an array of channel names; got ${got(channels)}`,
+    )
   }
   if (origin !== undefined && !isOrigin(origin)) {
     throw new TypeError(
-      `issue(): "origin" must be one such as 'https://app.example', without a path; got ${got(origin)}`,
+      `issue(): "origin" must be an origin such as 'https://app.example', without a path or trailing slash; got ${got(origin)}`,
     )
   }
   return { id: clientIdOf(id), channels: channels.map(channelName), origin }
@@ -242,7 +270,7 @@ function isOrigin(value: unknown): boolean {
   return typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value
 }
 
-/** A version to come may sign others with the same secret. */
+/** Checked although it is signed: a later version may sign other claims with the same secret. */
 function isTicket(value: object): value is Ticket {
   const { aud, jti, sub, ch, org, iat, nbf, exp } = value as Record<keyof Ticket, unknown>
   return (

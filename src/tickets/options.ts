@@ -4,74 +4,92 @@ import { got } from '../lib/errors.js'
 import { aBoolean, isRecord, isWhole, type Rule, resolve, whole } from '../lib/rules.js'
 import type { ClientPool } from '../pool/pool.js'
 
+/** At least 32 bytes, such as the output of `openssl rand -base64 32`; a string counts as UTF-8. */
 export type TicketSecret = string | Uint8Array
 
-/** Why a ticket was refused. The client is told nothing but 401. */
+/** Why a ticket was refused. The app gets this; the client gets 401 and nothing else. */
 export type TicketRefusal =
-  /** There is none in the query. */
+  /** The query has no ticket. */
   | 'missing'
-  /** There are several: `?ticket=a&ticket=b`. */
+  /** The query has several tickets: `?ticket=a&ticket=b`. */
   | 'repeated'
-  /** Longer than any that `issue` gives. */
+  /** Longer than any ticket that `issue` makes. */
   | 'too-long'
-  /** It is not what `issue` gives; a resume cookie's value is none either. */
+  /** Not a ticket that `issue` made; the value of a resume cookie is not one either. */
   | 'malformed'
-  /** Signed by another algorithm than HS256, or by none. */
+  /** Signed by an algorithm other than HS256, or not signed. */
   | 'algorithm'
-  /** Signed with a secret that is not in the list, or changed since. */
+  /** Changed, or signed with a secret that is not in the list. */
   | 'signature'
-  /** Made for another `audience`. */
+  /** Issued for another `audience`. */
   | 'audience'
-  /** Of the future: the clock of the process that issued it is ahead. */
+  /** Issued in the future: the clock of the issuing process is more than 5 seconds ahead. */
   | 'not-yet-valid'
-  /** Older than `ttl`, and never spent by who brings it now. */
+  /** Older than `ttl`, and the request brings no cookie for it. */
   | 'expired'
-  /** The page that asks is not of the origin that it was issued to. */
+  /** The request comes from another origin than the one that the ticket was issued to. */
   | 'origin'
-  /** Redeemed before, and who brings it now does not have the cookie that was given then. */
+  /** Already redeemed, and the request does not bring the cookie that was set then. */
   | 'spent'
-  /** The cookie that comes with it is another ticket's, expired, or changed. */
+  /** The request brings a cookie for this ticket, but it has expired, was changed, or is another's. */
   | 'cookie'
-  /** `authorize` said no. */
+  /** `authorize` returned false. */
   | 'revoked'
 
+/** Options of {@link streamTickets}. */
 export interface StreamTicketsOptions {
-  /** By whose log it is known, on all processes, that a ticket is spent. */
+  /** The pool of the stream's route. Its log records, for all processes, which tickets are spent. */
   pool: Pick<ClientPool, 'claim'>
   /**
-   * What tickets are signed with: at least 32 bytes, the same in all processes. Of a list the first
-   * signs and all verify, so that a new one can be put in front of the old one.
+   * Signs the tickets and cookies: at least 32 bytes, the same in all processes. In a list the first
+   * secret signs and all of them verify; to replace a secret, put the new one in front. No default.
    */
   secret: TicketSecret | readonly TicketSecret[]
-  /** Milliseconds in which a ticket can be redeemed. Default 30 000, at most an hour. */
+  /** Milliseconds after `issue` in which a ticket can be redeemed. Default 30 000, at most 3 600 000. */
   ttl?: number | undefined
   /**
-   * Milliseconds for which the cookie lets the same browser come back with a spent ticket, counted
-   * anew each time. Default 3 600 000; `false` gives no cookie, so that each reconnect needs a ticket.
+   * Milliseconds for which the cookie lets the same browser reconnect with its spent ticket, counted
+   * from its latest connection. Default 3 600 000, at least 1000. `false` sets no cookie, so each
+   * reconnect needs a new ticket.
    */
   resumeFor?: number | false | undefined
-  /** Who the tickets are for. Tickets for one are refused by others. Default `'koa-sse-pool'`. */
+  /**
+   * Distinguishes the tickets of several apps with one secret: a ticket issued for one audience is
+   * refused by all others. 1 to 256 characters. Default `'koa-sse-pool'`.
+   */
   audience?: string | undefined
-  /** The name of the query parameter. Default `'ticket'`. */
+  /** The query parameter that holds the ticket. Default `'ticket'`. */
   query?: string | undefined
+  /** The name and attributes of the cookie. Default `{}`; see {@link TicketCookieOptions}. */
   cookie?: TicketCookieOptions | undefined
   /**
-   * Asked whenever a client comes with a good ticket, also when it comes back; `false` refuses it. A
-   * client that the pool's own `authorize` has cut off would otherwise be back a moment later.
+   * Called for each request with a good ticket, reconnects included; `false` refuses it with 401, and
+   * an error that it throws is a 500. May be async. Default: every client may connect. Give the pool's
+   * `authorize` the same rule: otherwise a client that it cuts off reconnects a moment later.
    */
   authorize?: ((id: string, ctx: Context) => boolean | Promise<boolean>) | undefined
-  /** Told of each ticket that is refused. Default: a line by `console.warn`, without the ticket. */
+  /**
+   * Called for each refused ticket. An error that it throws is emitted by the Koa app.
+   * Default: logs the reason by `console.warn`, without the ticket.
+   */
   onRefused?: ((why: TicketRefusal, ctx: Context) => void) | undefined
 }
 
+/** The cookie by which a browser reconnects with its spent ticket. */
 export interface TicketCookieOptions {
-  /** What the cookies' names begin with. Default `'sse'`. */
+  /** What the cookies' names begin with: 1 to 64 letters, digits, `_` and `-`. Default `'sse'`. */
   name?: string | undefined
-  /** Default: the path of the request. To be given where a proxy takes away a part of it. */
+  /** Default: the path of the request. Set it if a proxy removes a part of the path. */
   path?: string | undefined
-  /** `'lax'` (default), `'strict'`, or `'none'` for pages of another site, which implies `Secure`. */
+  /**
+   * `'lax'` (default), `'strict'`, or `'none'` for pages of another site. `'none'` also sets `Secure`,
+   * without which browsers would drop the cookie.
+   */
   sameSite?: 'lax' | 'strict' | 'none' | undefined
-  /** A jar for each site that embeds the page; implies `Secure`. Default `false`. */
+  /**
+   * `true`: browsers keep the cookie separately for each site that embeds the page (CHIPS). This also
+   * sets `Secure`. Default `false`.
+   */
   partitioned?: boolean | undefined
 }
 
@@ -96,7 +114,7 @@ export interface ResolvedCookieOptions {
 
 const HOUR = 3_600_000
 
-/** As many as HS256 makes of it; a shorter one can be guessed from a single ticket (RFC 7518, 3.2). */
+/** As long as the HS256 hash: a shorter secret can be guessed offline from one ticket (RFC 7518, 3.2). */
 const SECRET_BYTES = 32
 
 const aName = (fallback: string): Rule => ({
@@ -130,12 +148,12 @@ const RULES: Record<keyof StreamTicketsOptions, Rule> = {
     accepts: isRecord,
   },
   authorize: {
-    expected: 'a function from an id to a boolean',
+    expected: 'a function such as id => sessions.has(id)',
     accepts: value => value === undefined || typeof value === 'function',
   },
   onRefused: {
     default: (why: TicketRefusal) => console.warn(`koa-sse-pool: a ticket was refused: ${why}`),
-    expected: 'a function that is told why',
+    expected: 'a function such as (why, ctx) => logger.warn(why)',
     accepts: value => typeof value === 'function',
   },
 }
@@ -148,7 +166,7 @@ const COOKIE_RULES: Record<keyof TicketCookieOptions, Rule> = {
   },
   path: {
     expected: "a path such as '/event'",
-    // Anything else could end the attribute, and begin another.
+    // Any other character, such as ";", could start another attribute of the cookie.
     accepts: value =>
       value === undefined || (typeof value === 'string' && /^\/[\x21-\x3a\x3c-\x7e]*$/.test(value)),
   },
@@ -179,7 +197,7 @@ function isSecret(value: unknown): boolean {
   )
 }
 
-/** Its size alone: errors end up in logs. */
+/** Only its size, because error messages end up in logs. */
 function gotSecret(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(gotSecret).join(', ')}]`
   if (typeof value === 'string') return `a string of ${Buffer.byteLength(value)} bytes`

@@ -1,4 +1,4 @@
-/** Apps with tickets, the tokens that an attacker would make, and a browser's cookies. */
+/** Apps with tickets, forged tokens, and a browser's cookies. */
 import http from 'node:http'
 import { CompactSign } from 'jose'
 import Koa from 'koa'
@@ -9,7 +9,7 @@ import { listen, type TestClient, testPool } from './server.js'
 
 export const SECRET = 'the secret of the tests, 32 bytes or more'
 
-/** A server whose every path is a stream for those who have a ticket. */
+/** A server whose every path is a stream for clients with a ticket. */
 export async function serveTickets(
   options: Partial<StreamTicketsOptions> = {},
   { pool = testPool(), ...route }: RouteOptions & { pool?: ClientPool } = {},
@@ -29,7 +29,7 @@ export async function serveTickets(
   return { app, errors, server, pool, tickets, refusals, ...(await listen(server)) }
 }
 
-/** A token as whoever knows a secret can make it. */
+/** A token signed with a known secret, whatever it says. */
 export function forge(payload: unknown, header: object = {}, secret = SECRET): Promise<string> {
   return forgeText(JSON.stringify(payload), header, secret)
 }
@@ -40,7 +40,7 @@ export function forgeText(payload: string, header: object = {}, secret = SECRET)
     .sign(new TextEncoder().encode(secret))
 }
 
-/** What `issue` would have signed, with some of it changed. */
+/** The claims that `issue` would have signed, with some of them changed. */
 export function claims(changes: Record<string, unknown> = {}): object {
   const now = Date.now() / 1000
   const jti = 'AAAABBBBCCCCDDDD'
@@ -60,19 +60,19 @@ export class Jar {
     return this
   }
 
-  /** What `connect` takes. */
+  /** For `connect`. */
   get options() {
     const pairs = [...this.cookies].map(([name, value]) => `${name}=${value}`)
     return { headers: { Cookie: pairs.join('; ') } }
   }
 }
 
-/** The whole first line of those that set a cookie. */
+/** The first `Set-Cookie` line. */
 export function cookieOf({ headers }: TestClient): string {
   return headers['set-cookie']?.[0] ?? ''
 }
 
-/** That it is told nothing. */
+/** Expects a 401 that gives no reason. */
 export async function expectRefused(client: TestClient) {
   await client.ended
   expect(client.status).toBe(401)

@@ -13,7 +13,7 @@ function useFakeDate() {
 }
 
 describe('the cookie', () => {
-  /** One who has redeemed a ticket, and left. */
+  /** A client that has redeemed a ticket and disconnected. */
   async function redeemed(
     options: Partial<StreamTicketsOptions> = {},
     grant?: Partial<TicketGrant>,
@@ -26,7 +26,7 @@ describe('the cookie', () => {
     return { ...served, ticket, path, client, jar: new Jar().take(client.headers) }
   }
 
-  test('lets the same browser come back, also long after the end of the ticket', async () => {
+  test('lets the same browser reconnect long after the ticket has expired', async () => {
     useFakeDate()
     const { origin, path, jar, pool } = await redeemed({}, { channels: ['orders'] })
     for (let i = 0; i < 3; i++) {
@@ -40,7 +40,7 @@ describe('the cookie', () => {
     }
   })
 
-  test('is good for its time, and no longer', async () => {
+  test('expires after the option resumeFor', async () => {
     useFakeDate()
     const { origin, path, jar, refusals, client } = await redeemed({ resumeFor: 60_000 })
     expect(cookieOf(client)).toContain('Max-Age=60;')
@@ -49,7 +49,7 @@ describe('the cookie', () => {
     expect(refusals).toEqual(['cookie'])
   })
 
-  test('is for this ticket alone', async () => {
+  test('is valid for its own ticket only', async () => {
     const { origin, tickets, path, jar, refusals } = await redeemed()
     const other = await redeemed()
     const [[name]] = jar.cookies as Iterable<[string]> as [[string]]
@@ -60,13 +60,13 @@ describe('the cookie', () => {
       const headers = { Cookie: cookie }
       await expectRefused(await connect(origin, path, { headers }))
     }
-    // Nor does a fresh one need it.
+    // A fresh ticket needs no cookie.
     const fresh = await tickets.issue({ id: 'ada' })
     expect((await connect(origin, `/?ticket=${fresh}`, other.jar.options)).status).toBe(200)
     expect(refusals).toEqual(['cookie', 'spent'])
   })
 
-  test('is refused when it was changed, in any of its parts', async () => {
+  test('is refused if any part of it was changed', async () => {
     const { origin, path, jar, refusals } = await redeemed()
     const [[name, value]] = jar.cookies as Iterable<[string, string]> as [[string, string]]
     const [header, payload, signature] = value.split('.') as [string, string, string]
@@ -86,14 +86,14 @@ describe('the cookie', () => {
     expect(refusals).toEqual(changed.map(() => 'cookie'))
   })
 
-  test('counts though a neighbour has set one of the same name', async () => {
+  test('is found beside one of the same name that a neighbouring subdomain has set', async () => {
     const { origin, path, jar } = await redeemed()
     const [[name, value]] = jar.cookies as Iterable<[string, string]> as [[string, string]]
     const headers = { Cookie: `a; ${name}=evil; =; b=c=d;${name}=${value} ;x=` }
     expect((await connect(origin, path, { headers })).status).toBe(200)
   })
 
-  test('cannot be read by a page, and goes to this path of this site alone', async () => {
+  test('is invisible to scripts and limited to this path and site', async () => {
     const { client } = await redeemed()
     const [, name = '', rest] = /^([^=]+)=[\w.-]+(; .*)$/.exec(cookieOf(client)) ?? []
     expect(name).toMatch(/^sse-[\w-]{16}$/)
@@ -111,7 +111,7 @@ describe('the cookie', () => {
     [{}, '/event/push;Domain=evil.example', '; Path=/event/; '],
     [{}, '/event%3bpush', '; Path=/event%3bpush; '],
     [{}, "/a/b,c'd/", "; Path=/a/b,c'd/; "],
-  ])('with %j at "%s" has %s', async (cookie, path, expected) => {
+  ])('with the option %j, set at the path "%s", contains "%s"', async (cookie, path, expected) => {
     const { origin, tickets } = await serveTickets({ cookie })
     const client = await connect(
       origin,
@@ -121,7 +121,7 @@ describe('the cookie', () => {
     expect(cookieOf(client)).not.toContain('Domain')
   })
 
-  test('is secure where the connection is, also behind a proxy', async () => {
+  test('is Secure if the connection is, also behind a trusted proxy', async () => {
     const { app, origin, tickets } = await serveTickets()
     app.proxy = true
     const headers = { 'X-Forwarded-Proto': 'https' }
@@ -131,7 +131,7 @@ describe('the cookie', () => {
     expect(cookieOf(client)).toMatch(/; SameSite=Lax; Secure$/)
   })
 
-  test('is one of at most sixteen: the oldest one goes', async () => {
+  test('replaces the oldest one beyond sixteen for a path', async () => {
     useFakeDate()
     const { origin, tickets } = await serveTickets()
     const jar = new Jar()
@@ -150,7 +150,7 @@ describe('the cookie', () => {
     expect(jar.options.headers.Cookie.length).toBeLessThan(6000)
   })
 
-  test('of a tab that came back lately stays', async () => {
+  test('counts its age from the latest connection of its tab', async () => {
     useFakeDate()
     const { origin, tickets, path, jar } = await redeemed()
     const [name] = jar.cookies.keys()
@@ -164,7 +164,7 @@ describe('the cookie', () => {
     expect([...jar.cookies.keys()]).toContain(name)
   })
 
-  test('that cannot be read is the first to go', async () => {
+  test('that cannot be read is dropped first', async () => {
     const { origin, tickets } = await serveTickets()
     const junk = Array.from({ length: 16 }, (_, i) => `sse-${`${i}`.padEnd(16, '_')}=%`)
     const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
@@ -173,14 +173,14 @@ describe('the cookie', () => {
     expect(client.headers['set-cookie']).toHaveLength(2)
   })
 
-  test('is not given when the app does not want it', async () => {
+  test('is not set with resumeFor: false', async () => {
     const { origin, path, client, refusals } = await redeemed({ resumeFor: false })
     expect(client.headers['set-cookie']).toBeUndefined()
     await expectRefused(await connect(origin, path))
     expect(refusals).toEqual(['spent'])
   })
 
-  test('is believed by a process that has just started', async () => {
+  test('is accepted by a process that has just started', async () => {
     const { path, jar, pool } = await redeemed()
     await pool.close()
     const restarted = await serveTickets()
@@ -189,7 +189,7 @@ describe('the cookie', () => {
 })
 
 describe('a real EventSource', () => {
-  /** It keeps cookies, as a browser does. */
+  /** An EventSource that keeps cookies, as a browser does. */
   function openSource(url: string, jar = new Jar()) {
     const statuses: number[] = []
     const source = new EventSource(url, {
@@ -209,7 +209,7 @@ describe('a real EventSource', () => {
 
   const opening = (pool: ClientPool) => new Promise(resolve => pool.once('open', resolve))
 
-  test('reconnects with the ticket that it was given, and misses nothing', async () => {
+  test('reconnects with its spent ticket and misses nothing', async () => {
     const { origin, cut, pool, tickets } = await serveTickets({}, { retry: 1 })
     const url = `${origin}/?ticket=${await tickets.issue({ id: 'ada' })}`
     const { next, statuses } = openSource(url)
@@ -225,7 +225,7 @@ describe('a real EventSource', () => {
     expect(statuses).toEqual([200, 200, 200, 200])
   })
 
-  test('that has no cookie is stopped for good', async () => {
+  test('without its cookie is stopped for good by the 401', async () => {
     const { origin, cut, tickets, refusals } = await serveTickets({}, { retry: 1 })
     const url = `${origin}/?ticket=${await tickets.issue({ id: 'ada' })}`
     const jar = new Jar()
@@ -240,12 +240,12 @@ describe('a real EventSource', () => {
     expect(refusals).toEqual(['spent'])
   })
 
-  test('without cookies asks for a new ticket, brings its cursor, and misses nothing', async () => {
+  test('without cookies gets a new ticket, passes its cursor, and misses nothing', async () => {
     const { origin, cut, pool, tickets } = await serveTickets({ resumeFor: false }, { retry: 1 })
     const texts: string[] = []
     let lastEventId = ''
     let arrived = () => {}
-    // What docs/tickets.md says that a page does.
+    // The page's code in docs/tickets.md.
     const listen = async () => {
       const query = new URLSearchParams({ ticket: await tickets.issue({ id: 'ada' }), lastEventId })
       const { source } = openSource(`${origin}/?${query}`)
@@ -276,7 +276,7 @@ describe('a real EventSource', () => {
   })
 })
 
-test('works over HTTP/2, where cookies come one by one', async () => {
+test('the cookie is found over HTTP/2, where each cookie has a header of its own', async () => {
   const { app, tickets } = await serveTickets()
   const server = http2.createServer(app.callback())
   const { origin } = await listen(server)

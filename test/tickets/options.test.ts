@@ -2,7 +2,7 @@ import { type StreamTicketsOptions, streamTickets, type TicketGrant } from 'koa-
 import { describe, expect, test } from 'vitest'
 import { SECRET } from '../helpers/tickets.js'
 
-describe('a wrong option is a TypeError that names it', () => {
+describe('a wrong option is a TypeError that names the option, what is expected and what came', () => {
   const pool = { claim: async () => true }
   const make = (options: object) => () =>
     streamTickets({ pool, secret: SECRET, ...options } as StreamTicketsOptions)
@@ -37,14 +37,14 @@ describe('a wrong option is a TypeError that names it', () => {
     [{ authorize: true }, 'option "authorize" must be a function'],
     [{ onRefused: 'log' }, 'option "onRefused" must be a function'],
     [{ secrets: [] }, 'unknown option "secrets"; did you mean "secret"?'],
-  ])('%j', (options, message) => {
+  ])('streamTickets(%j)', (options, message) => {
     expect(make(options)).toThrow(TypeError)
     expect(make(options)).toThrow(/^streamTickets\(\)/)
     expect(make(options)).toThrow(message)
     expect(make(options)).not.toThrow('hunter2')
   })
 
-  test('no options at all', () => {
+  test('streamTickets() without options is a TypeError', () => {
     expect(() => streamTickets(undefined as never)).toThrow('options must be an object')
   })
 
@@ -53,24 +53,30 @@ describe('a wrong option is a TypeError that names it', () => {
     [{}, 'A client id must be'],
     [{ id: '' }, 'A client id must be'],
     [{ id: 'a\nb' }, 'without controls'],
-    [{ id: 'ada', channels: 'orders' }, '"channels" must be an array of names; got "orders"'],
+    [
+      { id: 'ada', channels: 'orders' },
+      '"channels" must be an array of channel names; got "orders"',
+    ],
     [{ id: 'ada', channels: [''] }, 'channel must not be empty'],
     [{ id: 'ada', channels: ['sse.x'] }, 'reserved'],
-    [{ id: 'ada', origin: 'app.example' }, `"origin" must be one such as 'https://app.example'`],
+    [
+      { id: 'ada', origin: 'app.example' },
+      `"origin" must be an origin such as 'https://app.example'`,
+    ],
     [{ id: 'ada', origin: 'https://app.example/' }, 'without a path'],
     [{ id: 'ada', origin: '' }, 'got ""'],
     [{ id: 'ada', chanels: [] }, 'did you mean "channels"?'],
-  ])('issue(%j)', async (grant, message) => {
+  ])('issue(%j) is a TypeError', async (grant, message) => {
     const issued = make({})().issue(grant as TicketGrant)
     await expect(issued).rejects.toThrow(TypeError)
     await expect(issued).rejects.toThrow(message)
   })
 
-  test('issue() for more channels than fit into a URL', async () => {
+  test('issue() with more channels than fit into a URL is a TypeError that says what to do', async () => {
     const channels = Array.from({ length: 300 }, (_, i) => `channel ${i}`)
     const issued = make({})().issue({ id: 'ada', channels })
     await expect(issued).rejects.toThrow(
-      /^issue\(\): the ticket would have \d+ .* name fewer channels/,
+      /^issue\(\): the ticket must not be longer than 4096 characters, .+; got \d+\. Grant fewer channels/,
     )
   })
 })

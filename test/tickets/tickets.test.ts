@@ -1,5 +1,7 @@
+import { sse } from 'koa-sse-pool'
 import type { StreamTicketsOptions } from 'koa-sse-pool/tickets'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { serveApp } from '../helpers/app.js'
 import { connect, testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 import {
@@ -17,7 +19,7 @@ function useFakeDate() {
   onTestFinished(() => void vi.useRealTimers())
 }
 
-/** So many processes on one log, each with its server and the same secret. */
+/** Processes on one log, each with its server and the same secret. */
 async function processes(count: number, options: Partial<StreamTicketsOptions> = {}) {
   const log = sharedLog()
   const servers = await Promise.all(
@@ -32,7 +34,7 @@ async function processes(count: number, options: Partial<StreamTicketsOptions> =
 }
 
 describe('a ticket', () => {
-  test('opens a stream with its id and its channels', async () => {
+  test('opens a stream with the id and the channels that it was issued for', async () => {
     const { origin, tickets, pool } = await serveTickets()
     const ticket = await tickets.issue({ id: 7, channels: ['orders', 'news'] })
     const client = await connect(origin, `/?ticket=${ticket}`)
@@ -45,7 +47,7 @@ describe('a ticket', () => {
     expect(client.data).toEqual(['to the client', 'to a channel', 'to another'])
   })
 
-  test('fits into a URL as it is, and says nothing in clear but what it grants', async () => {
+  test('needs no encoding in a URL, and contains only what it grants', async () => {
     const { tickets } = await serveTickets()
     const ticket = await tickets.issue({ id: 'ada' })
     expect(encodeURIComponent(ticket)).toBe(ticket)
@@ -63,7 +65,7 @@ describe('a ticket', () => {
     })
   })
 
-  test('is good for its time, and no longer', async () => {
+  test('expires after 30 seconds', async () => {
     useFakeDate()
     const { origin, tickets, refusals } = await serveTickets()
     const [early, late] = [await tickets.issue({ id: 'ada' }), await tickets.issue({ id: 'ada' })]
@@ -74,7 +76,7 @@ describe('a ticket', () => {
     expect(refusals).toEqual(['expired'])
   })
 
-  test('takes the time and the name that the app gives', async () => {
+  test('expires after the option ttl and is read from the parameter in the option query', async () => {
     useFakeDate()
     const { origin, tickets, refusals } = await serveTickets({ ttl: 500, query: 'pass' })
     const [early, late] = [await tickets.issue({ id: 'ada' }), await tickets.issue({ id: 'ada' })]
@@ -86,7 +88,7 @@ describe('a ticket', () => {
     expect(refusals).toEqual(['expired', 'missing'])
   })
 
-  test('may come from a process whose clock is some seconds ahead', async () => {
+  test('is accepted from a process whose clock is less than 5 seconds ahead', async () => {
     useFakeDate()
     const { origin, tickets, refusals } = await serveTickets()
     const [near, far] = [await tickets.issue({ id: 'ada' }), await tickets.issue({ id: 'ada' })]
@@ -97,7 +99,7 @@ describe('a ticket', () => {
     expect(refusals).toEqual(['not-yet-valid'])
   })
 
-  test('is not used up by a question for the headers, nor by a full pool', async () => {
+  test('is not spent by a HEAD request or by a full pool', async () => {
     const pool = testPool({ maxClients: 1 })
     const { origin, tickets } = await serveTickets({}, { pool })
     const ticket = await tickets.issue({ id: 'ada' })
@@ -113,7 +115,7 @@ describe('a ticket', () => {
   })
 })
 
-describe('whatever is wrong, the client learns nothing but 401, and the app why', () => {
+describe('a bad ticket is answered 401 without a reason, which only the app gets', () => {
   const signed =
     (changes?: Record<string, unknown>, header?: object, secret?: string) => async () =>
       `ticket=${await forge(claims(changes), header, secret)}`
@@ -122,18 +124,22 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
   const MISUSES: [what: string, why: string, query: () => Promise<string> | string][] = [
-    ['no ticket', 'missing', () => ''],
-    ['an empty one', 'missing', () => 'ticket='],
-    ['two of them', 'repeated', async () => `${await signed()()}&${await signed()()}`],
-    ['10 KB', 'too-long', () => `ticket=${'a'.repeat(10_240)}`],
-    ['4097 characters', 'too-long', () => `ticket=${'a'.repeat(4097)}`],
-    ['no token', 'malformed', () => 'ticket=hello'],
-    ['three parts of nothing', 'malformed', () => 'ticket=..'],
-    ['controls and the like', 'malformed', () => 'ticket=%00.%0d%0a.%f0%9f%98%80'],
+    ['a missing ticket', 'missing', () => ''],
+    ['an empty ticket', 'missing', () => 'ticket='],
+    ['two tickets', 'repeated', async () => `${await signed()()}&${await signed()()}`],
+    ['a ticket of 10 KB', 'too-long', () => `ticket=${'a'.repeat(10_240)}`],
+    ['a ticket of 4097 characters', 'too-long', () => `ticket=${'a'.repeat(4097)}`],
+    ['text that is not a token', 'malformed', () => 'ticket=hello'],
+    ['three empty parts', 'malformed', () => 'ticket=..'],
+    ['control characters and emoji', 'malformed', () => 'ticket=%00.%0d%0a.%f0%9f%98%80'],
     ['an encrypted token', 'malformed', () => 'ticket=a.b.c.d.e'],
-    ['another secret', 'signature', signed({}, {}, 'another secret that has 32 bytes or more')],
     [
-      'a changed claim',
+      'a token signed with another secret',
+      'signature',
+      signed({}, {}, 'another secret that has 32 bytes or more'),
+    ],
+    [
+      'a token with a changed claim',
       'signature',
       async () => {
         const [header, , signature] = await parts()
@@ -141,26 +147,30 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
       },
     ],
     [
-      'another signature',
+      'a token with another signature',
       'signature',
       async () => {
         const [header, payload] = await parts()
         return `ticket=${header}.${payload}.${'A'.repeat(43)}`
       },
     ],
-    ['no signature', 'signature', async () => `ticket=${(await parts()).slice(0, 2).join('.')}.`],
     [
-      'alg none',
+      'a token without a signature',
+      'signature',
+      async () => `ticket=${(await parts()).slice(0, 2).join('.')}.`,
+    ],
+    [
+      'the algorithm none',
       'algorithm',
       async () => `ticket=${encode({ alg: 'none', typ: 'sse-ticket' })}.${encode(claims())}.`,
     ],
     [
-      'alg RS256',
+      'the algorithm RS256',
       'algorithm',
       async () => `ticket=${encode({ alg: 'RS256' })}.${encode(claims())}.${'A'.repeat(43)}`,
     ],
     [
-      'alg HS512 with the right secret',
+      'the algorithm HS512 with the right secret',
       'algorithm',
       async () => `ticket=${await forge(claims(), { alg: 'HS512' }, SECRET.padEnd(64, 'x'))}`,
     ],
@@ -173,25 +183,25 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
       },
     ],
     ['a token for something else', 'malformed', signed({}, { typ: 'JWT' })],
-    ['a token without type', 'malformed', signed({}, { typ: undefined })],
+    ['a token without a type', 'malformed', signed({}, { typ: undefined })],
     ['another audience', 'audience', signed({ aud: 'somebody else' })],
     ['several audiences', 'malformed', signed({ aud: ['koa-sse-pool'] })],
     ['no audience', 'malformed', signed({ aud: undefined })],
-    ['no end', 'malformed', signed({ exp: undefined })],
-    ['an end that is no number', 'malformed', signed({ exp: '9999999999' })],
+    ['no expiry', 'malformed', signed({ exp: undefined })],
+    ['an expiry that is not a number', 'malformed', signed({ exp: '9999999999' })],
     ['no id', 'malformed', signed({ sub: undefined })],
-    ['an id that is no string', 'malformed', signed({ sub: { toString: 'ada' } })],
-    ['channels that are none', 'malformed', signed({ ch: 'orders' })],
-    ['a channel that is no string', 'malformed', signed({ ch: [1] })],
+    ['an id that is not a string', 'malformed', signed({ sub: { toString: 'ada' } })],
+    ['channels that are not an array', 'malformed', signed({ ch: 'orders' })],
+    ['a channel that is not a string', 'malformed', signed({ ch: [1] })],
     ['no jti', 'malformed', signed({ jti: undefined })],
-    ['a jti that would end a cookie', 'malformed', signed({ jti: 'a=b; Domain=evil' })],
-    ['an end in the past', 'expired', signed({ exp: seconds() - 1 })],
-    ['a beginning in the future', 'not-yet-valid', signed({ nbf: seconds() + 60 })],
-    ['a birth in the future', 'not-yet-valid', signed({ iat: seconds() + 60 })],
+    ['a jti that would end the cookie', 'malformed', signed({ jti: 'a=b; Domain=evil' })],
+    ['an expiry in the past', 'expired', signed({ exp: seconds() - 1 })],
+    ['a start (nbf) in the future', 'not-yet-valid', signed({ nbf: seconds() + 60 })],
+    ['an issue time in the future', 'not-yet-valid', signed({ iat: seconds() + 60 })],
     ['another origin', 'origin', signed({ org: 'https://elsewhere.example' })],
   ]
 
-  test.each(MISUSES)('%s', async (_, why, query) => {
+  test.each(MISUSES)('%s is refused as "%s"', async (_, why, query) => {
     const { origin, pool, refusals, errors } = await serveTickets()
     await expectRefused(await connect(origin, `/?${await query()}`))
     expect(refusals).toEqual([why])
@@ -199,7 +209,7 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
     expect(pool.stats().opened).toBe(0)
   })
 
-  test('a body that is signed but is no object', async () => {
+  test('a signed payload that is not an object is refused as "malformed"', async () => {
     const { origin, refusals } = await serveTickets()
     for (const body of [[], null, 'text']) {
       await expectRefused(await connect(origin, `/?ticket=${await forge(body)}`))
@@ -208,7 +218,7 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
     expect(refusals).toEqual(['malformed', 'malformed', 'malformed', 'malformed'])
   })
 
-  test('a cookie in place of a ticket, and a ticket in place of a cookie', async () => {
+  test('a cookie does not pass as a ticket, nor a ticket as a cookie', async () => {
     const { origin, tickets, refusals } = await serveTickets()
     const ticket = await tickets.issue({ id: 'ada' })
     const { cookies } = new Jar().take((await connect(origin, `/?ticket=${ticket}`)).headers)
@@ -219,7 +229,7 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
     expect(refusals).toEqual(['malformed', 'cookie'])
   })
 
-  test('by default the reason is a warning that does not show the ticket', async () => {
+  test('the reason is logged by default, without the ticket', async () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
     onTestFinished(() => warn.mockRestore())
     const { origin } = await serveTickets({ onRefused: undefined })
@@ -227,7 +237,7 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
     expect(warn.mock.calls).toEqual([['koa-sse-pool: a ticket was refused: malformed']])
   })
 
-  test('a listener that throws changes nothing', async () => {
+  test('an error thrown by onRefused goes to the app, and the answer stays 401', async () => {
     const onRefused = () => {
       throw new Error('The log is full')
     }
@@ -238,7 +248,7 @@ describe('whatever is wrong, the client learns nothing but 401, and the app why'
 })
 
 describe('a spent ticket', () => {
-  test('is refused', async () => {
+  test('is refused without its cookie', async () => {
     const { origin, tickets, refusals } = await serveTickets()
     const ticket = await tickets.issue({ id: 'ada' })
     expect((await connect(origin, `/?ticket=${ticket}`)).status).toBe(200)
@@ -246,7 +256,7 @@ describe('a spent ticket', () => {
     expect(refusals).toEqual(['spent'])
   })
 
-  test('was redeemed by one of all who tried at once on three processes', async () => {
+  test('opens exactly one stream when 30 clients try it at once on three processes', async () => {
     const { servers } = await processes(3)
     const ticket = await servers[0].tickets.issue({ id: 'ada' })
     const answers = await Promise.all(
@@ -260,7 +270,7 @@ describe('a spent ticket', () => {
     expect(refusals).toEqual(Array(29).fill('spent'))
   })
 
-  test('stays so for a process that starts later, and for one whose clock lags', async () => {
+  test('is also refused by a process that starts later and by one whose clock is slow', async () => {
     useFakeDate()
     const { log, servers } = await processes(2)
     const ticket = await servers[0].tickets.issue({ id: 'ada' })
@@ -284,20 +294,20 @@ describe('the origin', () => {
     ['http://app.example', 401],
     ['null', 401],
     [undefined, 401],
-  ])('of a page is %s: %i', async (from, status) => {
+  ])('of a ticket is compared with the header Origin: %s gets %i', async (from, status) => {
     const { origin, tickets } = await serveTickets()
     const ticket = await tickets.issue({ id: 'ada', origin: page })
     const headers: Record<string, string> = from === undefined ? {} : { Origin: from }
     expect((await connect(origin, `/?ticket=${ticket}`, { headers })).status).toBe(status)
   })
 
-  test("is the server's own where the browser names none", async () => {
+  test("is compared with the server's own if the request has no Origin header", async () => {
     const { origin, tickets } = await serveTickets()
     const ticket = await tickets.issue({ id: 'ada', origin })
     expect((await connect(origin, `/?ticket=${ticket}`)).status).toBe(200)
   })
 
-  test('that is wrong does not spend the ticket, and counts for those who come back too', async () => {
+  test('does not spend the ticket if it is wrong, and is also checked on a reconnect', async () => {
     const { origin, tickets, refusals } = await serveTickets()
     const path = `/?ticket=${await tickets.issue({ id: 'ada', origin })}`
     const headers = { Origin: page }
@@ -312,7 +322,7 @@ describe('the origin', () => {
 })
 
 describe('when the log is down', () => {
-  test('a ticket is no free pass: 503, and later good again', async () => {
+  test('a ticket is answered 503, and still opens a stream once the log is up', async () => {
     const { log, servers } = await processes(1)
     const [{ origin, tickets, refusals, errors, pool }] = servers
     const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
@@ -327,7 +337,7 @@ describe('when the log is down', () => {
     expect((await connect(origin, path)).status).toBe(200)
   })
 
-  test('who has the cookie still comes back', async () => {
+  test('a client that has its cookie still reconnects', async () => {
     const { log, servers } = await processes(1)
     const [{ origin, tickets }] = servers
     const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
@@ -336,7 +346,7 @@ describe('when the log is down', () => {
     expect((await connect(origin, path, options)).status).toBe(200)
   })
 
-  test('what is no failure of the log is an error of the app', async () => {
+  test('any other failure of the claim is an error of the app', async () => {
     const pool = { claim: () => Promise.reject(new Error('A bug')) }
     const { origin, tickets, errors } = await serveTickets({ pool })
     const client = await connect(origin, `/?ticket=${await tickets.issue({ id: 'ada' })}`)
@@ -345,7 +355,7 @@ describe('when the log is down', () => {
   })
 })
 
-test('secrets are changed by putting a new one in front', async () => {
+test('a secret is replaced by putting a new one in front of it', async () => {
   const [old, next] = [
     'the old secret, of at least 32 bytes',
     'the new secret, of at least 32 bytes',
@@ -366,7 +376,7 @@ test('secrets are changed by putting a new one in front', async () => {
 })
 
 describe('authorize', () => {
-  test('is asked each time, and its no is a 401', async () => {
+  test('is called for each connection, and false is a 401', async () => {
     const asked: string[] = []
     let isAllowed = true
     const authorize = async (id: string) => {
@@ -387,7 +397,7 @@ describe('authorize', () => {
     expect((await connect(origin, fresh)).status).toBe(200)
   })
 
-  test('that fails lets nobody in', async () => {
+  test('answers 500 if it fails', async () => {
     const authorize = () => Promise.reject(new Error('The database is down'))
     const { origin, tickets, errors } = await serveTickets({ authorize })
     const client = await connect(origin, `/?ticket=${await tickets.issue({ id: 'ada' })}`)
@@ -396,9 +406,47 @@ describe('authorize', () => {
   })
 })
 
-test('the channels of a ticket are known only with its id', async () => {
-  const { origin, tickets, errors } = await serveTickets({}, { id: () => 'ada' })
-  const client = await connect(origin, `/?ticket=${await tickets.issue({ id: 'ada' })}`)
-  expect(client.status).toBe(500)
-  expect(errors[0]?.message).toContain('when the "id" next to them was asked')
+test.each(['id', 'channels'])('redeem() together with the option %s is a TypeError', async name => {
+  const served = serveTickets({}, { [name]: () => 'ada' })
+  await expect(served).rejects.toThrow(TypeError)
+  await expect(served).rejects.toThrow(
+    `option "${name}" cannot be combined with "identify"; drop "${name}"`,
+  )
+})
+
+test('the identify of redeem() can be wrapped to join more channels', async () => {
+  const pool = testPool()
+  const { tickets } = await serveTickets({}, { pool })
+  const { identify } = tickets.redeem()
+  const route = sse({
+    pool,
+    identify: async ctx => {
+      const { id, channels } = await identify(ctx)
+      return { id, channels: [...channels, `team of ${id}`] }
+    },
+  })
+  const { origin } = await serveApp(route)
+  const ticket = await tickets.issue({ id: 'ada', channels: ['orders'] })
+  const client = await connect(origin, `/?ticket=${ticket}`)
+  await pool.channel('orders').send('granted')
+  await pool.channel('team of ada').send('added')
+  await client.until(({ data }) => data.includes('added'))
+  expect(client.data).toEqual(['granted', 'added'])
+})
+
+test('a ticket is redeemed once per request, by streams and long polls alike', async () => {
+  const authorized: string[] = []
+  const authorize = (id: string) => authorized.push(id) > 0
+  const { origin, tickets, pool } = await serveTickets(
+    { authorize },
+    { longPoll: true, replay: 'all' },
+  )
+  await pool.channel('orders').send('one')
+  const path = `/?ticket=${await tickets.issue({ id: 'ada', channels: ['orders'] })}`
+  const poll = await connect(origin, path, { headers: { Accept: 'application/json' } })
+  await poll.ended
+  expect(JSON.parse(poll.text)).toMatchObject({ events: [{ data: 'one' }] })
+  const client = await connect(origin, path, new Jar().take(poll.headers).options)
+  await client.until(({ data }) => data.includes('one'))
+  expect(authorized).toEqual(['ada', 'ada'])
 })

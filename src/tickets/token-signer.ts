@@ -1,52 +1,52 @@
-/** What is signed, and what is believed because it was. */
+/** Signs and verifies the tokens in tickets and cookies: JSON Web Signatures (RFC 7515) by HS256. */
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { CompactSign, compactVerify, errors } from 'jose'
 
-/** What a token is for; one kind never passes for another. */
-export type SealType = 'sse-ticket' | 'sse-resume'
+/** Signed as the header `typ`, so that a cookie's value never passes as a ticket, nor the reverse. */
+export type TokenType = 'sse-ticket' | 'sse-resume'
 
-/** What is wrong with a token that says nothing to be believed. */
-export type Flaw = 'malformed' | 'algorithm' | 'signature'
+/** Why a token could not be verified. */
+export type VerifyFailure = 'malformed' | 'algorithm' | 'signature'
 
 const ALGORITHM = 'HS256'
 
-export class Seal {
+export class TokenSigner {
   readonly #keys: readonly KeyObject[]
 
-  /** The first one signs; all of them verify. */
+  /** The first secret signs; all of them verify. */
   constructor(secrets: readonly Uint8Array[]) {
     this.#keys = secrets.map(secret => createSecretKey(secret))
   }
 
-  sign(type: SealType, payload: object): Promise<string> {
+  sign(type: TokenType, payload: object): Promise<string> {
     const [key] = this.#keys as [KeyObject]
     return new CompactSign(new TextEncoder().encode(JSON.stringify(payload)))
       .setProtectedHeader({ alg: ALGORITHM, typ: type })
       .sign(key)
   }
 
-  /** What was signed with one of the secrets as a token of this type; its times are not looked at. */
-  async open(type: SealType, token: string): Promise<Record<string, unknown> | Flaw> {
-    let flaw: Flaw = 'signature'
+  /** The payload of a token of this type, or why it is not one. Does not check whether it has expired. */
+  async verify(type: TokenType, token: string): Promise<Record<string, unknown> | VerifyFailure> {
+    let failure: VerifyFailure = 'signature'
     for (const key of this.#keys) {
       try {
-        // A list of our own: what the token says of its algorithm is the attacker's.
+        // The token's own header names the algorithm too, but an attacker may have written it.
         const verified = await compactVerify(token, key, { algorithms: [ALGORITHM] })
         return verified.protectedHeader.typ === type ? parse(verified.payload) : 'malformed'
       } catch (error) {
-        flaw = flawOf(error)
+        failure = failureOf(error)
       }
     }
-    return flaw
+    return failure
   }
 }
 
-function parse(payload: Uint8Array): Record<string, unknown> | Flaw {
+function parse(payload: Uint8Array): Record<string, unknown> | VerifyFailure {
   const value: unknown = JSON.parse(new TextDecoder().decode(payload))
   return typeof value === 'object' && value !== null ? { ...value } : 'malformed'
 }
 
-function flawOf(error: unknown): Flaw {
+function failureOf(error: unknown): VerifyFailure {
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'signature'
   if (error instanceof errors.JOSEAlgNotAllowed) return 'algorithm'
   if (error instanceof errors.JOSEError || error instanceof SyntaxError) return 'malformed'
