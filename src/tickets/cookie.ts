@@ -98,14 +98,27 @@ function digest(ticket: string): string {
   return createHash('sha256').update(ticket).digest('base64url')
 }
 
-function cookiesOf(ctx: Context): { name: string; value: string }[] {
-  return ctx
-    .get('Cookie')
-    .split(';')
-    .flatMap(pair => {
-      const [, name, value] = /^\s*([^=\s]+)=(.*?)\s*$/.exec(pair) ?? []
-      return name === undefined || value === undefined ? [] : [{ name, value }]
-    })
+function cookiesOf(ctx: Context): Cookie[] {
+  return parseCookies(ctx.get('Cookie'))
+}
+
+export interface Cookie {
+  readonly name: string
+  readonly value: string
+}
+
+/**
+ * The pairs of a `Cookie` header, in order, repeated names included. Without regular expressions:
+ * one that trims both ends backtracks, and took 144 ms for a header of 14 KB of spaces.
+ */
+export function parseCookies(header: string): Cookie[] {
+  const cookies: Cookie[] = []
+  for (const pair of header.split(';')) {
+    const equals = pair.indexOf('=')
+    const name = pair.slice(0, Math.max(equals, 0)).trim()
+    if (name !== '') cookies.push({ name, value: pair.slice(equals + 1).trim() })
+  }
+  return cookies
 }
 
 /**

@@ -4,6 +4,7 @@ import { EventSource } from 'eventsource'
 import type { ClientPool } from 'koa-sse-pool'
 import type { StreamTicketsOptions, TicketGrant } from 'koa-sse-pool/tickets'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { parseCookies } from '../../src/tickets/cookie.js'
 import { connect, listen } from '../helpers/server.js'
 import { cookieOf, expectRefused, Jar, serveTickets } from '../helpers/tickets.js'
 
@@ -185,6 +186,82 @@ describe('the cookie', () => {
     await pool.close()
     const restarted = await serveTickets()
     expect((await connect(restarted.origin, path, jar.options)).status).toBe(200)
+  })
+})
+
+describe('a Cookie header', () => {
+  test.each<[string, [name: string, value: string][]]>([
+    ['', []],
+    ['a=1', [['a', '1']]],
+    [
+      'a=1; b=2;c=3',
+      [
+        ['a', '1'],
+        ['b', '2'],
+        ['c', '3'],
+      ],
+    ],
+    [
+      ' a = 1 ;\tb=2\t',
+      [
+        ['a', '1'],
+        ['b', '2'],
+      ],
+    ],
+    [
+      'a=1; a=2',
+      [
+        ['a', '1'],
+        ['a', '2'],
+      ],
+    ],
+    ['a=b=c==', [['a', 'b=c==']]],
+    ['a=', [['a', '']]],
+    ['a="1 2"', [['a', '"1 2"']]],
+    ['a; =b; =; ; a', []],
+    ['__proto__=1', [['__proto__', '1']]],
+  ])('%j is parsed into %j', (header, expected) => {
+    expect(parseCookies(header).map(({ name, value }) => [name, value])).toEqual(expected)
+  })
+
+  const SIZE = 14 * 1024
+  const HOSTILE: [what: string, header: string, value: string | undefined][] = [
+    ['spaces', ' '.repeat(SIZE), undefined],
+    ['spaces within a value', `x=${' '.repeat(SIZE)}y`, 'y'],
+    ['spaces within a name', `x${' '.repeat(SIZE)}y=z`, undefined],
+    ['spaces before the "="', `x${' '.repeat(SIZE)}=z`, 'z'],
+    ['tabs and spaces', `x=${'\t '.repeat(SIZE / 2)}y`, 'y'],
+    ['"="', '='.repeat(SIZE), undefined],
+    ['"=" in a value', `x${'='.repeat(SIZE)}`, '='.repeat(SIZE - 1)],
+    ['";"', ';'.repeat(SIZE), undefined],
+    ['"; "', '; '.repeat(SIZE / 2), undefined],
+    ['"=;"', '=;'.repeat(SIZE / 2), undefined],
+    ['a name without "="', 'x'.repeat(SIZE), undefined],
+  ]
+
+  test.each(HOSTILE)(
+    'of 14 KB of %s is parsed without a regular expression, which could backtrack (fault 78)',
+    (_, header, value) => {
+      const exec = vi.spyOn(RegExp.prototype, 'exec')
+      onTestFinished(() => exec.mockRestore())
+      const cookies = parseCookies(header)
+      const calls = exec.mock.calls.length
+      exec.mockRestore()
+      expect(cookies.find(({ name }) => name === 'x')?.value).toBe(value)
+      expect(calls).toBe(0)
+    },
+  )
+
+  test('of 14 KB of junk does not hide the cookie beside it (fault 78)', async () => {
+    const { origin, tickets } = await serveTickets()
+    const path = `/?ticket=${await tickets.issue({ id: 'ada' })}`
+    const { options } = new Jar().take((await connect(origin, path)).headers)
+    const { Cookie: own } = options.headers
+    for (const [, header] of HOSTILE) {
+      // With the other headers within the 16 KiB that Node accepts.
+      const headers = { Cookie: `${header.slice(0, SIZE)}; ${own}` }
+      expect((await connect(origin, path, { headers })).status).toBe(200)
+    }
   })
 })
 
