@@ -10,24 +10,24 @@ import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
 import { openDatabase, SEED } from './database.js'
 import { openSessions } from './sign-in.js'
 
-/** In cents. The shop knows the prices, not the page. */
+/** In cents. On the server, so that a page cannot choose its own price. */
 const PRICES = { cup: 1200, teapot: 4800, kettle: 6500, 'tea, a tin': 900 }
 
 export async function start({
   port = 0,
   host = '127.0.0.1',
-  databaseUrl = process.env.DATABASE_URL, // any PostgreSQL; by default one is started
-  seed = SEED, // orders a month, if there are none yet
-  pingMs = 15_000, // between heartbeats, at which sign-ins are looked at
-  ticketMs = 30_000, // in which a ticket can be redeemed
-  resumeMs = /** @type {number | false} */ (3_600_000), // for which a browser can come back with it
-  retryMs = 2000, // until a browser comes back after a cut
-  kept = 10_000, // events that the log keeps
+  databaseUrl = process.env.DATABASE_URL, // any PostgreSQL; by default the example starts one
+  seed = SEED, // orders per month, if the database has none yet
+  pingMs = 15_000, // between heartbeats, which also check the sign-ins
+  ticketMs = 30_000, // how long a ticket can be redeemed
+  resumeMs = /** @type {number | false} */ (3_600_000), // how long a browser can reconnect with it
+  retryMs = 2000, // until a browser reconnects after a cut
+  kept = 10_000, // events in the window, for replay
   onRefused = why => console.warn(`a ticket was refused: ${why}`),
 } = {}) {
   const db = await openDatabase(databaseUrl, seed)
   const sessions = await openSessions()
-  // In your app from the configuration, and the same in all processes.
+  // In your app, read it from the configuration: it must be the same in all processes.
   const secret = randomBytes(32).toString('base64url')
   const app = new Koa({ keys: [secret] })
   const router = new Router()
@@ -37,7 +37,7 @@ export async function start({
   const pool = new ClientPool({
     pingInterval: pingMs,
     window: { events: kept },
-    // An open stream asks for nothing again: who is signed out loses it at the next heartbeat.
+    // Checked at each heartbeat, so that an open stream ends soon after its user has signed out.
     authorize: ({ id }) => sessions.mayView(id),
   })
   const tickets = streamTickets({
@@ -45,9 +45,9 @@ export async function start({
     secret,
     ttl: ticketMs,
     resumeFor: resumeMs,
-    // Who was cut off by the pool would otherwise come back a moment later.
+    // Without this, a client that the pool has cut off would reconnect a moment later.
     authorize: id => sessions.mayView(id),
-    // Why there was a 401: for the server's log, never for the answer.
+    // The reason for a 401 goes to the server's log, never to the client.
     onRefused,
   })
 
@@ -55,38 +55,38 @@ export async function start({
     const { id, mayView } = sessions.sessionOf(ctx) ?? ctx.throw(401)
     if (!mayView) return ctx.throw(403)
     ctx.set('Cache-Control', 'no-store')
-    const origin = ctx.get('Origin') || undefined // no other page can use it
+    const origin = ctx.get('Origin') || undefined // pages of other origins cannot use it
     ctx.body = { ticket: await tickets.issue({ id, channels: ['stats'], origin }) }
   })
 
   router.get('/event/stats', sse({ pool, retry: retryMs, ...tickets.redeem() }), async ctx => {
     ctx.sse.state = { socket: ctx.req.socket }
-    // Who comes back gets what it missed, from the log; this says that it was all.
+    // The log replays what a reconnecting page has missed; `ready` tells it that the replay is over.
     if (ctx.sse.lastEventId) ctx.sse.send({ event: 'ready', data: '' })
     else await sendSnapshot(ctx.sse)
   })
   pool.on('error', error => app.emit('error', error))
-  // Away for longer than the log goes back, or a reader too slow for it.
+  // The client was away for longer than the log reaches back, or is too slow for it.
   pool.on('gap', stream => {
     sendSnapshot(stream).catch(error => app.emit('error', error))
   })
 
   /**
-   * To this stream alone. It has joined the channel before the counts are read, so that no change can
-   * fall between the two; a change that comes by both ways has the same version, and the page drops it.
+   * Sent to this stream only. The stream joined the channel before the counts are read, so no change is
+   * missed between the two. A change that arrives both ways has the same version, and the page drops it.
    */
   async function sendSnapshot(stream) {
     stream.send({ event: 'snapshot', data: { months: await db.readMonths() } })
   }
 
-  // ---- The shop: anybody may order
+  // ---- The shop: anyone may order
 
   router.post('/orders', async ctx => {
     const { product, day } = orderOf(ctx)
     const cents = PRICES[product]
     const { id, month } = await db.placeOrder({ product, cents, day })
-    // After the COMMIT: nobody is told of an order that does not come to be. And not awaited: the order
-    // stands, whether or not the log took this.
+    // After the COMMIT, because an order that is rolled back must not be announced. Not awaited, because
+    // the order stands even if the log does not store this event.
     pool.channel('stats').send({ event: 'order', data: { id, product, month } })
     ctx.status = 201
     ctx.body = { id, product, day }
@@ -96,8 +96,8 @@ export async function start({
     const today = new Date().toISOString().slice(0, 10)
     const { product, day = today } = ctx.request.body ?? {}
     if (!Object.hasOwn(PRICES, product)) return ctx.throw(400, 'no such product')
-    // For the demo an order may be of an earlier day, so that more than one bar moves.
-    // `new Date` would make the 2nd of March of the 30th of February.
+    // The demo accepts orders of earlier days, so that more than one bar moves.
+    // Compared as text, because `new Date` turns the 30th of February into the 2nd of March.
     const isDay = day <= today && new Date(day).toJSON()?.slice(0, 10) === day
     if (!isDay) return ctx.throw(400, 'no such day')
     return { product, day }
@@ -118,7 +118,7 @@ export async function start({
     ctx.status = 204
   })
 
-  // Only for the demo: as if the network went away.
+  // Only for the demo: simulates a lost connection.
   router.post('/cut', ctx => {
     const { id } = sessions.sessionOf(ctx) ?? ctx.throw(401)
     for (const { state } of pool.get(id)?.streams ?? []) {
@@ -127,7 +127,7 @@ export async function start({
     ctx.status = 204
   })
 
-  // One file, as the page has no bundler.
+  // The build of Chart.js in one file, because the page has no bundler.
   const chart = new URL('chart.umd.min.js', import.meta.resolve('chart.js'))
   servePage(router, import.meta.url, {
     '/chart.js': new URL('public/chart.js', import.meta.url),

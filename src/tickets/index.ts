@@ -46,7 +46,7 @@ export interface StreamTickets {
    * URL of the stream.
    *
    * Rejects with a `TypeError` for a grant that no stream could have, such as an empty id, and for a
-   * ticket of more than 4096 characters, which is reached at about 150 channels.
+   * ticket of more than 4096 characters, which roughly 150 channels reach.
    *
    * @example
    * ```js
