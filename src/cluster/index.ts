@@ -14,17 +14,17 @@
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import { SseError } from '../lib/errors.js'
-import { MIB, patience, type Rule, resolve, whole } from '../lib/rules.js'
+import { MIB, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
 import {
-  type Answer,
-  type Ask,
-  head,
-  hubOf,
-  isOurs,
+  isLogMessage,
+  MESSAGE_CHARACTERS,
+  messageHead,
   type NewEntry,
-  PAGE,
-  type Question,
+  primaryOf,
+  type Request,
+  type RequestMessage,
+  type ResponseMessage,
   type Send,
   sizeOf,
 } from './primary.js'
@@ -44,7 +44,7 @@ const RULES: Record<keyof ClusterLogOptions, Rule> = {
   name: { default: 'default', expected: 'a string', accepts: value => typeof value === 'string' },
   events: whole(10_000, Number.MAX_SAFE_INTEGER),
   bytes: whole(32 * MIB, Number.MAX_SAFE_INTEGER),
-  timeout: patience(5000),
+  timeout: timeoutMs(5000),
 }
 
 interface Options {
@@ -68,7 +68,7 @@ export function clusterLog(options: ClusterLogOptions = {}): EventLog {
 }
 
 interface Pending {
-  readonly what: Ask[1]
+  readonly what: Request[1]
   readonly resolve: (id: string) => void
   readonly reject: (error: SseError) => void
 }
@@ -77,7 +77,7 @@ interface Pending {
 class ClusterLog implements EventLog {
   readonly #options: Options
   readonly #member = randomBytes(9).toString('base64url')
-  readonly #send: Send<Question>
+  readonly #send: Send<RequestMessage>
   #sink: LogSink | undefined
   #onBoot = () => {}
   /** Known from the first window on. */
@@ -85,30 +85,30 @@ class ClusterLog implements EventLog {
   /** What has come of a window that is not whole yet. */
   #window: Entry[] | undefined
   /** Not sent yet. */
-  #asks: Ask[] = []
+  #queue: Request[] = []
   #isSending = false
-  #number = 0
-  #sent = 0
+  #lastNumber = 0
+  #lastSent = 0
   readonly #pending = new Map<number, Pending>()
   #timer: NodeJS.Timeout | undefined
   /** Why nothing can be asked now. */
-  #fault: string | undefined = 'it is not open'
+  #downReason: string | undefined = 'it is not open'
   #closing: Promise<void> | undefined
 
   constructor(options: Options) {
     this.#options = options
     const { worker } = cluster
     if (worker) {
-      this.#send = (question, done) => worker.send(question, done)
+      this.#send = (message, done) => worker.send(message, done)
       return
     }
-    const hub = hubOf(options)
-    const receive: Send<Answer> = (answer, done) => {
-      this.#receive(answer)
+    const primary = primaryOf(options)
+    const receive: Send<ResponseMessage> = (message, done) => {
+      this.#receive(message)
       done(null)
     }
-    this.#send = (question, done) => {
-      hub.take(question, receive)
+    this.#send = (message, done) => {
+      primary.receive(message, receive)
       done(null)
     }
   }
@@ -117,8 +117,8 @@ class ClusterLog implements EventLog {
     if (this.#sink) throw new TypeError('clusterLog(): a log is opened once only')
     if (this.#closing) throw this.#error('ERR_SSE_LOG_DOWN', 'it is closed')
     this.#sink = sink
-    this.#fault = undefined
-    cluster.worker?.on('message', this.#onMessage).on('disconnect', this.#onGone)
+    this.#downReason = undefined
+    cluster.worker?.on('message', this.#onMessage).on('disconnect', this.#onDisconnect)
     await new Promise<void>(resolve => {
       this.#onBoot = resolve
       this.#probe()
@@ -126,8 +126,8 @@ class ClusterLog implements EventLog {
   }
 
   async append(entry: NewEntry): Promise<string> {
-    if (this.#fault !== undefined) throw this.#error('ERR_SSE_LOG_DOWN', this.#fault)
-    return this.#ask(entry)
+    if (this.#downReason !== undefined) throw this.#error('ERR_SSE_LOG_DOWN', this.#downReason)
+    return this.#request(entry)
   }
 
   compare(a: string, b: string): number {
@@ -137,8 +137,8 @@ class ClusterLog implements EventLog {
   }
 
   async barrier(): Promise<string> {
-    if (this.#fault !== undefined) throw this.#error('ERR_SSE_LOG_DOWN', this.#fault)
-    return this.#ask('last')
+    if (this.#downReason !== undefined) throw this.#error('ERR_SSE_LOG_DOWN', this.#downReason)
+    return this.#request('last')
   }
 
   close(): Promise<void> {
@@ -148,71 +148,73 @@ class ClusterLog implements EventLog {
 
   async #close(): Promise<void> {
     // Answers are in order, so this one is the last to come, or it fails together with the others.
-    const last = this.#fault === undefined && this.#suffix !== undefined && this.#ask('last')
-    this.#fault = 'it is closed'
+    const last =
+      this.#downReason === undefined && this.#suffix !== undefined && this.#request('last')
+    this.#downReason = 'it is closed'
     await Promise.resolve(last).catch(() => {})
-    if (this.#sink) this.#queue('close')
+    if (this.#sink) this.#enqueue('close')
     clearTimeout(this.#timer)
-    cluster.worker?.off('message', this.#onMessage).off('disconnect', this.#onGone)
+    cluster.worker?.off('message', this.#onMessage).off('disconnect', this.#onDisconnect)
   }
 
-  #ask(what: Ask[1]): Promise<string> {
+  #request(what: Request[1]): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.#pending.set(this.#queue(what), { what, resolve, reject })
-      if (this.#timer === undefined) this.#watch()
+      this.#pending.set(this.#enqueue(what), { what, resolve, reject })
+      if (this.#timer === undefined) this.#restartTimeout()
     })
   }
 
-  #queue(what: Ask[1]): number {
-    this.#number += 1
-    this.#asks.push([this.#number, what])
+  #enqueue(what: Request[1]): number {
+    this.#lastNumber += 1
+    this.#queue.push([this.#lastNumber, what])
     this.#flush()
-    return this.#number
+    return this.#lastNumber
   }
 
   /** Whatever is answered shows that the primary is there, and the first time brings the window. */
   #probe(): void {
-    this.#ask('last').catch(() => {})
+    this.#request('last').catch(() => {})
   }
 
   #flush(): void {
-    if (this.#isSending || this.#asks.length === 0) return
+    if (this.#isSending || this.#queue.length === 0) return
     this.#isSending = true
     setImmediate(() => {
       let count = 0
-      for (let size = 0; size < PAGE && count < this.#asks.length; count++) {
-        const [number, what] = this.#asks[count] as Ask
-        this.#sent = number
+      for (let size = 0; size < MESSAGE_CHARACTERS && count < this.#queue.length; count++) {
+        const [number, what] = this.#queue[count] as Request
+        this.#lastSent = number
         size += typeof what === 'string' ? 0 : sizeOf(what)
       }
-      const asks = this.#asks.splice(0, count)
-      this.#send({ ...head(this.#options.name, this.#member), asks }, error => {
+      const requests = this.#queue.splice(0, count)
+      this.#send({ ...messageHead(this.#options.name, this.#member), requests }, error => {
         this.#isSending = false
-        if (error) this.#onGone()
+        if (error) this.#onDisconnect()
         else this.#flush()
       })
     })
   }
 
   readonly #onMessage = (message: unknown) => {
-    if (isOurs<Answer>(message) && message.member === this.#member) this.#receive(message)
+    if (isLogMessage<ResponseMessage>(message) && message.member === this.#member)
+      this.#receive(message)
   }
 
-  #receive(answer: Answer): void {
-    if (!this.#closing) this.#follow(answer)
-    for (const [number, id] of answer.ids) {
+  #receive(message: ResponseMessage): void {
+    if (!this.#closing) this.#follow(message)
+    for (const [number, id] of message.ids) {
       this.#pending.get(number)?.resolve(id)
       this.#pending.delete(number)
     }
-    this.#watch()
+    this.#restartTimeout()
   }
 
-  #follow({ entries, isAnew, isPart }: Answer): void {
-    if (isAnew) this.#window = []
+  #follow({ entries, startsWindow, hasMore }: ResponseMessage): void {
+    if (startsWindow) this.#window = []
     this.#window?.push(...entries)
     if (this.#window === undefined) {
       if (entries.length > 0) this.#sink?.append(entries)
-    } else if (!isPart) {
+    } else if (!hasMore) {
       const window = this.#window
       const reason = this.#suffix === undefined ? 'boot' : 'trimmed'
       this.#window = undefined
@@ -220,44 +222,44 @@ class ClusterLog implements EventLog {
       this.#sink?.reset(window, reason)
       this.#onBoot()
     }
-    if (this.#fault === undefined) return
-    this.#fault = undefined
+    if (this.#downReason === undefined) return
+    this.#downReason = undefined
     this.#sink?.state(true)
   }
 
-  #watch(): void {
+  #restartTimeout(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
     if (this.#pending.size === 0) return
     // Judged after the messages that have arrived: perhaps only this process was slow to read them.
     const timer = setTimeout(() => {
-      setImmediate(() => this.#timer === timer && this.#onSilence())
+      setImmediate(() => this.#timer === timer && this.#onTimeout())
     }, this.#options.timeout)
     this.#timer = timer
   }
 
-  #onSilence(): void {
+  #onTimeout(): void {
     this.#fail('the primary does not answer; has it called clusterLog() with the same name?')
     if (!this.#closing) this.#probe()
   }
 
-  readonly #onGone = () => this.#fail('the primary is gone, or has disconnected this worker')
+  readonly #onDisconnect = () => this.#fail('the primary is gone, or has disconnected this worker')
 
-  #fail(fault: string): void {
+  #fail(reason: string): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const pending = [...this.#pending]
     this.#pending.clear()
-    this.#asks = []
-    const isNews = this.#fault === undefined
+    this.#queue = []
+    const wasUp = this.#downReason === undefined
     // First of all, as whoever is told may append at once.
-    if (!this.#closing) this.#fault = fault
+    if (!this.#closing) this.#downReason = reason
     for (const [number, { what, reject }] of pending) {
-      const isLost = typeof what !== 'string' && number <= this.#sent
-      reject(this.#error(isLost ? 'ERR_SSE_LOG_UNCERTAIN' : 'ERR_SSE_LOG_DOWN', fault))
+      const isLost = typeof what !== 'string' && number <= this.#lastSent
+      reject(this.#error(isLost ? 'ERR_SSE_LOG_UNCERTAIN' : 'ERR_SSE_LOG_DOWN', reason))
     }
-    if (!isNews) return
-    this.#sink?.error?.(this.#error('ERR_SSE_LOG_DOWN', fault))
+    if (!wasUp) return
+    this.#sink?.error?.(this.#error('ERR_SSE_LOG_DOWN', reason))
     this.#sink?.state(false)
   }
 

@@ -12,7 +12,7 @@ import type { Entry } from '../log/log.js'
 
 const TYPE = 'koa-sse-pool'
 
-interface HubOptions {
+interface PrimaryOptions {
   readonly name: string
   readonly events: number
   readonly bytes: number
@@ -20,7 +20,7 @@ interface HubOptions {
 
 export type NewEntry = Omit<Entry, 'id'>
 /** What is asked for under a number: to store an entry, the last id, or to be forgotten. */
-export type Ask = readonly [number: number, what: NewEntry | 'last' | 'close']
+export type Request = readonly [number: number, what: NewEntry | 'last' | 'close']
 
 /** What goes over IPC, where the app may send messages of its own. */
 interface Message {
@@ -30,37 +30,37 @@ interface Message {
   readonly member: string
 }
 
-export interface Question extends Message {
-  readonly asks: readonly Ask[]
+export interface RequestMessage extends Message {
+  readonly requests: readonly Request[]
 }
 
-export interface Answer extends Message {
+export interface ResponseMessage extends Message {
   readonly ids: readonly (readonly [number: number, id: string])[]
   readonly entries: readonly Entry[]
   /** The entries are the first of all that are kept, and not what follows those before. */
-  readonly isAnew: boolean
+  readonly startsWindow: boolean
   /** More of what is kept follows. */
-  readonly isPart: boolean
+  readonly hasMore: boolean
 }
 
 export type Send<M> = (message: M, done: (error: Error | null) => void) => void
 
 /** A message takes entries until it has so many characters, so that none blocks for long. */
-export const PAGE = 1024 * 1024
+export const MESSAGE_CHARACTERS = 1024 * 1024
 
 interface Member {
-  readonly send: Send<Answer>
+  readonly send: Send<ResponseMessage>
   readonly ids: [number, string][]
   /** The number of the entry that it is to get next. */
   next: number
   /** Where the window ends that it was given first: what comes before is a part of it. */
-  wholeAt: number
+  windowEnd: number
   isBusy: boolean
 }
 
 /** The log itself, in the primary. */
-export class Hub {
-  readonly #options: HubOptions
+export class Primary {
+  readonly #options: PrimaryOptions
   /** Tells this log's ids from those before the primary was restarted. */
   readonly #suffix = `-${randomBytes(6).toString('hex')}`
   /** By number, oldest first. */
@@ -71,21 +71,21 @@ export class Hub {
   #next = 0
   #size = 0
 
-  constructor(options: HubOptions) {
+  constructor(options: PrimaryOptions) {
     this.#options = options
     // A mark, so that there is a cursor from the first moment.
     this.#store({ nonce: '', target: '', frame: '' })
   }
 
-  take({ asks, member: id }: Question, send: Send<Answer>): void {
-    for (const [number, what] of asks) {
+  receive({ requests, member: id }: RequestMessage, send: Send<ResponseMessage>): void {
+    for (const [number, what] of requests) {
       if (what === 'close') {
         this.#members.delete(id)
         continue
       }
       let member = this.#members.get(id)
       if (member === undefined) {
-        member = { send, ids: [], next: -1, wholeAt: 0, isBusy: false }
+        member = { send, ids: [], next: -1, windowEnd: 0, isBusy: false }
         this.#members.set(id, member)
       }
       member.ids.push([number, what === 'last' ? this.#id(this.#next - 1) : this.#store(what)])
@@ -121,20 +121,20 @@ export class Hub {
     member.isBusy = true
     // Not at once: what other workers have sent in this turn goes into the same message.
     setImmediate(() => {
-      const isAnew = member.next < this.#first
-      if (isAnew) {
+      const startsWindow = member.next < this.#first
+      if (startsWindow) {
         member.next = this.#first
-        member.wholeAt = this.#next
+        member.windowEnd = this.#next
       }
       const entries: Entry[] = []
-      for (let size = 0; size < PAGE && member.next < this.#next; member.next++) {
+      for (let size = 0; size < MESSAGE_CHARACTERS && member.next < this.#next; member.next++) {
         const entry = this.#entries.get(member.next) as Entry
         entries.push(entry)
         size += sizeOf(entry)
       }
-      const isPart = member.next < member.wholeAt
-      const message = { ...head(this.#options.name, id), ids: member.ids.splice(0), entries }
-      member.send({ ...message, isAnew, isPart }, error => {
+      const hasMore = member.next < member.windowEnd
+      const message = { ...messageHead(this.#options.name, id), ids: member.ids.splice(0), entries }
+      member.send({ ...message, startsWindow, hasMore }, error => {
         member.isBusy = false
         // The worker is gone; one that takes its place comes as another member.
         if (error) this.#members.delete(id)
@@ -145,30 +145,30 @@ export class Hub {
 }
 
 /** Where the package is loaded twice, as ESM and as CommonJS, there is one log of each name still. */
-const HUBS = Symbol.for('koa-sse-pool/cluster')
-const shared = globalThis as typeof globalThis & { [HUBS]?: Map<string, Hub> }
+const PRIMARIES = Symbol.for('koa-sse-pool/cluster')
+const shared = globalThis as typeof globalThis & { [PRIMARIES]?: Map<string, Primary> }
 
 /** The log of that name in this process, the primary; made at the first call. */
-export function hubOf(options: HubOptions): Hub {
-  shared[HUBS] ??= listen(new Map())
-  const hub = shared[HUBS].get(options.name) ?? new Hub(options)
-  shared[HUBS].set(options.name, hub)
-  return hub
+export function primaryOf(options: PrimaryOptions): Primary {
+  shared[PRIMARIES] ??= listen(new Map())
+  const primary = shared[PRIMARIES].get(options.name) ?? new Primary(options)
+  shared[PRIMARIES].set(options.name, primary)
+  return primary
 }
 
-function listen(hubs: Map<string, Hub>): Map<string, Hub> {
+function listen(primaries: Map<string, Primary>): Map<string, Primary> {
   cluster.on('message', (worker, message: unknown) => {
-    if (!isOurs<Question>(message)) return
-    hubs.get(message.name)?.take(message, (answer, done) => worker.send(answer, done))
+    if (!isLogMessage<RequestMessage>(message)) return
+    primaries.get(message.name)?.receive(message, (message, done) => worker.send(message, done))
   })
-  return hubs
+  return primaries
 }
 
-export function head(name: string, member: string): Message {
+export function messageHead(name: string, member: string): Message {
   return { type: TYPE, name, member }
 }
 
-export function isOurs<M extends Message>(message: unknown): message is M {
+export function isLogMessage<M extends Message>(message: unknown): message is M {
   return (Object(message) as Partial<Message>).type === TYPE
 }
 

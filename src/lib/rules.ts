@@ -51,7 +51,7 @@ export const whole = (fallback: number | undefined, max: number, unit = ''): Rul
 })
 
 /** How long to wait for an engine; to wait longer than an hour is no waiting. */
-export const patience = (fallback?: number): Rule => whole(fallback, 3_600_000, 'milliseconds, ')
+export const timeoutMs = (fallback?: number): Rule => whole(fallback, 3_600_000, 'milliseconds, ')
 
 export const oneOf = (...values: string[]): Rule => ({
   default: values[0],

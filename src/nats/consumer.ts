@@ -42,12 +42,12 @@ export interface ConsumerOptions {
   readonly onEnd: (error: Error) => void
 }
 
-const NANOSECONDS = 1_000_000
-const HEARTBEAT = 2000
+const NANOSECONDS_PER_MS = 1_000_000
+const HEARTBEAT_INTERVAL_MS = 2000
 /** A missed heartbeat, and some time for a busy server. */
-const SILENCE = HEARTBEAT + 2500
+const SILENCE_TIMEOUT_MS = HEARTBEAT_INTERVAL_MS + 2500
 
-const LOST = 'a message was lost on the way'
+const MESSAGE_LOST = 'a message was lost on the way'
 
 export class Consumer {
   readonly #options: ConsumerOptions
@@ -57,7 +57,7 @@ export class Consumer {
   #watchdog: NodeJS.Timeout | undefined
   /** Messages delivered by this consumer. */
   #delivered = 0
-  #heard = 0
+  #received = 0
   #isStopped = false
 
   constructor(options: ConsumerOptions) {
@@ -76,7 +76,7 @@ export class Consumer {
       opt_start_seq: from,
       ack_policy: AckPolicy.None,
       flow_control: true,
-      idle_heartbeat: HEARTBEAT * NANOSECONDS,
+      idle_heartbeat: HEARTBEAT_INTERVAL_MS * NANOSECONDS_PER_MS,
       // Kept where it costs nothing: when the server restarts, a new one is made anyway.
       mem_storage: true,
       num_replicas: 1,
@@ -110,18 +110,18 @@ export class Consumer {
 
   #watch(): void {
     this.#watchdog = setTimeout(() => {
-      const heard = this.#heard
+      const received = this.#received
       // If it was this process that slept, what came meanwhile is read first, and starts it anew.
       setImmediate(() => {
-        if (this.#heard === heard) this.#end(`nothing was heard for ${SILENCE} ms`)
+        if (this.#received === received) this.#end(`nothing was heard for ${SILENCE_TIMEOUT_MS} ms`)
       })
-    }, SILENCE)
+    }, SILENCE_TIMEOUT_MS)
     this.#watchdog.unref()
   }
 
   #receive(error: Error | null, message: RawMessage): void {
     if (this.#isStopped) return
-    this.#heard += 1
+    this.#received += 1
     this.#watchdog?.refresh()
     try {
       if (error !== null) throw error
@@ -139,7 +139,7 @@ export class Consumer {
     // `$JS.ACK.<stream>.<consumer>.…`, or with domain and account before the stream.
     const at = tokens.length === 9 ? 5 : 7
     this.#delivered += 1
-    if (Number(tokens[at + 1]) !== this.#delivered) throw new Error(LOST)
+    if (Number(tokens[at + 1]) !== this.#delivered) throw new Error(MESSAGE_LOST)
     this.#options.onMessage({
       sequence: Number(tokens[at]),
       pending: Number(tokens[at + 3]),
@@ -152,7 +152,7 @@ export class Consumer {
     const stalled = reply || headers.get('Nats-Consumer-Stalled')
     if (stalled) this.#options.connection.publish(stalled)
     if (reply) return
-    if (Number(headers.get('Nats-Last-Consumer')) !== this.#delivered) throw new Error(LOST)
+    if (Number(headers.get('Nats-Last-Consumer')) !== this.#delivered) throw new Error(MESSAGE_LOST)
     this.#options.onIdle()
   }
 }

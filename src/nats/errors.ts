@@ -39,7 +39,7 @@ export function apiCode(error: unknown): number | undefined {
 }
 
 /** Nobody answers for JetStream, or for the subject: the stream may have been deleted. */
-export function isNobodyThere(error: unknown): boolean {
+export function isNoResponder(error: unknown): boolean {
   return error instanceof Error && error.name === 'JetStreamNotEnabled'
 }
 
@@ -55,6 +55,6 @@ function driverError(error: unknown): unknown {
 }
 
 function messageOf(error: unknown): string {
-  if (isNobodyThere(error)) return 'no JetStream answers: is it enabled, and does the stream exist?'
+  if (isNoResponder(error)) return 'no JetStream answers: is it enabled, and does the stream exist?'
   return error instanceof Error ? error.message : String(error)
 }

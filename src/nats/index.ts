@@ -13,8 +13,8 @@ import { entryId, isNonce } from './entry.js'
 import { downError, errorKind } from './errors.js'
 import { type NatsLogOptions, type ResolvedNatsOptions, resolveNatsOptions } from './options.js'
 import { Publisher } from './publisher.js'
-import { openStream, UnfitStream } from './stream.js'
-import { Discontinued, Tail } from './tail.js'
+import { openStream, UnusableStream } from './stream.js'
+import { Discontinuity, Tail } from './tail.js'
 
 export type { NatsConnectionLike } from './consumer.js'
 export type { NatsLogOptions } from './options.js'
@@ -30,7 +30,7 @@ export function natsLog(options: NatsLogOptions): NatsLog {
 }
 
 /** What is made of the connection once that is there. */
-interface Line {
+interface JetStreamConnection {
   readonly connection: NatsConnectionLike
   readonly manager: JetStreamManager
   readonly publisher: Publisher
@@ -42,7 +42,7 @@ class JetStreamLog implements NatsLog {
   readonly #nonce = nonceSource()
   #sink: LogSink | undefined
   #tail: Tail | undefined
-  #line: Line | undefined
+  #connected: JetStreamConnection | undefined
   #consumer: Consumer | undefined
   /** Counts readings, so that what a former one still brings is ignored. */
   #reading = 0
@@ -52,7 +52,7 @@ class JetStreamLog implements NatsLog {
   #wasUp = true
   #isClosed = false
   /** Whether it is known if the log can be reached; until then appends wait. */
-  readonly #known = deferred<void>()
+  readonly #stateKnown = deferred<void>()
   readonly #opened = deferred<void>()
   /** The kinds of errors that the sink was told since the log was last up. */
   readonly #reported = new Set<string>()
@@ -87,21 +87,21 @@ class JetStreamLog implements NatsLog {
       )
     }
     // At once, if possible: those who send twice in a row want it in that order.
-    const { publisher, tail } = this.#isUp ? this.#parts() : await this.#whenKnown('not stored')
+    const { publisher, tail } = this.#isUp ? this.#parts() : await this.#whenUp('not stored')
     const known = tail.idOf(nonce)
     if (known !== undefined) return known
     const { incarnation } = tail
     const { seq, duplicate } = await publisher.publish(entry)
     const id = entryId(seq, incarnation, nonce)
-    const wasInDoubt = publisher.wasInDoubt(nonce)
+    const wasUncertain = publisher.wasUncertain(nonce)
     if (duplicate) return id
     const isNext = publisher.isNext(seq)
-    if (!isNext) this.#distrust(tail)
+    if (!isNext) this.#markReplaced(tail)
     // While that is found out, what was sent with the first one is next to it, and no less in doubt.
-    const isSame = tail.isSure && tail.incarnation === incarnation
-    if (isNext && isSame && !wasInDoubt) return id
+    const isSame = tail.isVerified && tail.incarnation === incarnation
+    if (isNext && isSame && !wasUncertain) return id
     // Readers know it by another id: that of the new stream, or the one that it got at first.
-    await tail.reached(seq).catch(() => {})
+    await tail.whenRead(seq).catch(() => {})
     return tail.idOf(nonce) ?? id
   }
 
@@ -110,12 +110,12 @@ class JetStreamLog implements NatsLog {
   }
 
   async barrier(): Promise<string | null> {
-    const { manager, tail } = await this.#whenKnown('the last id cannot be read')
+    const { manager, tail } = await this.#whenUp('the last id cannot be read')
     try {
       const facts = await manager.streams.info(this.#options.stream)
-      if (tail.isOther(facts)) this.#distrust(tail)
+      if (tail.isOther(facts)) this.#markReplaced(tail)
       // The last message may be foreign, or deleted: then nobody is ever given it.
-      return await tail.reached(facts.state.last_seq)
+      return await tail.whenRead(facts.state.last_seq)
     } catch (error) {
       throw downError('the last id cannot be read', error)
     }
@@ -124,12 +124,12 @@ class JetStreamLog implements NatsLog {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#stop(new Error('the log is closed'))
-    this.#line?.status.stop?.()
-    this.#known.resolve()
+    this.#interrupt(new Error('the log is closed'))
+    this.#connected?.status.stop?.()
+    this.#stateKnown.resolve()
     this.#opened.reject(downError('not open', 'it was closed'))
     // What was appended before gets its reply, or its timeout.
-    await this.#line?.publisher.settled()
+    await this.#connected?.publisher.settled()
   }
 
   async #connect(): Promise<void> {
@@ -142,16 +142,16 @@ class JetStreamLog implements NatsLog {
       const connection = await given
       if (this.#isClosed) return
       // What the library needs is more than our types say, and it is given what it made.
-      const theirs = connection as Parameters<typeof jetstream>[0]
+      const natsConnection = connection as Parameters<typeof jetstream>[0]
       const publisher = new Publisher({
         ...this.#options,
-        client: jetstream(theirs, { timeout }),
-        onNobodyThere: error => this.#fail(this.#reading, error),
+        client: jetstream(natsConnection, { timeout }),
+        onNoResponder: error => this.#fail(this.#reading, error),
       })
-      const manager = await jetstreamManager(theirs, { timeout, checkAPI: false })
-      this.#line = { connection, manager, publisher, status: connection.status() }
+      const manager = await jetstreamManager(natsConnection, { timeout, checkAPI: false })
+      this.#connected = { connection, manager, publisher, status: connection.status() }
       void this.#read()
-      for await (const { type } of this.#line.status) this.#onStatus(type)
+      for await (const { type } of this.#connected.status) this.#onStatus(type)
     } catch (error) {
       this.#report(error)
       this.#setUp(false)
@@ -163,13 +163,13 @@ class JetStreamLog implements NatsLog {
     if (this.#isClosed) return
     if (type === 'disconnect' || type === 'close') {
       const error = new Error(type === 'close' ? 'the connection was closed' : 'disconnected')
-      this.#stop(error)
-      this.#line?.publisher.abandon(error)
+      this.#interrupt(error)
+      this.#connected?.publisher.abandon(error)
       this.#report(error)
       this.#setUp(false)
       if (type === 'close') this.#opened.reject(downError('not open', error))
     } else if (type === 'reconnect') {
-      this.#stop(new Error('reconnected'))
+      this.#interrupt(new Error('reconnected'))
       this.#failures = 0
       void this.#read()
     }
@@ -177,7 +177,7 @@ class JetStreamLog implements NatsLog {
 
   /** Finds the stream, and reads it from where we are. */
   async #read(): Promise<void> {
-    const { connection, manager, publisher } = this.#line as Line
+    const { connection, manager, publisher } = this.#connected as JetStreamConnection
     const tail = this.#tail as Tail
     this.#reading += 1
     const reading = this.#reading
@@ -201,8 +201,8 @@ class JetStreamLog implements NatsLog {
           this.#failures = 0
         },
         onEnd: error => {
-          if (!(error.cause instanceof Discontinued)) this.#fail(reading, error)
-          else if (reading === this.#reading) this.#readAgain()
+          if (!(error.cause instanceof Discontinuity)) this.#fail(reading, error)
+          else if (reading === this.#reading) this.#restartReading()
         },
       })
       await this.#consumer.start(from)
@@ -212,26 +212,26 @@ class JetStreamLog implements NatsLog {
       if (facts.state.messages === 0) tail.idle()
     } catch (error) {
       this.#fail(reading, error)
-      if (error instanceof UnfitStream) this.#opened.reject(downError('not open', error))
+      if (error instanceof UnusableStream) this.#opened.reject(downError('not open', error))
     }
   }
 
   /** The stream was deleted and made anew, though nothing else has told us yet. */
-  #distrust(tail: Tail): void {
-    tail.distrust()
-    this.#readAgain()
+  #markReplaced(tail: Tail): void {
+    tail.markReplaced()
+    this.#restartReading()
   }
 
   /** At once, since the stream is in reach; what it has is not what we expected. */
-  #readAgain(): void {
-    this.#halt()
+  #restartReading(): void {
+    this.#stopReading()
     void this.#read()
   }
 
   /** Tries again soon. */
   #fail(reading: number, error: unknown): void {
     if (reading !== this.#reading || this.#isClosed) return
-    this.#stop(error instanceof Error ? error : new Error(String(error)))
+    this.#interrupt(error instanceof Error ? error : new Error(String(error)))
     this.#report(error)
     this.#setUp(false)
     const pause = Math.min(5000, 100 * 2 ** this.#failures)
@@ -240,13 +240,13 @@ class JetStreamLog implements NatsLog {
     this.#retry = setTimeout(() => void this.#read(), pause * (0.5 + Math.random() / 2))
   }
 
-  #stop(error: Error): void {
-    this.#halt()
+  #interrupt(error: Error): void {
+    this.#stopReading()
     this.#isUp = false
-    this.#tail?.reject(error)
+    this.#tail?.rejectWaiters(error)
   }
 
-  #halt(): void {
+  #stopReading(): void {
     this.#reading += 1
     clearTimeout(this.#retry)
     this.#consumer?.stop()
@@ -257,14 +257,14 @@ class JetStreamLog implements NatsLog {
     const reading = this.#reading
     try {
       const mark = { nonce: this.#nonce(), target: '', frame: '' }
-      await this.#line?.publisher.publish(mark)
+      await this.#connected?.publisher.publish(mark)
     } catch (error) {
       this.#fail(reading, error)
     }
   }
 
-  async #whenKnown(what: string) {
-    if (!this.#isClosed) await this.#known.promise
+  async #whenUp(what: string) {
+    if (!this.#isClosed) await this.#stateKnown.promise
     if (this.#isClosed) throw downError(what, 'the log is closed')
     // The driver would keep it until it is connected again, and then send it.
     if (!this.#isUp) throw downError(what, 'the stream is out of reach')
@@ -272,7 +272,7 @@ class JetStreamLog implements NatsLog {
   }
 
   #parts() {
-    return { ...(this.#line as Line), tail: this.#tail as Tail }
+    return { ...(this.#connected as JetStreamConnection), tail: this.#tail as Tail }
   }
 
   #report(error: unknown): void {
@@ -286,7 +286,7 @@ class JetStreamLog implements NatsLog {
   #setUp(isUp: boolean): void {
     if (this.#isClosed) return
     this.#isUp = isUp
-    this.#known.resolve()
+    this.#stateKnown.resolve()
     if (isUp) this.#reported.clear()
     if (isUp === this.#wasUp) return
     this.#wasUp = isUp

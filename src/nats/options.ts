@@ -1,5 +1,5 @@
 /** The options of `natsLog()`: what they mean, their defaults and their checks. */
-import { MIB, oneOf, optional, patience, type Rule, resolve, whole } from '../lib/rules.js'
+import { MIB, oneOf, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import type { NatsConnectionLike } from './consumer.js'
 
 export interface NatsLogOptions {
@@ -50,7 +50,7 @@ const RULES: Record<keyof NatsLogOptions, Rule> = {
   windowBytes: whole(32 * MIB, Number.MAX_SAFE_INTEGER),
   storage: oneOf('file', 'memory'),
   replicas: whole(1, 5),
-  timeout: patience(5000),
+  timeout: timeoutMs(5000),
 }
 
 /** @throws TypeError that names the option, when one is unknown or wrong. */

@@ -2,7 +2,7 @@
 import type { JetStreamClient, PubAck } from '@nats-io/jetstream'
 import type { Entry } from '../log/log.js'
 import { encodeEntry } from './entry.js'
-import { appendError, isNobodyThere, uncertainError } from './errors.js'
+import { appendError, isNoResponder, uncertainError } from './errors.js'
 
 export interface PublisherOptions {
   readonly client: JetStreamClient
@@ -11,7 +11,7 @@ export interface PublisherOptions {
   readonly timeout: number
   readonly maxEntries: number
   /** Nobody stores what is published; the stream may have been deleted. */
-  readonly onNobodyThere: (error: unknown) => void
+  readonly onNoResponder: (error: unknown) => void
 }
 
 export class Publisher {
@@ -20,7 +20,7 @@ export class Publisher {
   readonly #inFlight = new Set<(error: Error) => void>()
   readonly #onSettled: (() => void)[] = []
   /** Nonces of what had no reply; what is stored with them again may be the second. */
-  readonly #doubtful = new Set<string>()
+  readonly #uncertain = new Set<string>()
   /** The last sequence that was given. */
   #last = 0
 
@@ -29,27 +29,27 @@ export class Publisher {
   }
 
   publish(entry: Omit<Entry, 'id'>): Promise<PubAck> {
-    const { client, stream, subject, timeout, onNobodyThere } = this.#options
+    const { client, stream, subject, timeout, onNoResponder } = this.#options
     const { nonce } = entry
     return new Promise((resolve, reject) => {
-      const lose = (error: Error) => {
-        this.#settle(lose)
-        this.#doubt(nonce)
+      const giveUp = (error: Error) => {
+        this.#settle(giveUp)
+        this.#markUncertain(nonce)
         reject(uncertainError(error))
       }
-      this.#inFlight.add(lose)
+      this.#inFlight.add(giveUp)
       const options = { msgID: nonce, timeout, expect: { streamName: stream } }
       client.publish(subject, encodeEntry(entry), options).then(
         ack => {
-          this.#settle(lose)
+          this.#settle(giveUp)
           resolve(ack)
         },
         error => {
-          if (!this.#settle(lose)) return
+          if (!this.#settle(giveUp)) return
           const failure = appendError(error)
-          if (failure.code === 'ERR_SSE_LOG_UNCERTAIN') this.#doubt(nonce)
+          if (failure.code === 'ERR_SSE_LOG_UNCERTAIN') this.#markUncertain(nonce)
           reject(failure)
-          if (isNobodyThere(error)) onNobodyThere(error)
+          if (isNoResponder(error)) onNoResponder(error)
         },
       )
     })
@@ -65,12 +65,12 @@ export class Publisher {
 
   /** The connection is lost: nobody can tell what of it had arrived. */
   abandon(error: Error): void {
-    for (const lose of this.#inFlight) lose(error)
+    for (const giveUp of this.#inFlight) giveUp(error)
   }
 
   /** Whether an earlier attempt may have stored it; asked once. */
-  wasInDoubt(nonce: string): boolean {
-    return this.#doubtful.delete(nonce)
+  wasUncertain(nonce: string): boolean {
+    return this.#uncertain.delete(nonce)
   }
 
   /** Whether a sequence follows those before, as it must unless another stream took their place. */
@@ -85,16 +85,16 @@ export class Publisher {
     this.#last = 0
   }
 
-  #settle(lose?: (error: Error) => void): boolean {
-    const wasInFlight = lose !== undefined && this.#inFlight.delete(lose)
+  #settle(giveUp?: (error: Error) => void): boolean {
+    const wasInFlight = giveUp !== undefined && this.#inFlight.delete(giveUp)
     if (this.#inFlight.size === 0) for (const resolve of this.#onSettled.splice(0)) resolve()
     return wasInFlight
   }
 
-  #doubt(nonce: string): void {
-    const doubtful = this.#doubtful.add(nonce)
-    if (doubtful.size > this.#options.maxEntries) {
-      doubtful.delete(doubtful.keys().next().value as string)
+  #markUncertain(nonce: string): void {
+    const uncertain = this.#uncertain.add(nonce)
+    if (uncertain.size > this.#options.maxEntries) {
+      uncertain.delete(uncertain.keys().next().value as string)
     }
   }
 }

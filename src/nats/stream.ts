@@ -11,15 +11,15 @@ import { apiCode } from './errors.js'
 import type { ResolvedNatsOptions } from './options.js'
 
 /** The stream is there and cannot do the job; or it cannot be made. */
-export class UnfitStream extends Error {
-  override readonly name = 'UnfitStream'
+export class UnusableStream extends Error {
+  override readonly name = 'UnusableStream'
 }
 
 const STREAM_NOT_FOUND = 10_059
 const SUBJECTS_OVERLAP = 10_065
-const DUPLICATE_WINDOW = 2 * 60 * 1_000_000_000
+const DUPLICATE_WINDOW_NS = 2 * 60 * 1_000_000_000
 
-/** @throws UnfitStream */
+/** @throws UnusableStream */
 export async function openStream(
   manager: JetStreamManager,
   options: ResolvedNatsOptions,
@@ -32,9 +32,9 @@ export async function openStream(
     if (apiCode(error) !== STREAM_NOT_FOUND) throw error
     info = await makeStream(manager, options)
   }
-  const problem = unfitness(info.config, subject)
+  const problem = problemWith(info.config, subject)
   if (problem !== undefined) {
-    throw new UnfitStream(`the stream "${stream}" cannot be a log: ${problem}`)
+    throw new UnusableStream(`the stream "${stream}" cannot be a log: ${problem}`)
   }
   return info
 }
@@ -50,7 +50,7 @@ async function makeStream(
       max_msgs: maxEntries,
       discard: DiscardPolicy.Old,
       // So long an append may be tried again and is still stored once.
-      duplicate_window: DUPLICATE_WINDOW,
+      duplicate_window: DUPLICATE_WINDOW_NS,
       storage: storage === 'file' ? StorageType.File : StorageType.Memory,
       num_replicas: replicas,
     })
@@ -59,7 +59,7 @@ async function makeStream(
     // Another process was quicker, as happens when all are started together.
     if (owner === stream) return manager.streams.info(stream)
     if (owner === undefined || apiCode(cause) !== SUBJECTS_OVERLAP) throw cause
-    throw new UnfitStream(
+    throw new UnusableStream(
       `the stream "${stream}" cannot be made: another one has the subject "${subject}"`,
       { cause },
     )
@@ -67,7 +67,7 @@ async function makeStream(
 }
 
 /** Undefined when it can do the job. */
-function unfitness(config: StreamConfig, subject: string): string | undefined {
+function problemWith(config: StreamConfig, subject: string): string | undefined {
   if (config.mirror) return 'it is a mirror, which cannot be published to'
   if (config.sealed) return 'it is sealed'
   if (config.no_ack) return 'it has no_ack, so nobody could know what was stored'

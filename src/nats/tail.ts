@@ -41,11 +41,11 @@ interface Waiter {
   readonly sequence: number
   readonly resolve: (id: string) => void
   readonly reject: (error: Error) => void
-  beats: number
+  heartbeats: number
 }
 
 /** The place where we were is gone, or another: reading has to start anew. */
-export class Discontinued extends Error {}
+export class Discontinuity extends Error {}
 
 export class Tail {
   readonly #options: TailOptions
@@ -53,10 +53,10 @@ export class Tail {
   /** Why the window has to be given anew; stays until it has been, however often that fails. */
   #reason: Parameters<LogSink['reset']>[1] | undefined = 'boot'
   /** The window while it is being filled. */
-  #gathered: Entry[] = []
-  #gatheredBytes = 0
+  #window: Entry[] = []
+  #windowBytes = 0
   /** The window is filled when it has got so far. */
-  #target = 0
+  #windowEnd = 0
   #hasAskedForMark = false
   /** The last entry that was given to the sink. */
   #last: { readonly sequence: number; readonly entry: Entry } | undefined
@@ -64,7 +64,7 @@ export class Tail {
   #position = 0
   /** The sequence before in this reading; 0 at its start. */
   #previous = 0
-  #needsProof = false
+  #isUnverified = false
   #waiters: Waiter[] = []
   #foreign = 0
   /** The ids of the newest entries, by nonce: one that comes again was sent again. */
@@ -89,8 +89,8 @@ export class Tail {
   }
 
   /** Whether it is known that the stream is still the one that was read last. */
-  get isSure(): boolean {
-    return this.#reason === undefined && !this.#needsProof
+  get isVerified(): boolean {
+    return this.#reason === undefined && !this.#isUnverified
   }
 
   compare(a: string, b: string): number {
@@ -106,7 +106,7 @@ export class Tail {
   }
 
   /** It is another stream, whatever it will say of itself. */
-  distrust(): void {
+  markReplaced(): void {
     if (this.#reason !== 'boot') this.#reason = 'replaced'
   }
 
@@ -115,12 +115,12 @@ export class Tail {
     const { first_seq, last_seq, messages } = facts.state
     const last = this.#last
     this.#previous = 0
-    this.#needsProof = false
+    this.#isUnverified = false
     if (this.isOther(facts) && this.#reason !== 'boot') this.#reason = 'replaced'
     this.#incarnation = incarnationOf(facts.created)
     if (this.#reason === undefined && last !== undefined) {
       if (messages > 0 && first_seq <= last.sequence) {
-        this.#needsProof = true
+        this.#isUnverified = true
         return last.sequence
       }
       // Deleted since, by age perhaps; but nothing was stored after it, so nothing is lost.
@@ -132,18 +132,18 @@ export class Tail {
     }
     this.#hasAskedForMark = false
     this.#position = 0
-    this.#gather(last_seq)
+    this.#startWindow(last_seq)
     return Math.max(first_seq, last_seq - this.#options.maxEntries + 1, 1)
   }
 
-  /** @throws Discontinued */
+  /** @throws Discontinuity */
   accept({ sequence, pending, data }: Message): void {
     const entry = data && decodeEntry(data, sequence, this.#incarnation)
-    if (this.#needsProof) {
-      this.#prove(sequence, entry)
+    if (this.#isUnverified) {
+      this.#checkContinuity(sequence, entry)
       return
     }
-    if (sequence !== this.#previous + 1 && this.#previous !== 0) this.#lose(sequence)
+    if (sequence !== this.#previous + 1 && this.#previous !== 0) this.#onHole(sequence)
     this.#previous = sequence
     // Foreign ones behind the last entry of ours, which were read before.
     if (sequence <= this.#position) return
@@ -154,60 +154,60 @@ export class Tail {
         this.#last = { sequence, entry }
         this.#options.sink.append([entry])
       }
-      this.#settle()
+      this.#settleWaiters()
       return
     }
-    if (entry !== undefined && this.#isNew(entry)) this.#keep(entry)
-    if (sequence >= this.#target || pending === 0) this.#deliver()
+    if (entry !== undefined && this.#isNew(entry)) this.#addToWindow(entry)
+    if (sequence >= this.#windowEnd || pending === 0) this.#deliverWindow()
   }
 
   /**
    * There is nothing more to read for now.
-   * @throws Discontinued
+   * @throws Discontinuity
    */
   idle(): void {
-    if (this.#needsProof) {
+    if (this.#isUnverified) {
       this.#reason = 'trimmed'
-      throw new Discontinued('the last entry that was read is gone')
+      throw new Discontinuity('the last entry that was read is gone')
     }
-    if (this.#reason !== undefined) this.#deliver()
+    if (this.#reason !== undefined) this.#deliverWindow()
     // A beat may have been on its way when the question was put; the second was sent after it.
-    for (const waiter of this.#waiters) waiter.beats += 1
-    this.#settle()
+    for (const waiter of this.#waiters) waiter.heartbeats += 1
+    this.#settleWaiters()
   }
 
   /** The id of the last entry once everything up to a sequence has been given to the sink. */
-  reached(sequence: number): Promise<string> {
+  whenRead(sequence: number): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.#waiters.push({ sequence, resolve, reject, beats: 0 })
-      this.#settle()
+      this.#waiters.push({ sequence, resolve, reject, heartbeats: 0 })
+      this.#settleWaiters()
     })
   }
 
   /** Those who wait cannot be answered. */
-  reject(error: Error): void {
+  rejectWaiters(error: Error): void {
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error)
   }
 
-  #prove(sequence: number, entry: Entry | undefined): void {
+  #checkContinuity(sequence: number, entry: Entry | undefined): void {
     const last = this.#last
     if (sequence !== last?.sequence || entry?.nonce !== last.entry.nonce) {
       this.#reason = sequence === last?.sequence ? 'replaced' : 'trimmed'
-      throw new Discontinued('another entry is where the last one that was read should be')
+      throw new Discontinuity('another entry is where the last one that was read should be')
     }
-    this.#needsProof = false
+    this.#isUnverified = false
     this.#previous = sequence
-    this.#settle()
+    this.#settleWaiters()
   }
 
   /** What lay before this message was deleted before it was read. */
-  #lose(sequence: number): void {
+  #onHole(sequence: number): void {
     if (this.#reason !== undefined) {
       // A cursor before the hole would go on as if nothing were missing.
-      this.#gather(this.#target)
+      this.#startWindow(this.#windowEnd)
     } else if (sequence > this.#position + 1) {
       this.#reason = 'trimmed'
-      this.#gather(sequence)
+      this.#startWindow(sequence)
     }
   }
 
@@ -219,45 +219,45 @@ export class Tail {
     return true
   }
 
-  #gather(target: number): void {
-    this.#gathered = []
-    this.#gatheredBytes = 0
+  #startWindow(target: number): void {
+    this.#window = []
+    this.#windowBytes = 0
     this.#ids = new Map()
-    this.#target = target
+    this.#windowEnd = target
   }
 
-  #keep(entry: Entry): void {
-    this.#gathered.push(entry)
-    this.#gatheredBytes += entry.frame.length
-    while (this.#gatheredBytes > this.#options.windowBytes && this.#gathered.length > 1) {
-      this.#gatheredBytes -= this.#gathered.shift()?.frame.length ?? 0
+  #addToWindow(entry: Entry): void {
+    this.#window.push(entry)
+    this.#windowBytes += entry.frame.length
+    while (this.#windowBytes > this.#options.windowBytes && this.#window.length > 1) {
+      this.#windowBytes -= this.#window.shift()?.frame.length ?? 0
     }
   }
 
-  #deliver(): void {
-    const newest = this.#gathered.at(-1)
+  #deliverWindow(): void {
+    const newest = this.#window.at(-1)
     if (newest === undefined) {
       if (!this.#hasAskedForMark) this.#options.onEmpty()
       this.#hasAskedForMark = true
-      this.#target = 0
+      this.#windowEnd = 0
       return
     }
     const reason = this.#reason ?? 'boot'
-    const window = this.#gathered
-    this.#gathered = []
+    const window = this.#window
+    this.#window = []
     this.#reason = undefined
     this.#position = this.#previous
     this.#last = { sequence: sequenceOf(newest.id, this.#incarnation), entry: newest }
     this.#options.sink.reset(window, reason)
     this.#options.onReset()
-    this.#settle()
+    this.#settleWaiters()
   }
 
-  #settle(): void {
-    if (this.#waiters.length === 0 || this.#needsProof || this.#reason !== undefined) return
+  #settleWaiters(): void {
+    if (this.#waiters.length === 0 || this.#isUnverified || this.#reason !== undefined) return
     const id = this.#last?.entry.id
     this.#waiters = this.#waiters.filter(waiter => {
-      const isReached = waiter.sequence <= this.#position || waiter.beats > 1
+      const isReached = waiter.sequence <= this.#position || waiter.heartbeats > 1
       if (isReached && id !== undefined) waiter.resolve(id)
       return !isReached
     })

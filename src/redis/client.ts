@@ -23,16 +23,19 @@ export interface IoredisClient {
 export type RedisClient = NodeRedisClient | IoredisClient
 
 /** Makes a new connection; its errors and its end come by `onLost`, once or more often. */
-export type Dial = (timeout: number, onLost: (error: Error) => void) => Driver
+export type CreateConnection = (timeout: number, onLost: (error: Error) => void) => DriverConnection
 
-export interface Driver {
+export interface DriverConnection {
   connect(): Promise<unknown>
   send(args: string[]): Promise<unknown>
   destroy(): void
 }
 
 /** @throws TypeError for what is no client of either package, or one of many nodes. */
-export function dialer(client: unknown): { dial: Dial; keyPrefix: string } {
+export function connectionFactory(client: unknown): {
+  createConnection: CreateConnection
+  keyPrefix: string
+} {
   const given = (typeof client === 'object' && client !== null ? client : {}) as Partial<
     NodeRedisDuplicate & IoredisDuplicate
   >
@@ -44,13 +47,16 @@ export function dialer(client: unknown): { dial: Dial; keyPrefix: string } {
   }
   if (typeof given.duplicate === 'function' && typeof given.call === 'function') {
     // ioredis puts its prefix before the key itself.
-    return { dial: (...args) => ioredis(given as IoredisDuplicate, ...args), keyPrefix: '' }
+    return {
+      createConnection: (...args) => ioredis(given as IoredisDuplicate, ...args),
+      keyPrefix: '',
+    }
   }
   if (typeof given.duplicate === 'function' && typeof given.sendCommand === 'function') {
     const template = given as NodeRedisDuplicate
     // In node-redis a raw command is sent as it is.
     const keyPrefix = String(template.options?.keyPrefix ?? '')
-    return { dial: (...args) => nodeRedis(template, ...args), keyPrefix }
+    return { createConnection: (...args) => nodeRedis(template, ...args), keyPrefix }
   }
   throw new TypeError(
     `redisLog(): option "client" must be a client made by createClient() of the package "redis" or ` +
@@ -74,7 +80,7 @@ function nodeRedis(
   template: NodeRedisDuplicate,
   timeout: number,
   onLost: (error: Error) => void,
-): Driver {
+): DriverConnection {
   const client = template.duplicate({
     socket: {
       ...template.options?.socket,
@@ -103,22 +109,22 @@ function nodeRedis(
       // Version 5 throws when it is closed already.
     }
   }
-  let isDialling = false
-  let isUnwanted = false
+  let isConnecting = false
+  let isDestroyed = false
   client.on('connect', () => {
-    isDialling = false
-    if (isUnwanted) destroy()
+    isConnecting = false
+    if (isDestroyed) destroy()
   })
   return {
     connect() {
-      isDialling = true
+      isConnecting = true
       return client.connect()
     },
     send: args => client.sendCommand(args),
     destroy() {
-      isUnwanted = true
+      isDestroyed = true
       // Destroyed before it is connected it would connect all the same, and stay so.
-      if (!isDialling) destroy()
+      if (!isConnecting) destroy()
     },
   }
 }
@@ -137,7 +143,7 @@ function ioredis(
   template: IoredisDuplicate,
   timeout: number,
   onLost: (error: Error) => void,
-): Driver {
+): DriverConnection {
   const client = template.duplicate({
     lazyConnect: true,
     // It asks for more than we may be allowed, and hides that Redis is loading; Sentinel needs it.

@@ -1,45 +1,45 @@
 /** A connection that is kept: dialled again, after a pause, whenever it is lost or of no use. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { randomBetween } from '../lib/random.js'
-import type { Dial, Driver } from './client.js'
+import type { CreateConnection, DriverConnection } from './client.js'
 
 /** One connection, from dialling to its end. */
 export class Connection {
   /** Resolves when it is over, to the reason. */
   readonly closed: Promise<Error>
-  readonly #driver: Driver
+  readonly #connection: DriverConnection
   readonly #timeout: number
   #isClosed = false
   #close: (reason: Error) => void = () => {}
 
   /** @param timeout for connecting, in ms. */
-  constructor(dial: Dial, timeout: number) {
+  constructor(createConnection: CreateConnection, timeout: number) {
     this.#timeout = timeout
     this.closed = new Promise(resolve => {
       this.#close = resolve
     })
-    this.#driver = dial(timeout, error => this.destroy(error))
+    this.#connection = createConnection(timeout, error => this.destroy(error))
   }
 
   async connect(): Promise<void> {
     const lost = this.closed.then(reason => Promise.reject(reason))
-    const connected = Promise.race([this.#driver.connect(), lost])
-    await this.#within(this.#timeout, 'connecting took', connected)
+    const connected = Promise.race([this.#connection.connect(), lost])
+    await this.#withTimeout(this.#timeout, 'connecting took', connected)
   }
 
   /** The reply to a command; the connection ends when there is none for so long, in ms. */
   send(args: string[], timeout: number): Promise<unknown> {
-    return this.#within(timeout, `no reply to ${args[0]} for`, this.#driver.send(args))
+    return this.#withTimeout(timeout, `no reply to ${args[0]} for`, this.#connection.send(args))
   }
 
   destroy(reason: Error): void {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#close(reason)
-    this.#driver.destroy()
+    this.#connection.destroy()
   }
 
-  #within<T>(timeout: number, what: string, promise: Promise<T>): Promise<T> {
+  #withTimeout<T>(timeout: number, what: string, promise: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       let isSettled = false
       const expire = () => {
@@ -68,25 +68,25 @@ export class Connection {
   }
 }
 
-export interface LineOptions {
-  readonly dial: Dial
+export interface ManagedConnectionOptions {
+  readonly createConnection: CreateConnection
   /** For connecting, in ms. */
   readonly timeout: number
   /** Makes sure that the connection can be used, before anybody gets it. */
   readonly prepare?: (connection: Connection) => Promise<void>
-  /** Uses it until it fails; `isWell` says that it worked, so the next pause is a short one. */
-  readonly use: (connection: Connection, isWell: () => void) => Promise<never>
+  /** Uses it until it fails; `onHealthy` says that it worked, so the next pause is a short one. */
+  readonly use: (connection: Connection, onHealthy: () => void) => Promise<never>
   readonly onFail: (error: unknown) => void
 }
 
-export class Line {
-  readonly #options: LineOptions
+export class ManagedConnection {
+  readonly #options: ManagedConnectionOptions
   readonly #closing = new AbortController()
   #connection: Connection | undefined
   #current: Promise<Connection>
   #done: Promise<void> | undefined
 
-  constructor(options: LineOptions) {
+  constructor(options: ManagedConnectionOptions) {
     this.#options = options
     this.#current = rejected(new Error('the log has not been opened'))
   }
@@ -137,7 +137,7 @@ export class Line {
   }
 
   async #connect(): Promise<Connection> {
-    const connection = new Connection(this.#options.dial, this.#options.timeout)
+    const connection = new Connection(this.#options.createConnection, this.#options.timeout)
     this.#connection = connection
     await connection.connect()
     await this.#options.prepare?.(connection)

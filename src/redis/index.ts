@@ -7,7 +7,7 @@
 import { got, SseError } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
-import { type Connection, Line } from './connection.js'
+import { type Connection, ManagedConnection } from './connection.js'
 import { compareIds, isNonce, type Row, toFields } from './entry.js'
 import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './errors.js'
 import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './options.js'
@@ -29,13 +29,13 @@ export function redisLog(options: RedisLogOptions): RedisLog {
 class RedisStreamLog implements RedisLog {
   readonly #options: ResolvedOptions
   readonly #nonce = nonceSource()
-  readonly #commands: Line
+  readonly #commands: ManagedConnection
   #tail: Tail | undefined
-  #tailLine: Line | undefined
+  #tailConnection: ManagedConnection | undefined
   #sink: LogSink | undefined
   /** It is connected to a replica, and looks for the primary; with pauses that grow, until then. */
   #isReadOnly = false
-  #isWell = () => {}
+  #onHealthy = () => {}
   readonly #isUp = { commands: true, tail: true }
   #wasUp = true
   /** The kinds of errors that the sink was told since the log was last up. */
@@ -43,23 +43,23 @@ class RedisStreamLog implements RedisLog {
   /** Stored, but not read back yet: their ids by nonce. */
   readonly #unread = new Map<string, string>()
   /** Nonces of appends that had no reply; what is stored with them again may be the second. */
-  readonly #doubtful = new Set<string>()
+  readonly #uncertain = new Set<string>()
   readonly #pending = new Set<Promise<string>>()
   #closing: Promise<void> | undefined
 
   constructor(options: RedisLogOptions) {
     this.#options = resolveOptions(options)
-    const { dial, timeout, key } = this.#options
-    this.#commands = new Line({
-      dial,
+    const { createConnection, timeout, key } = this.#options
+    this.#commands = new ManagedConnection({
+      createConnection,
       timeout,
       prepare: async connection => {
         // Accepted does not mean of use: a password may be missing, or the key be of another type.
         await connection.send(['XREVRANGE', key, '+', '-', 'COUNT', '1'], timeout)
       },
-      use: async (connection, isWell) => {
-        if (this.#isReadOnly) this.#isWell = isWell
-        else isWell()
+      use: async (connection, onHealthy) => {
+        if (this.#isReadOnly) this.#onHealthy = onHealthy
+        else onHealthy()
         this.#setUp('commands', true)
         throw await connection.closed
       },
@@ -75,7 +75,7 @@ class RedisStreamLog implements RedisLog {
     if (this.#sink !== undefined) throw new TypeError('redisLog(): a log is opened once only')
     if (this.#closing) throw downError('not open', 'it was closed')
     this.#sink = sink
-    const { dial, timeout } = this.#options
+    const { createConnection, timeout } = this.#options
     return new Promise(resolve => {
       const tail = new Tail({
         ...this.#options,
@@ -92,25 +92,25 @@ class RedisStreamLog implements RedisLog {
         },
         mark: async connection => {
           const mark = { nonce: this.#nonce(), target: '', frame: '' }
-          await connection.send(this.#addition(mark), timeout)
+          await connection.send(this.#xadd(mark), timeout)
         },
       })
       this.#tail = tail
-      this.#tailLine = new Line({
-        dial,
+      this.#tailConnection = new ManagedConnection({
+        createConnection,
         timeout,
-        use: (connection, isWell) =>
+        use: (connection, onHealthy) =>
           tail.follow(connection, () => {
-            isWell()
+            onHealthy()
             this.#setUp('tail', true)
           }),
         onFail: error => {
-          tail.interrupt(error)
+          tail.rejectWaiters(error)
           this.#onFail('tail', error)
         },
       })
       this.#commands.open()
-      this.#tailLine.open()
+      this.#tailConnection.open()
     })
   }
 
@@ -135,7 +135,7 @@ class RedisStreamLog implements RedisLog {
       const tail = this.#tail as Tail
       if (!this.#isUp.tail) throw new Error('the connection that reads the stream is lost')
       // The last one may be foreign, or one that was sent twice: then nobody is ever given it.
-      return row === undefined ? null : await tail.reached(row[0])
+      return row === undefined ? null : await tail.whenRead(row[0])
     } catch (error) {
       throw downError('the last id cannot be read', error)
     }
@@ -147,8 +147,8 @@ class RedisStreamLog implements RedisLog {
   }
 
   async #close(): Promise<void> {
-    const stopped = this.#tailLine?.close()
-    this.#tail?.interrupt(new Error('the log is closed'))
+    const stopped = this.#tailConnection?.close()
+    this.#tail?.rejectWaiters(new Error('the log is closed'))
     // What was appended before gets its reply, or its timeout.
     await Promise.allSettled([...this.#pending])
     await Promise.all([stopped, this.#commands.close()])
@@ -164,13 +164,13 @@ class RedisStreamLog implements RedisLog {
     if (this.#closing) throw downError('not stored', 'the log is closed')
     const known = this.#tail?.idOf(nonce) ?? this.#unread.get(nonce)
     // With `wait`, one that readers know already may still lack its replicas.
-    const isEnough = this.#options.wait === undefined || !this.#doubtful.has(nonce)
+    const isEnough = this.#options.wait === undefined || !this.#uncertain.has(nonce)
     if (known !== undefined && isEnough) return known
     const rowId = await this.#add(entry)
     const id = `${rowId}-${nonce}`
-    if (this.#doubtful.delete(nonce)) {
+    if (this.#uncertain.delete(nonce)) {
       // Readers know it by the id that it got at first, should that have arrived.
-      await this.#tail?.reached(rowId).catch(() => {})
+      await this.#tail?.whenRead(rowId).catch(() => {})
     }
     const read = this.#tail?.idOf(nonce)
     if (read !== undefined) return read
@@ -188,15 +188,16 @@ class RedisStreamLog implements RedisLog {
       throw downError('not stored', error)
     }
     try {
-      const added = connection.send(this.#addition(entry), timeout)
-      if (wait === undefined) return this.#added(await added)
+      const added = connection.send(this.#xadd(entry), timeout)
+      if (wait === undefined) return this.#acknowledged(await added)
       const command = ['WAIT', String(wait.replicas), String(wait.timeout)]
       const waited = connection.send(command, timeout + wait.timeout)
       const [first, second] = await Promise.allSettled([added, waited])
       if (first.status === 'rejected') throw first.reason
       const replicas = second.status === 'rejected' ? second.reason : Number(second.value)
-      if (typeof replicas === 'number' && replicas >= wait.replicas) return this.#added(first.value)
-      this.#doubt(entry.nonce)
+      if (typeof replicas === 'number' && replicas >= wait.replicas)
+        return this.#acknowledged(first.value)
+      this.#markUncertain(entry.nonce)
       throw uncertainError(
         typeof replicas === 'number'
           ? new Error(`${replicas} of ${wait.replicas} replicas have it after ${wait.timeout} ms`)
@@ -210,25 +211,25 @@ class RedisStreamLog implements RedisLog {
         this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
       }
       if (isErrorReply(error) || isUnsent(error)) throw downError('not stored', error)
-      this.#doubt(entry.nonce)
+      this.#markUncertain(entry.nonce)
       throw uncertainError(error)
     }
   }
 
-  #added(reply: unknown): string {
-    if (this.#isReadOnly) this.#isWell()
+  #acknowledged(reply: unknown): string {
+    if (this.#isReadOnly) this.#onHealthy()
     this.#isReadOnly = false
     return reply as string
   }
 
-  #addition(entry: Omit<Entry, 'id'>): string[] {
+  #xadd(entry: Omit<Entry, 'id'>): string[] {
     const { key, maxEntries } = this.#options
     return ['XADD', key, 'MAXLEN', '~', String(maxEntries), '*', ...toFields(entry)]
   }
 
-  #doubt(nonce: string): void {
-    this.#doubtful.add(nonce)
-    forgetOldest(this.#doubtful, this.#options.maxEntries)
+  #markUncertain(nonce: string): void {
+    this.#uncertain.add(nonce)
+    forgetOldest(this.#uncertain, this.#options.maxEntries)
   }
 
   #forgetRead(entries: readonly Entry[]): void {
@@ -236,18 +237,18 @@ class RedisStreamLog implements RedisLog {
     for (const { nonce } of entries) this.#unread.delete(nonce)
   }
 
-  #onFail(line: 'commands' | 'tail', error: unknown): void {
+  #onFail(connection: 'commands' | 'tail', error: unknown): void {
     const kind = errorKind(error)
     // One that is down may fail for hours: each kind of reason is told once.
     if (!this.#reported.has(kind) && this.#reported.size < 10) {
       this.#reported.add(kind)
       this.#sink?.error(downError('Redis is out of reach', error))
     }
-    this.#setUp(line, false)
+    this.#setUp(connection, false)
   }
 
-  #setUp(line: 'commands' | 'tail', isUp: boolean): void {
-    this.#isUp[line] = isUp
+  #setUp(connection: 'commands' | 'tail', isUp: boolean): void {
+    this.#isUp[connection] = isUp
     const isUpNow = this.#isUp.commands && this.#isUp.tail
     if (isUpNow) this.#reported.clear()
     if (isUpNow === this.#wasUp) return

@@ -1,6 +1,6 @@
 /** The options of `redisLog()`: what they mean, their defaults and their checks. */
-import { isRecord, MIB, optional, patience, type Rule, resolve, whole } from '../lib/rules.js'
-import { type Dial, dialer, type RedisClient } from './client.js'
+import { isRecord, MIB, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
+import { type CreateConnection, connectionFactory, type RedisClient } from './client.js'
 
 export interface RedisLogOptions {
   /**
@@ -30,7 +30,7 @@ export interface RedisLogOptions {
 }
 
 export interface ResolvedOptions {
-  readonly dial: Dial
+  readonly createConnection: CreateConnection
   readonly key: string
   readonly maxEntries: number
   readonly windowBytes: number
@@ -47,23 +47,23 @@ const RULES: Record<keyof RedisLogOptions, Rule> = {
   },
   maxEntries: whole(10_000, 1_000_000),
   windowBytes: whole(32 * MIB, Number.MAX_SAFE_INTEGER),
-  timeout: patience(5000),
-  blockMs: patience(5000),
+  timeout: timeoutMs(5000),
+  blockMs: timeoutMs(5000),
   wait: optional('an object such as { replicas: 1, timeout: 1000 }', isRecord),
 }
 
 const WAIT_RULES: Record<'replicas' | 'timeout', Rule> = {
   replicas: whole(undefined, 1000),
-  timeout: patience(),
+  timeout: timeoutMs(),
 }
 
 export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
   const resolved = resolve('redisLog()', RULES, given)
-  const { dial, keyPrefix } = dialer(resolved.client)
+  const { createConnection, keyPrefix } = connectionFactory(resolved.client)
   const { wait } = resolved
   return {
     ...resolved,
-    dial,
+    createConnection,
     key: `${keyPrefix}${resolved.key}`,
     wait: wait === undefined ? undefined : resolve('redisLog(): wait', WAIT_RULES, wait),
   } as ResolvedOptions

@@ -12,13 +12,13 @@ import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './entry.j
 import { isErrorReply } from './errors.js'
 
 /** Entries asked for at once, unless they are large. */
-const PAGE = 500
+const PAGE_ENTRIES = 500
 
 /** About how much a reply may hold, in characters: 500 entries may also be 500 MB. */
-const PAGE_SIZE = 4 * 1024 * 1024
+const PAGE_CHARACTERS = 4 * 1024 * 1024
 
 /** How much longer than it may block a command may take, in ms. */
-const GRACE = 2000
+const BLOCK_GRACE_MS = 2000
 
 export interface TailOptions {
   readonly key: string
@@ -64,27 +64,27 @@ export class Tail {
   }
 
   /** Resolves as soon as everything up to this id of Redis' was read, to the last entry's id. */
-  reached(id: string): Promise<string> {
+  whenRead(id: string): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ id, resolve, reject })
-      this.#settle()
+      this.#settleWaiters()
     })
   }
 
   /** Tells those who wait that it may take long. */
-  interrupt(error: unknown): void {
+  rejectWaiters(error: unknown): void {
     for (const { reject } of this.#waiters.splice(0)) reject(error)
   }
 
-  async follow(connection: Connection, isWell: () => void): Promise<never> {
+  async follow(connection: Connection, onHealthy: () => void): Promise<never> {
     const { key, blockMs } = this.#options
-    if (this.#last === undefined) await this.#fill(connection, 'boot')
+    if (this.#last === undefined) await this.#readWindow(connection, 'boot')
     for (;;) {
       const isAtEnd = await this.#read(connection)
-      isWell()
+      onHealthy()
       if (!isAtEnd) continue
-      const bell = ['XREAD', 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS', key, this.#cursor]
-      await connection.send(bell, blockMs + GRACE)
+      const wait = ['XREAD', 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS', key, this.#cursor]
+      await connection.send(wait, blockMs + BLOCK_GRACE_MS)
     }
   }
 
@@ -99,7 +99,7 @@ export class Tail {
     const range = ['XRANGE', key, this.#cursor, '+', 'COUNT', String(count)]
     const rows = (await connection.send(range, timeout)) as Row[]
     if (!isSameRow(rows[0], this.#last as Row)) {
-      await this.#fill(connection, await this.#lossReason(connection, rows[0]))
+      await this.#readWindow(connection, await this.#lossReason(connection, rows[0]))
       return false
     }
     if (rows.length > 1) {
@@ -107,15 +107,15 @@ export class Tail {
       this.#added += rows.length - 1
       // Before the sink is called, as it would otherwise get all of it again if it failed.
       this.#last = rows.at(-1) as Row
-      const entries = this.#take(rows, 1)
+      const entries = this.#newEntries(rows, 1)
       if (entries.length > 0) this.#options.sink.append(entries)
-      this.#settle()
+      this.#settleWaiters()
     }
     return rows.length < count
   }
 
   /** Those that are ours and new. */
-  #take(rows: readonly Row[], from: number): Entry[] {
+  #newEntries(rows: readonly Row[], from: number): Entry[] {
     const entries: Entry[] = []
     for (let index = from; index < rows.length; index++) {
       const entry = toEntry(rows[index] as Row)
@@ -135,12 +135,15 @@ export class Tail {
   }
 
   /** Reads the window anew. */
-  async #fill(connection: Connection, reason: 'boot' | 'trimmed' | 'replaced'): Promise<void> {
+  async #readWindow(
+    connection: Connection,
+    reason: 'boot' | 'trimmed' | 'replaced',
+  ): Promise<void> {
     for (;;) {
       const info = await this.#info(connection)
       const rows = await this.#newest(connection)
       this.#ids = new Map()
-      const entries = this.#take(rows, 0)
+      const entries = this.#newEntries(rows, 0)
       if (entries.length > 0) {
         // Asked for before the rows, so that none of those that come later is counted twice.
         this.#added = Math.max(info?.added ?? 0, rows.length)
@@ -185,7 +188,10 @@ export class Tail {
     if (rows.length === 0) return
     let size = 1
     for (const row of rows) size += sizeOf(row)
-    this.#page = Math.max(1, Math.min(PAGE, Math.floor((PAGE_SIZE * rows.length) / size)))
+    this.#page = Math.max(
+      1,
+      Math.min(PAGE_ENTRIES, Math.floor((PAGE_CHARACTERS * rows.length) / size)),
+    )
   }
 
   /** The last entry read is no longer there: has only its end been cut off, or is it another log? */
@@ -221,7 +227,7 @@ export class Tail {
     }
   }
 
-  #settle(): void {
+  #settleWaiters(): void {
     const last = this.#last
     if (this.#waiters.length === 0 || last === undefined) return
     const waiting = this.#waiters

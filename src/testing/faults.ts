@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LogFault } from './index.js'
-import { append, ids, type LogProcess, nonce, type Plan } from './process.js'
+import { append, ids, type LogProcess, nonce, type TestPlan } from './process.js'
 
 /** Appends as an app would that loses nothing: again, with the same nonce, until it is stored. */
-async function persist({ log }: LogProcess, frame: string): Promise<string> {
+async function appendUntilStored({ log }: LogProcess, frame: string): Promise<string> {
   const entry = { nonce: nonce(), target: '*', frame }
   for (;;) {
     try {
@@ -18,21 +18,21 @@ async function persist({ log }: LogProcess, frame: string): Promise<string> {
   }
 }
 
-async function pair(open: () => Promise<LogProcess>): Promise<[LogProcess, LogProcess]> {
+async function openTwo(open: () => Promise<LogProcess>): Promise<[LogProcess, LogProcess]> {
   const processes: [LogProcess, LogProcess] = [await open(), await open()]
   await Promise.all(processes.map(({ opened }) => opened))
   return processes
 }
 
-export const faultTests: Record<LogFault, Plan> = {
+export const faultTests: Record<LogFault, TestPlan> = {
   cut: {
     'cut connections lose nothing and double nothing': async (shared, open) => {
-      const processes = await pair(open)
+      const processes = await openTwo(open)
       const [writer, reader] = processes
       const frames: string[] = []
       for (let round = 0; round < 5; round++) {
         const some = Array.from({ length: 50 }, (_, index) => `${round}-${index}`)
-        const appended = some.map(frame => persist(writer, frame))
+        const appended = some.map(frame => appendUntilStored(writer, frame))
         await shared.cut?.()
         const stored = await Promise.all(appended)
         frames.push(...some)
@@ -53,7 +53,7 @@ export const faultTests: Record<LogFault, Plan> = {
 
   flush: {
     'a log that was emptied is another one': async (shared, open) => {
-      const processes = await pair(open)
+      const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'old')
       for (const process of processes) await process.has(['old'])
@@ -70,11 +70,11 @@ export const faultTests: Record<LogFault, Plan> = {
     },
 
     'a log that was emptied and written to at once is another one': async (shared, open) => {
-      const processes = await pair(open)
+      const processes = await openTwo(open)
       const [writer] = processes
       for (let index = 0; index < 20; index++) await append(writer, `old ${index}`)
       await shared.flush?.()
-      await persist(writer, 'new')
+      await appendUntilStored(writer, 'new')
       for (const process of processes) {
         await process.until('told', () => process.resets.includes('replaced'))
         await process.has(['new'])
@@ -84,7 +84,7 @@ export const faultTests: Record<LogFault, Plan> = {
 
   trim: {
     'a log that was trimmed beyond what was read says so or goes on': async (shared, open) => {
-      const processes = await pair(open)
+      const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'old')
       for (const process of processes) await process.has(['old'])
@@ -101,7 +101,7 @@ export const faultTests: Record<LogFault, Plan> = {
 
   stop: {
     'an engine that is away is told, and is found again when it is back': async (shared, open) => {
-      const processes = await pair(open)
+      const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'before')
       await shared.stop?.()
@@ -112,7 +112,7 @@ export const faultTests: Record<LogFault, Plan> = {
       await assert.rejects(writer.log.barrier())
       await shared.start?.()
       for (const process of processes) await process.until('up', () => process.isUp)
-      const id = await persist(writer, 'after')
+      const id = await appendUntilStored(writer, 'after')
       for (const process of processes) {
         await process.until('arrived', () => process.window.at(-1)?.id === id)
       }
@@ -131,7 +131,7 @@ export const faultTests: Record<LogFault, Plan> = {
     },
 
     'a log can be closed while its engine is away': async (shared, open) => {
-      const [process] = await pair(open)
+      const [process] = await openTwo(open)
       await shared.stop?.()
       await process.until('down', () => !process.isUp)
       await process.log.close()

@@ -12,7 +12,7 @@ import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'
 import { faultTests } from './faults.js'
-import { append, ids, type LogProcess, type Plan, start } from './process.js'
+import { append, ids, type LogProcess, start, type TestPlan } from './process.js'
 
 export type { EventLog } from '../log/log.js'
 
@@ -49,7 +49,7 @@ export interface EventLogSuiteOptions {
 /** Declares the tests, by calling `test` for each. */
 export function eventLogSuite(options: EventLogSuiteOptions): void {
   const { test, create, faults = [], local = false } = options
-  const run = (plan: Plan) => {
+  const run = (plan: TestPlan) => {
     for (const [name, body] of Object.entries(plan)) {
       test(name, async () => {
         const shared = await create()
@@ -72,7 +72,7 @@ export function eventLogSuite(options: EventLogSuiteOptions): void {
   for (const fault of faults) run(faultTests[fault])
 }
 
-const oneProcess: Plan = {
+const oneProcess: TestPlan = {
   'an empty log has a cursor from the first moment': async (_, open) => {
     const process = await open()
     await process.opened
@@ -157,7 +157,7 @@ const oneProcess: Plan = {
   },
 }
 
-const manyProcesses: Plan = {
+const manyProcesses: TestPlan = {
   'all processes see the same entries in the same order': async (_, open) => {
     const processes = [await open(), await open(), await open()]
     await Promise.all(processes.map(({ opened }) => opened))

@@ -5,7 +5,7 @@ import type { Entry, EventLog, LogSink } from '../log/log.js'
 import type { SharedLog } from './index.js'
 
 /** Tests by name; `open` starts a further process. */
-export type Plan = Record<
+export type TestPlan = Record<
   string,
   (shared: SharedLog, open: () => Promise<LogProcess>) => Promise<void>
 >
@@ -26,7 +26,7 @@ export interface LogProcess {
 }
 
 /** An engine needs less than this, in ms, to come back from any fault. */
-const PATIENCE = 25_000
+const WAIT_TIMEOUT_MS = 25_000
 
 export const nonce = nonceSource()
 
@@ -44,22 +44,22 @@ export function start(log: EventLog): LogProcess {
   let isUp = true
   const resets: string[] = []
   const checks = new Set<() => void>()
-  const told = () => {
+  const runChecks = () => {
     for (const check of checks) check()
   }
   const sink: LogSink = {
     reset(entries, reason) {
       window = [...entries]
       resets.push(reason)
-      told()
+      runChecks()
     },
     append(entries) {
       window.push(...entries)
-      told()
+      runChecks()
     },
     state(up) {
       isUp = up
-      told()
+      runChecks()
     },
     error() {},
   }
@@ -70,7 +70,7 @@ export function start(log: EventLog): LogProcess {
       const timer = setTimeout(() => {
         checks.delete(check)
         reject(new assert.AssertionError({ message: `Never ${what}; there are ${state()}` }))
-      }, PATIENCE)
+      }, WAIT_TIMEOUT_MS)
       const check = () => {
         if (!condition()) return
         clearTimeout(timer)

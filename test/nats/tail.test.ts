@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { encodeEntry } from '../../src/nats/entry.js'
-import { Discontinued, Tail } from '../../src/nats/tail.js'
+import { Discontinuity, Tail } from '../../src/nats/tail.js'
 
 const CREATED = '2026-01-02T03:04:05.123456789Z'
 
@@ -44,7 +44,7 @@ describe('reading that is taken up again', () => {
   it('finds another log where the same place has another nonce', () => {
     const { tail, told } = tailOfTwo()
     tail.begin(facts(3))
-    expect(() => tail.accept(message(2, 'y', 1))).toThrow(Discontinued)
+    expect(() => tail.accept(message(2, 'y', 1))).toThrow(Discontinuity)
     expect(tail.begin(facts(3))).toBe(1)
     for (const [i, nonce] of ['x', 'y', 'z'].entries()) tail.accept(message(i + 1, nonce, 2 - i))
     expect(told).toEqual(['boot: a', 'b', 'replaced: x,y,z'])
