@@ -9,12 +9,6 @@ import type { Entry } from '../log/log.js'
 
 const HEAD = /^sse1 ([0-9A-Za-z_-]{1,32}) (\d{1,7}) (-|\d{1,7})\n/
 
-const NONCE = /^[0-9A-Za-z_-]{1,32}$/
-
-export function isNonce(nonce: string): boolean {
-  return NONCE.test(nonce)
-}
-
 export function encodeEntry({ nonce, target, key, frame }: Omit<Entry, 'id'>): string {
   const lengths = `${target.length} ${key === undefined ? '-' : key.length}`
   return `sse1 ${nonce} ${lengths}\n${target}${key ?? ''}${frame}`

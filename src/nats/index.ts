@@ -5,11 +5,11 @@
  * away and nothing is sent twice: an append is acknowledged, or rejects.
  */
 import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream'
-import { got } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { checkNonce, Health } from '../log/shared.js'
 import { Consumer, type NatsConnectionLike } from './consumer.js'
-import { entryId, isNonce } from './entry.js'
+import { entryId } from './entry.js'
 import { downError, errorKind } from './errors.js'
 import { type NatsLogOptions, type ResolvedNatsOptions, resolveNatsOptions } from './options.js'
 import { Publisher } from './publisher.js'
@@ -40,7 +40,8 @@ interface JetStreamConnection {
 class JetStreamLog implements NatsLog {
   readonly #options: ResolvedNatsOptions
   readonly #nonce = nonceSource()
-  #sink: LogSink | undefined
+  /** Undefined until the log is opened. */
+  #health: Health | undefined
   #tail: Tail | undefined
   #connected: JetStreamConnection | undefined
   #consumer: Consumer | undefined
@@ -49,13 +50,10 @@ class JetStreamLog implements NatsLog {
   #retry: NodeJS.Timeout | undefined
   #failures = 0
   #isUp = false
-  #wasUp = true
   #isClosed = false
   /** Whether it is known if the log can be reached; until then appends wait. */
   readonly #stateKnown = deferred<void>()
   readonly #opened = deferred<void>()
-  /** The kinds of errors that the sink was told since the log was last up. */
-  readonly #reported = new Set<string>()
 
   constructor(options: NatsLogOptions) {
     this.#options = resolveNatsOptions(options)
@@ -66,9 +64,9 @@ class JetStreamLog implements NatsLog {
   }
 
   async open(sink: LogSink): Promise<void> {
-    if (this.#sink !== undefined) throw new TypeError('natsLog(): a log is opened once only')
+    if (this.#health !== undefined) throw new TypeError('natsLog(): a log is opened once only')
     if (this.#isClosed) throw downError('not open', 'it was closed')
-    this.#sink = sink
+    this.#health = new Health(sink)
     this.#tail = new Tail({
       ...this.#options,
       sink,
@@ -81,11 +79,7 @@ class JetStreamLog implements NatsLog {
 
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
     const { nonce } = entry
-    if (!isNonce(nonce)) {
-      throw new TypeError(
-        `append(): nonce must be 1 to 32 of the characters A-Z a-z 0-9 _ -; got ${got(nonce)}`,
-      )
-    }
+    checkNonce(nonce)
     // At once, if possible: those who send twice in a row want it in that order.
     const { publisher, tail } = this.#isUp ? this.#parts() : await this.#whenUp('not stored')
     const known = tail.idOf(nonce)
@@ -276,21 +270,14 @@ class JetStreamLog implements NatsLog {
   }
 
   #report(error: unknown): void {
-    const kind = errorKind(error)
-    // One that is down may fail for hours: each kind of reason is told once.
-    if (this.#reported.has(kind) || this.#reported.size >= 10) return
-    this.#reported.add(kind)
-    this.#sink?.error(downError('the stream is out of reach', error))
+    this.#health?.report(errorKind(error), downError('the stream is out of reach', error))
   }
 
   #setUp(isUp: boolean): void {
     if (this.#isClosed) return
     this.#isUp = isUp
     this.#stateKnown.resolve()
-    if (isUp) this.#reported.clear()
-    if (isUp === this.#wasUp) return
-    this.#wasUp = isUp
-    this.#sink?.state(isUp)
+    this.#health?.setUp(isUp)
   }
 }
 

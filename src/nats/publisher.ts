@@ -1,6 +1,7 @@
 /** Publishes entries, each once, and tells those that were refused from those that may be stored. */
 import type { JetStreamClient, PubAck } from '@nats-io/jetstream'
 import type { Entry } from '../log/log.js'
+import { forgetOldest } from '../log/shared.js'
 import { encodeEntry } from './entry.js'
 import { appendError, isNoResponder, uncertainError } from './errors.js'
 
@@ -92,9 +93,7 @@ export class Publisher {
   }
 
   #markUncertain(nonce: string): void {
-    const uncertain = this.#uncertain.add(nonce)
-    if (uncertain.size > this.#options.maxEntries) {
-      uncertain.delete(uncertain.keys().next().value as string)
-    }
+    this.#uncertain.add(nonce)
+    forgetOldest(this.#uncertain, this.#options.maxEntries)
   }
 }

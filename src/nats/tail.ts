@@ -7,6 +7,7 @@
  * So reading is taken up at the last entry that we have had, which must come again with its nonce.
  */
 import type { Entry, LogSink } from '../log/log.js'
+import { forgetOldest } from '../log/shared.js'
 import { decodeEntry, incarnationOf, sequenceOf } from './entry.js'
 
 /** What a stream says of itself. */
@@ -215,7 +216,7 @@ export class Tail {
     const ids = this.#ids
     if (ids.has(nonce)) return false
     ids.set(nonce, id)
-    if (ids.size > this.#options.maxEntries) ids.delete(ids.keys().next().value as string)
+    forgetOldest(ids, this.#options.maxEntries)
     return true
   }
 

@@ -4,16 +4,12 @@
  * After a restart without data Redis may give an id again, and only the nonce tells the two apart.
  */
 import type { Entry } from '../log/log.js'
+import { isNonce } from '../log/shared.js'
 
 /** One entry as Redis replies it. */
 export type Row = readonly [id: string, fields: readonly string[]]
 
-const NONCE = /^[\w-]{1,32}$/
 const ID = /^(\d{1,15})-(\d{1,15})-[\w-]{1,32}$/
-
-export function isNonce(nonce: string): boolean {
-  return NONCE.test(nonce)
-}
 
 export function toFields({ nonce, target, frame, key }: Omit<Entry, 'id'>): string[] {
   const fields = ['n', nonce, 't', target, 'f', frame]
@@ -25,7 +21,7 @@ export function toEntry([id, fields]: Row): Entry | undefined {
   const [n, nonce, t, target, f, frame, k, key] = fields
   if (n !== 'n' || t !== 't' || f !== 'f') return undefined
   if (nonce === undefined || target === undefined || frame === undefined) return undefined
-  if (!NONCE.test(nonce)) return undefined
+  if (!isNonce(nonce)) return undefined
   const entryId = `${id}-${nonce}`
   if (k === 'k' && key !== undefined) return { id: entryId, nonce, target, key, frame }
   return { id: entryId, nonce, target, frame }

@@ -4,11 +4,12 @@
  * Two connections of its own: one for commands, one that waits for new entries (redis/tail.ts).
  * Nothing is queued and nothing is sent twice: an append is acknowledged, or rejects.
  */
-import { got, SseError } from '../lib/errors.js'
+import { SseError } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { checkNonce, forgetOldest, Health } from '../log/shared.js'
 import { type Connection, ManagedConnection } from './connection.js'
-import { compareIds, isNonce, type Row, toFields } from './entry.js'
+import { compareIds, type Row, toFields } from './entry.js'
 import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './errors.js'
 import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import { Tail } from './tail.js'
@@ -32,14 +33,12 @@ class RedisStreamLog implements RedisLog {
   readonly #commands: ManagedConnection
   #tail: Tail | undefined
   #tailConnection: ManagedConnection | undefined
-  #sink: LogSink | undefined
+  /** Undefined until the log is opened. */
+  #health: Health | undefined
   /** It is connected to a replica, and looks for the primary; with pauses that grow, until then. */
   #isReadOnly = false
   #onHealthy = () => {}
   readonly #isUp = { commands: true, tail: true }
-  #wasUp = true
-  /** The kinds of errors that the sink was told since the log was last up. */
-  readonly #reported = new Set<string>()
   /** Stored, but not read back yet: their ids by nonce. */
   readonly #unread = new Map<string, string>()
   /** Nonces of appends that had no reply; what is stored with them again may be the second. */
@@ -72,9 +71,9 @@ class RedisStreamLog implements RedisLog {
   }
 
   async open(sink: LogSink): Promise<void> {
-    if (this.#sink !== undefined) throw new TypeError('redisLog(): a log is opened once only')
+    if (this.#health !== undefined) throw new TypeError('redisLog(): a log is opened once only')
     if (this.#closing) throw downError('not open', 'it was closed')
-    this.#sink = sink
+    this.#health = new Health(sink)
     const { createConnection, timeout } = this.#options
     return new Promise(resolve => {
       const tail = new Tail({
@@ -156,11 +155,7 @@ class RedisStreamLog implements RedisLog {
 
   async #append(entry: Omit<Entry, 'id'>): Promise<string> {
     const { nonce } = entry
-    if (!isNonce(nonce)) {
-      throw new TypeError(
-        `append(): nonce must be 1 to 32 of the characters A-Z a-z 0-9 _ -; got ${got(nonce)}`,
-      )
-    }
+    checkNonce(nonce)
     if (this.#closing) throw downError('not stored', 'the log is closed')
     const known = this.#tail?.idOf(nonce) ?? this.#unread.get(nonce)
     // With `wait`, one that readers know already may still lack its replicas.
@@ -238,26 +233,12 @@ class RedisStreamLog implements RedisLog {
   }
 
   #onFail(connection: 'commands' | 'tail', error: unknown): void {
-    const kind = errorKind(error)
-    // One that is down may fail for hours: each kind of reason is told once.
-    if (!this.#reported.has(kind) && this.#reported.size < 10) {
-      this.#reported.add(kind)
-      this.#sink?.error(downError('Redis is out of reach', error))
-    }
+    this.#health?.report(errorKind(error), downError('Redis is out of reach', error))
     this.#setUp(connection, false)
   }
 
   #setUp(connection: 'commands' | 'tail', isUp: boolean): void {
     this.#isUp[connection] = isUp
-    const isUpNow = this.#isUp.commands && this.#isUp.tail
-    if (isUpNow) this.#reported.clear()
-    if (isUpNow === this.#wasUp) return
-    this.#wasUp = isUpNow
-    this.#sink?.state(isUpNow)
+    this.#health?.setUp(this.#isUp.commands && this.#isUp.tail)
   }
-}
-
-/** Sets and maps keep the order in which things were put in. */
-function forgetOldest(known: Set<string> | Map<string, string>, size: number): void {
-  if (known.size > size) known.delete(known.keys().next().value as string)
 }

@@ -7,6 +7,7 @@
  * it brings proves nothing.
  */
 import type { Entry, LogSink } from '../log/log.js'
+import { forgetOldest } from '../log/shared.js'
 import type { Connection } from './connection.js'
 import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './entry.js'
 import { isErrorReply } from './errors.js'
@@ -129,7 +130,7 @@ export class Tail {
     const ids = this.#ids
     if (ids.has(nonce)) return false
     ids.set(nonce, id)
-    if (ids.size > this.#options.maxEntries) ids.delete(ids.keys().next().value as string)
+    forgetOldest(ids, this.#options.maxEntries)
     this.#lastEntryId = id
     return true
   }

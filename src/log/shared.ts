@@ -1,0 +1,59 @@
+/** What several engines need and none should spell by itself. */
+import { got } from '../lib/errors.js'
+import type { LogSink } from './log.js'
+
+/** An engine that fails in ever new ways must not flood the app's error listener. */
+const MAX_REPORTED_ERRORS = 10
+
+/**
+ * Whether the engine can be reached, as the sink was last told. An outage may last for hours, with a
+ * failed attempt every few seconds: the sink hears of each change once, and of each kind of error
+ * once until the engine is up again.
+ */
+export class Health {
+  readonly #sink: Pick<LogSink, 'state' | 'error'>
+  /** A sink assumes that the engine is up until it is told otherwise. */
+  #isUp = true
+  readonly #reportedKinds = new Set<string>()
+
+  constructor(sink: Pick<LogSink, 'state' | 'error'>) {
+    this.#sink = sink
+  }
+
+  /** @param kind Errors of the same kind are repetitions. */
+  report(kind: string, error: unknown): void {
+    if (this.#reportedKinds.has(kind) || this.#reportedKinds.size >= MAX_REPORTED_ERRORS) return
+    this.#reportedKinds.add(kind)
+    this.#sink.error(error)
+  }
+
+  setUp(isUp: boolean): void {
+    if (isUp) this.#reportedKinds.clear()
+    if (isUp === this.#isUp) return
+    this.#isUp = isUp
+    this.#sink.state(isUp)
+  }
+}
+
+const NONCE = /^[0-9A-Za-z_-]{1,32}$/
+
+/** Whether a nonce can be part of an entry's id. */
+export function isNonce(nonce: string): boolean {
+  return NONCE.test(nonce)
+}
+
+/** @throws TypeError for a nonce that cannot be part of an entry's id. */
+export function checkNonce(nonce: string): void {
+  if (isNonce(nonce)) return
+  throw new TypeError(
+    `append(): nonce must be 1 to 32 of the characters A-Z a-z 0-9 _ -; got ${got(nonce)}`,
+  )
+}
+
+/**
+ * Call after each insertion: drops the oldest key of a set or map that has outgrown its limit. Both
+ * iterate in insertion order, so the first key is the oldest.
+ */
+export function forgetOldest(known: Set<string> | Map<string, unknown>, limit: number): void {
+  if (known.size > limit) known.delete(known.keys().next().value as string)
+}
