@@ -1,57 +1,102 @@
 /**
  * The engine interface: an ordered record of entries, shared by all processes of a pool.
  *
- * An engine stores entries, gives them ids, and shows every process the same order. It knows
- * nothing of clients, sockets or HTTP.
+ * An engine stores entries, assigns their ids and shows every process the same order. It knows
+ * nothing about clients, sockets or HTTP.
  */
 
 /** One event in the log. */
 export interface Entry {
-  /** `[0-9A-Za-z_-]`, at most 64 bytes; only the engine that gave it can read it. */
+  /**
+   * Assigned by the engine, which is the only one to interpret it: `[0-9A-Za-z_-]`, at most 64
+   * characters, because clients send it back in the `Last-Event-ID` header.
+   */
   readonly id: string
-  /** Tells this append from every other, so that repeating it stores one entry. */
+  /**
+   * Identifies this append: 1 to 32 of the characters `[0-9A-Za-z_-]`. Appending the same nonce again
+   * must give readers one entry.
+   */
   readonly nonce: string
-  /** Whom it is for, as written by {@link formatTarget}; `''` is a mark that nobody receives. */
+  /** The recipients, as written by {@link formatTarget}; `''` is a mark, which nobody receives. */
   readonly target: string
-  /** Supersedes earlier entries of the same key and target. */
+  /** Supersedes earlier entries with the same key and target. */
   readonly key?: string
   /** The encoded event without its `id:` line. */
   readonly frame: string
 }
 
-/** What a log tells the process that has opened it. */
+/** What a log reports to the process that has opened it. All methods are called synchronously. */
 export interface LogSink {
   /**
-   * The window anew: `boot` at the first time, `trimmed` when continuity was lost, `replaced` when
-   * this is another log than before.
+   * Replaces the whole window, oldest entry first.
+   *
+   * - `boot`: the first window after `open`.
+   * - `trimmed`: the log is the same, but entries were deleted before this process read them.
+   * - `replaced`: this is a different log, such as after a restart without data; ids from before
+   *   mean nothing in it.
+   *
+   * @param window Never empty; see {@link EventLog.open}.
    */
   reset(window: readonly Entry[], reason: 'boot' | 'trimmed' | 'replaced'): void
-  /** New entries, in order. */
+  /** New entries, in log order. Each entry is delivered once, even if it was appended twice. */
   append(entries: readonly Entry[]): void
-  /** Whether the engine can be reached; assumed up until told otherwise. */
+  /** Whether the engine can be reached. A sink assumes that it is up until told otherwise. */
   state(up: boolean): void
-  /** A failure that is nobody's rejection, once for each; it becomes the pool's `error` event. */
+  /**
+   * A failure that rejects no call, such as a lost connection; it becomes the pool's `error` event.
+   * Report each kind of error once per outage, not once per attempt.
+   */
   error(error: unknown): void
 }
 
+/**
+ * An engine: implement this to store a pool's events elsewhere, and run `eventLogSuite` from
+ * `koa-sse-pool/testing` against it.
+ *
+ * **An empty log needs a mark.** If the log holds no entry when it is opened, or loses all of them,
+ * the engine must append one with target `''`, which nobody receives. Its id is the cursor of every
+ * client that connects before the first event. Without a mark these clients have no cursor: one that
+ * loses its connection then misses the events sent before it reconnects, and no gap is reported.
+ */
 export interface EventLog {
-  /** Starts to feed the sink; resolves when the first `reset` has been given. */
+  /**
+   * Starts to feed the sink. Called once, and the log cannot be opened again after `close`.
+   *
+   * @returns A promise that resolves once the first `reset` was delivered. While the engine is
+   * unreachable it stays pending, and the log keeps trying. It rejects if waiting cannot help, such
+   * as for a log that was closed.
+   */
   open(sink: LogSink): Promise<void>
   /**
-   * Stores an entry and resolves to its id; rejects with an SseError `ERR_SSE_LOG_DOWN` when it was
-   * not stored, and `ERR_SSE_LOG_UNCERTAIN` when nobody can know.
+   * Stores an entry.
+   *
+   * @returns The id under which readers see the entry, also when the same nonce was stored before.
+   * Rejects with an `SseError`: `ERR_SSE_LOG_DOWN` if the entry was not stored,
+   * `ERR_SSE_LOG_UNCERTAIN` if it may have been, such as after a lost reply. The caller may then append
+   * the same nonce again.
    */
   append(entry: Omit<Entry, 'id'>): Promise<string>
-  /** Order in the log: negative, zero or positive; `NaN` when either is no id of this log. */
+  /**
+   * The order of two ids in the log: negative, zero or positive; `NaN` if either is not an id of this
+   * log. Ids come from clients, so any string must be handled, and quickly.
+   */
   compare(a: string, b: string): number
-  /** The id of the last entry, asked for after the call; null while the log is empty. */
+  /**
+   * The id of the last entry, read from the engine after the call and not from what this process has
+   * seen; `null` while the log is empty. A reader that has everything up to this id is up to date.
+   * Rejects with `ERR_SSE_LOG_DOWN` if the engine cannot be reached.
+   */
   barrier(): Promise<string | null>
-  /** Stops feeding the sink and frees what the log itself opened, never the user's own client. */
+  /**
+   * Stops feeding the sink and frees what the log itself opened, but never the user's own client.
+   * Appends under way settle first. May be called more than once.
+   */
   close(): Promise<void>
 }
 
-/** Whom an entry is for. */
+/** The recipients of an entry. */
 export interface TargetAddress {
+  /** `remove` ends the streams of the client instead of delivering anything. */
   readonly kind: 'everyone' | 'client' | 'channel' | 'remove'
   /** The client's id or the channel's name; empty for everyone. */
   readonly name: string
@@ -61,13 +106,13 @@ export interface TargetAddress {
 
 const SIGILS = { everyone: '*', client: '@', channel: '#', remove: '-' } as const
 
-/** `*`, `@client`, `#channel` or `-client`, then a line break and the exception, if there is one. */
+/** `*`, `@client`, `#channel` or `-client`, followed by a line break and the exception, if any. */
 export function formatTarget({ kind, name, except }: TargetAddress): string {
-  // Ids and names cannot contain a line break, so nothing in them can pass for an exception.
+  // Ids and names cannot contain a line break, so no name can pass for an exception.
   return except === undefined ? SIGILS[kind] + name : `${SIGILS[kind]}${name}\n${except}`
 }
 
-/** Undefined for a mark, and for what a newer version may have written. */
+/** Undefined for a mark, and for kinds of targets that a newer version may have written. */
 export function parseTarget(target: string): TargetAddress | undefined {
   const kind = KINDS[target[0] ?? '']
   if (kind === undefined) return undefined

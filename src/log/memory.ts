@@ -1,13 +1,13 @@
 /**
- * The default log: this process's memory, synchronous inside. The window is all there is of it, so
- * it stores nothing itself; it only counts.
+ * The default log: this process's memory. The pool's window already holds the entries, so this log
+ * stores nothing and only assigns ids. Everything in it is synchronous.
  */
 import { randomBytes } from 'node:crypto'
 import { SseError } from '../lib/errors.js'
 import type { Entry, EventLog, LogSink } from './log.js'
 
 export class MemoryLog implements EventLog {
-  /** Tells this log's ids from those of every other, such as before a restart. */
+  /** Distinguishes this log's ids from those of other logs, such as the one before a restart. */
   readonly #suffix = `-${randomBytes(6).toString('hex')}`
   #sequence = 0
   #sink: LogSink | undefined
@@ -15,14 +15,14 @@ export class MemoryLog implements EventLog {
 
   async open(sink: LogSink): Promise<void> {
     this.#sink = sink
-    // A mark before the first event, so that there is a cursor to resume from even then: a client
-    // that was cut off before anything was sent must not miss the event sent while it was away.
+    // Begin with a mark, so that clients have a cursor before the first event. Otherwise a client that
+    // loses its connection by then would miss what is sent before it reconnects.
     sink.reset([{ id: `0${this.#suffix}`, nonce: '', target: '', frame: '' }], 'boot')
   }
 
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
     if (this.#isClosed) throw new SseError('ERR_SSE_LOG_DOWN', 'The log is closed')
-    // A counter and no clock: ids still rise when the clock is set back.
+    // A counter instead of a clock: ids must still rise when the clock is set back.
     this.#sequence += 1
     const id = this.#sequence.toString(36) + this.#suffix
     this.#sink?.append([{ ...entry, id }])

@@ -1,18 +1,18 @@
-/** What several engines need and none should spell by itself. */
+/** Parts that the engines share: reporting health, checking nonces, and sets of limited size. */
 import { got } from '../lib/errors.js'
 import type { LogSink } from './log.js'
 
-/** An engine that fails in ever new ways must not flood the app's error listener. */
+/** Keeps error messages that contain a varying part from flooding the app's error listener. */
 const MAX_REPORTED_ERRORS = 10
 
 /**
- * Whether the engine can be reached, as the sink was last told. An outage may last for hours, with a
- * failed attempt every few seconds: the sink hears of each change once, and of each kind of error
- * once until the engine is up again.
+ * Tracks whether an engine can be reached. An outage may last for hours, with a failed attempt every
+ * few seconds, so this calls the sink once per change, and once per kind of error until the engine is
+ * up again.
  */
 export class Health {
   readonly #sink: Pick<LogSink, 'state' | 'error'>
-  /** A sink assumes that the engine is up until it is told otherwise. */
+  /** The state that the sink knows; sinks assume that the engine is up at first. */
   #isUp = true
   readonly #reportedKinds = new Set<string>()
 
@@ -20,7 +20,7 @@ export class Health {
     this.#sink = sink
   }
 
-  /** @param kind Errors of the same kind are repetitions. */
+  /** @param kind A second error of the same kind is not reported. */
   report(kind: string, error: unknown): void {
     if (this.#reportedKinds.has(kind) || this.#reportedKinds.size >= MAX_REPORTED_ERRORS) return
     this.#reportedKinds.add(kind)
@@ -51,8 +51,8 @@ export function checkNonce(nonce: string): void {
 }
 
 /**
- * Call after each insertion: drops the oldest key of a set or map that has outgrown its limit. Both
- * iterate in insertion order, so the first key is the oldest.
+ * Removes the oldest key of a set or map that is larger than its limit; call it after each insertion.
+ * Sets and maps iterate in insertion order, so the first key is the oldest.
  */
 export function forgetOldest(known: Set<string> | Map<string, unknown>, limit: number): void {
   if (known.size > limit) known.delete(known.keys().next().value as string)
