@@ -1,28 +1,32 @@
 /**
- * The two drivers, node-redis and ioredis, made one: a connection of our own, with the address and
- * the credentials of the user's client and none of its queues. It lives once; whoever wants another
- * dials again. What a driver resends or keeps for later would be stored twice, or after its sender
- * was told that it was lost.
+ * One interface over the two drivers, node-redis and ioredis. A connection uses the address and the
+ * credentials of the user's client but none of its queues, and it never reconnects by itself: a
+ * command that the driver resends or queues would be stored twice, or after its sender got an error.
  */
 import { got } from '../lib/errors.js'
 
-/** What is needed of a client of the package `redis` (node-redis). */
+/** The part of a client of the package `redis` (node-redis) that `redisLog` uses. */
 export interface NodeRedisClient {
   readonly isOpen: boolean
   duplicate(...args: never[]): unknown
   sendCommand(...args: never[]): unknown
 }
 
-/** What is needed of a client of the package `ioredis`. */
+/** The part of a client of the package `ioredis` that `redisLog` uses. */
 export interface IoredisClient {
   readonly status: string
   duplicate(...args: never[]): unknown
   call(...args: never[]): unknown
 }
 
+/** A client of either driver. */
 export type RedisClient = NodeRedisClient | IoredisClient
 
-/** Makes a new connection; its errors and its end come by `onLost`, once or more often. */
+/**
+ * Creates a connection, to be connected by `connect`.
+ * @param timeout for connecting, in ms
+ * @param onLost called for errors and when the connection ends, so possibly several times
+ */
 export type CreateConnection = (timeout: number, onLost: (error: Error) => void) => DriverConnection
 
 export interface DriverConnection {
@@ -31,7 +35,7 @@ export interface DriverConnection {
   destroy(): void
 }
 
-/** @throws TypeError for what is no client of either package, or one of many nodes. */
+/** @throws TypeError for a value that is not a client, or a client of several nodes. */
 export function connectionFactory(client: unknown): {
   createConnection: CreateConnection
   keyPrefix: string
@@ -46,7 +50,7 @@ export function connectionFactory(client: unknown): {
     )
   }
   if (typeof given.duplicate === 'function' && typeof given.call === 'function') {
-    // ioredis puts its prefix before the key itself.
+    // ioredis adds its key prefix to raw commands too.
     return {
       createConnection: (...args) => ioredis(given as IoredisDuplicate, ...args),
       keyPrefix: '',
@@ -54,7 +58,7 @@ export function connectionFactory(client: unknown): {
   }
   if (typeof given.duplicate === 'function' && typeof given.sendCommand === 'function') {
     const template = given as NodeRedisDuplicate
-    // In node-redis a raw command is sent as it is.
+    // node-redis sends raw commands unchanged, so the prefix must be added to the key.
     const keyPrefix = String(template.options?.keyPrefix ?? '')
     return { createConnection: (...args) => nodeRedis(template, ...args), keyPrefix }
   }
@@ -70,9 +74,9 @@ interface NodeRedisDuplicate {
   on(event: string, listener: (error: Error) => void): unknown
   connect(): Promise<unknown>
   sendCommand(args: string[]): Promise<unknown>
-  /** Since version 5. */
+  /** node-redis 5 and newer. */
   destroy?(): void
-  /** Before. */
+  /** node-redis 4. */
   disconnect?(): Promise<void>
 }
 
@@ -90,10 +94,10 @@ function nodeRedis(
     },
     disableOfflineQueue: true,
     commandsQueueMaxLength: undefined,
-    // By default each command gets an AbortSignal with a timer, at five times the cost.
+    // By default each command gets an AbortSignal with a timer, which makes it five times as slow.
     commandOptions: { timeout: undefined },
     pingInterval: 0,
-    // One shape of replies; what follows is for RESP3 only.
+    // Replies have one shape for both drivers. The options below it require RESP3.
     RESP: 2,
     clientSideCache: undefined,
     emitInvalidate: false,
@@ -106,7 +110,7 @@ function nodeRedis(
       if (client.destroy) client.destroy()
       else client.disconnect?.().catch(() => {})
     } catch {
-      // Version 5 throws when it is closed already.
+      // node-redis 5 throws if the client is closed already.
     }
   }
   let isConnecting = false
@@ -123,7 +127,7 @@ function nodeRedis(
     send: args => client.sendCommand(args),
     destroy() {
       isDestroyed = true
-      // Destroyed before it is connected it would connect all the same, and stay so.
+      // A client destroyed while it connects would connect anyway and stay open, so wait for it.
       if (!isConnecting) destroy()
     },
   }
@@ -146,7 +150,7 @@ function ioredis(
 ): DriverConnection {
   const client = template.duplicate({
     lazyConnect: true,
-    // It asks for more than we may be allowed, and hides that Redis is loading; Sentinel needs it.
+    // The check needs permission for INFO and hides the LOADING error. Only Sentinel requires it.
     enableReadyCheck: Array.isArray(template.options?.sentinels),
     connectTimeout: timeout,
     retryStrategy: null,
@@ -169,7 +173,7 @@ function ioredis(
     send: ([command = '', ...args]) => client.call(command, args),
     destroy() {
       client.disconnect()
-      // That only says goodbye, and a server that hangs never answers it.
+      // `disconnect` waits for the server to close its side, which a hanging server never does.
       client.stream?.destroy()
     },
   }

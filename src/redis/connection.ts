@@ -1,18 +1,18 @@
-/** A connection that is kept: dialled again, after a pause, whenever it is lost or of no use. */
+/** A connection that is replaced by a new one, after a pause, whenever it is lost or unusable. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { randomBetween } from '../lib/random.js'
 import type { CreateConnection, DriverConnection } from './client.js'
 
-/** One connection, from dialling to its end. */
+/** One connection, which is never reused after it was lost. */
 export class Connection {
-  /** Resolves when it is over, to the reason. */
+  /** Resolves to the reason when the connection ends. */
   readonly closed: Promise<Error>
   readonly #connection: DriverConnection
   readonly #timeout: number
   #isClosed = false
   #close: (reason: Error) => void = () => {}
 
-  /** @param timeout for connecting, in ms. */
+  /** @param timeout for connecting, in ms */
   constructor(createConnection: CreateConnection, timeout: number) {
     this.#timeout = timeout
     this.closed = new Promise(resolve => {
@@ -27,7 +27,7 @@ export class Connection {
     await this.#withTimeout(this.#timeout, 'connecting took', connected)
   }
 
-  /** The reply to a command; the connection ends when there is none for so long, in ms. */
+  /** Resolves to the reply. Without one after `timeout` ms it rejects, and the connection ends. */
   send(args: string[], timeout: number): Promise<unknown> {
     return this.#withTimeout(timeout, `no reply to ${args[0]} for`, this.#connection.send(args))
   }
@@ -48,7 +48,7 @@ export class Connection {
         reject(error)
         this.destroy(error)
       }
-      // After a turn in which this process was busy for so long the reply may be there, unread.
+      // If this process was blocked, the reply may have arrived unread: let pending I/O run first.
       const timer = setTimeout(() => setImmediate(() => setImmediate(expire)), timeout)
       const settle = () => {
         isSettled = true
@@ -72,9 +72,9 @@ export interface ManagedConnectionOptions {
   readonly createConnection: CreateConnection
   /** For connecting, in ms. */
   readonly timeout: number
-  /** Makes sure that the connection can be used, before anybody gets it. */
+  /** Checks that the connection is usable before `get` resolves to it. */
   readonly prepare?: (connection: Connection) => Promise<void>
-  /** Uses it until it fails; `onHealthy` says that it worked, so the next pause is a short one. */
+  /** Uses the connection until it fails. Calling `onHealthy` resets the back-off to a short pause. */
   readonly use: (connection: Connection, onHealthy: () => void) => Promise<never>
   readonly onFail: (error: unknown) => void
 }
@@ -96,14 +96,14 @@ export class ManagedConnection {
   }
 
   /**
-   * The connection; while it is being made, as soon as that has succeeded or failed. Rejects at
-   * once between two attempts: what waits for longer than one would be a queue without bounds.
+   * The connection. While one is being established, this waits for the outcome; between two attempts it
+   * rejects at once, because waiting for longer than one attempt would be an unbounded queue.
    */
   get(): Promise<Connection> {
     return this.#current
   }
 
-  /** Gives the connection to nobody any more, and makes another once those who have it are done. */
+  /** Stops handing out the connection, and replaces it once `done` has settled. */
   retire(connection: Connection, reason: Error, done: Promise<unknown>): void {
     if (connection !== this.#connection) return
     this.#current = rejected(reason)
@@ -145,7 +145,10 @@ export class ManagedConnection {
   }
 }
 
-/** Full jitter, or all processes would come back to a restarted server in the same moment. */
+/**
+ * Exponential back-off with full jitter, in ms: without jitter all processes would reconnect to a
+ * restarted server at the same moment.
+ */
 function backOff(failures: number): number {
   return randomBetween([0, Math.min(5000, 50 * 2 ** failures)])
 }
@@ -154,7 +157,7 @@ function rejected(error: unknown): Promise<never> {
   return handled(Promise.reject(error))
 }
 
-/** Its rejection is told to those who ask, and otherwise to nobody. */
+/** Prevents an unhandled rejection if nobody awaits the promise; callers that do still see it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise

@@ -1,12 +1,12 @@
 /**
  * How an entry is stored in a Redis stream: the fields `n` (nonce), `t` (target), `f` (frame) and, if
- * there is one, `k` (key). Its id is the one that Redis gave, and the nonce: `<ms>-<seq>-<nonce>`.
- * After a restart without data Redis may give an id again, and only the nonce tells the two apart.
+ * it has a key, `k`. The entry's id is `<ms>-<seq>-<nonce>`, which begins with the id of the row. After
+ * a restart without data Redis may assign a row id again; the nonce then tells the two entries apart.
  */
 import type { Entry } from '../log/log.js'
 import { isNonce } from '../log/shared.js'
 
-/** One entry as Redis replies it. */
+/** One entry of the stream as it stands in replies of Redis. */
 export type Row = readonly [id: string, fields: readonly string[]]
 
 const ID = /^(\d{1,15})-(\d{1,15})-[\w-]{1,32}$/
@@ -16,7 +16,7 @@ export function toFields({ nonce, target, frame, key }: Omit<Entry, 'id'>): stri
   return key === undefined ? fields : [...fields, 'k', key]
 }
 
-/** Undefined when it was written by something else. */
+/** Undefined for a row that another program wrote. */
 export function toEntry([id, fields]: Row): Entry | undefined {
   const [n, nonce, t, target, f, frame, k, key] = fields
   if (n !== 'n' || t !== 't' || f !== 'f') return undefined
@@ -27,7 +27,7 @@ export function toEntry([id, fields]: Row): Entry | undefined {
   return { id: entryId, nonce, target, frame }
 }
 
-/** Order of two ids of entries; NaN when either is none. */
+/** The order of two entry ids; NaN if either is not one. */
 export function compareIds(a: string, b: string): number {
   const x = ID.exec(a)
   const y = ID.exec(b)
@@ -35,17 +35,17 @@ export function compareIds(a: string, b: string): number {
   return Number(x[1]) - Number(y[1]) || Number(x[2]) - Number(y[2])
 }
 
-/** Order of two ids that Redis gave. */
+/** The order of two row ids. */
 export function compareRowIds(a: string, b: string): number {
   const [aMs, aSeq] = split(a)
   const [bMs, bSeq] = split(b)
   return aMs - bMs || aSeq - bSeq
 }
 
-/** The largest id below one that Redis gave; `(id` for ranges came only with Redis 6.2. */
+/** The largest row id below this one: exclusive ranges, `(id`, require Redis 6.2. */
 export function idBefore(id: string): string {
   const [ms, seq] = split(id)
-  // Without a sequence number it is, as the end of a range, the last one of that millisecond.
+  // Without a sequence number, the end of a range is the last row of that millisecond.
   return seq > 0 ? `${ms}-${seq - 1}` : String(Math.max(0, ms - 1))
 }
 

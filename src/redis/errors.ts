@@ -1,36 +1,36 @@
-/** What Redis and its drivers say when something fails, made into ours, with the likely fix. */
+/** Turns errors of Redis and its drivers into the package's own, with the likely fix. */
 import { SseError } from '../lib/errors.js'
 
 const FIXES: Record<string, string> = {
   BUSY: 'a script is blocking Redis; end it by SCRIPT KILL',
-  LOADING: 'Redis is loading its data; it will be there soon',
+  LOADING: 'Redis is loading its data; it will be available soon',
   MASTERDOWN: 'this replica has lost its primary; connect to the primary',
   MISCONF: 'Redis cannot write to its disk; its log says why',
-  MOVED: 'this node of the cluster does not hold the key; connect to the one that does',
+  MOVED: 'this node of the cluster does not hold the key; connect to the node that does',
   NOAUTH: 'give the client a password',
   NOPERM: 'allow this user XADD, XRANGE, XREVRANGE, XREAD, XINFO and, if used, WAIT on the key',
   OOM: 'Redis has reached maxmemory; raise it, or lower maxEntries',
   READONLY: 'this is a replica; connect to the primary',
   WRONGPASS: 'correct the password of the client',
-  WRONGTYPE: 'the key holds something else than a log; give another key',
+  WRONGTYPE: 'the key holds something other than a stream; use a different key',
 }
 
-/** Redis has answered, and the answer was no: nothing was stored. */
+/** Whether Redis itself replied with an error, so that nothing was stored. */
 export function isErrorReply(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error.name === 'ReplyError') return true
-  // node-redis gives its classes no names; errors of sockets have a code, replies have none.
+  // node-redis sets no `name` on its error classes. Socket errors have a code, error replies do not.
   return !('code' in error) && /^[A-Z][A-Z0-9_]+ /.test(error.message)
 }
 
-/** The first word of an error reply, or the code of a socket's error. */
+/** The first word of an error reply, or the code of a socket error. */
 export function errorKind(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if (isErrorReply(error)) return error.message.split(' ', 1)[0] as string
   return 'code' in error ? String(error.code) : error.message
 }
 
-/** A driver that knew that it was not connected, and so sent nothing. */
+/** Whether the driver refused the command because it was not connected, so nothing was sent. */
 export function isUnsent(error: unknown): boolean {
   return (
     error instanceof Error &&
@@ -56,7 +56,7 @@ export function uncertainError(cause: unknown): SseError {
   )
 }
 
-/** Node's error for a host with several addresses has only a code. */
+/** Node's AggregateError for a host with several addresses has a code but no message. */
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message || errorKind(error) : String(error)
 }

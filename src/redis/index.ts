@@ -1,8 +1,9 @@
 /**
- * The log as a Redis stream, shared by all processes that use the same key. Needs Redis 5 or newer.
+ * The log as a [Redis stream](https://redis.io/docs/latest/develop/data-types/streams/), shared by all
+ * processes that use the same key. Requires Redis 5 or newer.
  *
- * Two connections of its own: one for commands, one that waits for new entries (redis/tail.ts).
- * Nothing is queued and nothing is sent twice: an append is acknowledged, or rejects.
+ * The log opens two connections: one for commands and one that waits for new entries (tail.ts).
+ * Nothing is queued and nothing is sent twice: an append is either acknowledged or rejects.
  */
 import { SseError } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
@@ -17,12 +18,34 @@ import { Tail } from './tail.js'
 export type { IoredisClient, NodeRedisClient, RedisClient } from './client.js'
 export type { RedisLogOptions } from './options.js'
 
+/** The log that {@link redisLog} returns; pass it to `new ClientPool({ log })`. */
 export interface RedisLog extends EventLog {
-  /** How many entries were skipped because something else wrote them into the stream. */
+  /** How many entries this process has skipped because another program wrote them to the stream. */
   readonly foreign: number
 }
 
-/** @throws TypeError that names the option, when one is missing, unknown or wrong. */
+/**
+ * Stores the events of a pool in a Redis stream, so that all processes with the same `key` share them.
+ * The given client is only a template: the log opens two connections of its own with the client's
+ * options, reconnects them when they are lost, and ends them on `pool.close()`.
+ *
+ * An append rejects with an `SseError`: `ERR_SSE_LOG_DOWN` if the event was not stored,
+ * `ERR_SSE_LOG_UNCERTAIN` if the reply was lost or `wait` was not satisfied in time. `error.retry()`
+ * then stores it once, whatever had happened. If Redis is unreachable at the start, the log waits for it.
+ *
+ * @example
+ * ```js
+ * import { createClient } from 'redis' // or: import { Redis } from 'ioredis'
+ * import { ClientPool } from 'koa-sse-pool'
+ * import { redisLog } from 'koa-sse-pool/redis'
+ *
+ * const client = createClient({ url: process.env.REDIS_URL }) // need not be connected
+ * const pool = new ClientPool({ log: redisLog({ client, key: 'app:events' }) })
+ * pool.on('error', error => console.error(error.message))
+ * ```
+ *
+ * @throws TypeError that names the option if one is missing, unknown or invalid.
+ */
 export function redisLog(options: RedisLogOptions): RedisLog {
   return new RedisStreamLog(options)
 }
@@ -35,13 +58,13 @@ class RedisStreamLog implements RedisLog {
   #tailConnection: ManagedConnection | undefined
   /** Undefined until the log is opened. */
   #health: Health | undefined
-  /** It is connected to a replica, and looks for the primary; with pauses that grow, until then. */
+  /** Connected to a replica; reconnects, with growing pauses, until the address leads to a primary. */
   #isReadOnly = false
   #onHealthy = () => {}
   readonly #isUp = { commands: true, tail: true }
-  /** Stored, but not read back yet: their ids by nonce. */
+  /** The ids, by nonce, of entries that were stored but not read back yet. */
   readonly #unread = new Map<string, string>()
-  /** Nonces of appends that had no reply; what is stored with them again may be the second. */
+  /** Nonces of appends without a reply: storing one again may create a second row. */
   readonly #uncertain = new Set<string>()
   readonly #pending = new Set<Promise<string>>()
   #closing: Promise<void> | undefined
@@ -53,7 +76,8 @@ class RedisStreamLog implements RedisLog {
       createConnection,
       timeout,
       prepare: async connection => {
-        // Accepted does not mean of use: a password may be missing, or the key be of another type.
+        // A server that accepts the connection may still refuse commands, for lack of a password, or
+        // the key may have another type. Find out before the first append does.
         await connection.send(['XREVRANGE', key, '+', '-', 'COUNT', '1'], timeout)
       },
       use: async (connection, onHealthy) => {
@@ -71,8 +95,9 @@ class RedisStreamLog implements RedisLog {
   }
 
   async open(sink: LogSink): Promise<void> {
-    if (this.#health !== undefined) throw new TypeError('redisLog(): a log is opened once only')
-    if (this.#closing) throw downError('not open', 'it was closed')
+    if (this.#health !== undefined)
+      throw new TypeError('redisLog(): a log can be opened once; create one for each pool')
+    if (this.#closing) throw downError('cannot open', 'the log was closed')
     this.#health = new Health(sink)
     const { createConnection, timeout } = this.#options
     return new Promise(resolve => {
@@ -133,7 +158,8 @@ class RedisStreamLog implements RedisLog {
       const [row] = (await connection.send(last, timeout)) as Row[]
       const tail = this.#tail as Tail
       if (!this.#isUp.tail) throw new Error('the connection that reads the stream is lost')
-      // The last one may be foreign, or one that was sent twice: then nobody is ever given it.
+      // The last row may be foreign or a repetition, which readers never receive, so resolve to the
+      // last entry up to it.
       return row === undefined ? null : await tail.whenRead(row[0])
     } catch (error) {
       throw downError('the last id cannot be read', error)
@@ -148,7 +174,7 @@ class RedisStreamLog implements RedisLog {
   async #close(): Promise<void> {
     const stopped = this.#tailConnection?.close()
     this.#tail?.rejectWaiters(new Error('the log is closed'))
-    // What was appended before gets its reply, or its timeout.
+    // Appends under way still get their reply or their timeout.
     await Promise.allSettled([...this.#pending])
     await Promise.all([stopped, this.#commands.close()])
   }
@@ -158,13 +184,13 @@ class RedisStreamLog implements RedisLog {
     checkNonce(nonce)
     if (this.#closing) throw downError('not stored', 'the log is closed')
     const known = this.#tail?.idOf(nonce) ?? this.#unread.get(nonce)
-    // With `wait`, one that readers know already may still lack its replicas.
+    // With `wait`, an entry that readers already have may still lack its replicas.
     const isEnough = this.#options.wait === undefined || !this.#uncertain.has(nonce)
     if (known !== undefined && isEnough) return known
     const rowId = await this.#add(entry)
     const id = `${rowId}-${nonce}`
     if (this.#uncertain.delete(nonce)) {
-      // Readers know it by the id that it got at first, should that have arrived.
+      // If the first attempt was stored, readers know the entry by the id of that row.
       await this.#tail?.whenRead(rowId).catch(() => {})
     }
     const read = this.#tail?.idOf(nonce)
@@ -200,7 +226,7 @@ class RedisStreamLog implements RedisLog {
       )
     } catch (error) {
       if (error instanceof SseError) throw error
-      // Redis became a replica: the address may lead to its successor by now.
+      // This server became a replica. Reconnect: the address may lead to the new primary by now.
       if (errorKind(error) === 'READONLY') {
         this.#isReadOnly = true
         this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))

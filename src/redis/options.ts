@@ -1,30 +1,51 @@
-/** The options of `redisLog()`: what they mean, their defaults and their checks. */
+/** The options of `redisLog()`: their meaning, defaults and checks. */
 import { isRecord, MIB, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import { type CreateConnection, connectionFactory, type RedisClient } from './client.js'
 
+/** The options of {@link redisLog}. */
 export interface RedisLogOptions {
   /**
-   * A client of the package `redis` or `ioredis`, connected or not. Only its options are used, for
-   * connections of our own; it is never sent a command and never closed. A client of one node, or of
-   * ioredis one with `sentinels`; for a cluster, a client of the node that holds the key.
+   * A client made by `createClient()` of the package `redis` or by `new Redis()` of `ioredis`, connected
+   * or not. Only its options are used, for two connections of the log's own: the client itself is never
+   * sent a command and never closed. It must be a client of one node, or of ioredis with `sentinels`. In
+   * a Redis Cluster, give a client of the node that holds the key.
    */
   client: RedisClient
-  /** The key of the stream. One for each pool; all its processes give the same. */
+  /**
+   * The key of the stream. Use one key per pool, and the same in all of its processes. A `keyPrefix` of
+   * the client is put before it.
+   */
   key: string
   /**
-   * About how many entries Redis keeps, and at most how many a process reads when it starts. Default
-   * 10 000. The same in all processes.
+   * How many entries Redis keeps, from 1 to 1,000,000; default 10,000. Each append trims the oldest
+   * entries beyond it, in whole nodes and so only approximately
+   * ([`MAXLEN ~`](https://redis.io/docs/latest/commands/xadd/)). It is also the most that a process reads
+   * when it starts. Clients whose cursor was trimmed get a gap. Use the same number in all processes.
    */
   maxEntries?: number | undefined
-  /** At most how much a process reads when it starts, in characters. Default 32 Mi. */
+  /**
+   * How many characters of entries a process reads at most when it starts; default 32 Mi (33,554,432).
+   * Older entries beyond it are not read, so clients whose cursor is among them get a gap from this
+   * process. The newest entry is always read, however large it is.
+   */
   windowBytes?: number | undefined
-  /** After how many ms without a reply the connection counts as lost. Default 5000. */
+  /**
+   * How long to wait for a connection or a reply, in ms, from 1 to 3,600,000; default 5000. Beyond it
+   * the connection is closed and opened again. Appends without a reply reject with
+   * `ERR_SSE_LOG_UNCERTAIN`, and further ones with `ERR_SSE_LOG_DOWN` until Redis replies again.
+   */
   timeout?: number | undefined
-  /** How long, in ms, one call waits for new entries, and a loss may go unnoticed. Default 5000. */
+  /**
+   * How long one [`XREAD BLOCK`](https://redis.io/docs/latest/commands/xread/) waits for new entries, in
+   * ms, from 1 to 3,600,000; default 5000. A silent connection counts as lost 2 s after that. Shorter
+   * values notice a hanging server sooner and cost a command each time.
+   */
   blockMs?: number | undefined
   /**
-   * An append resolves only when so many replicas have it too (`WAIT`), and is uncertain when they
-   * have not after `timeout` ms. Default: it resolves when the primary has it.
+   * Makes an append resolve only once `replicas` replicas (1 to 1000) have the entry too, by
+   * [`WAIT`](https://redis.io/docs/latest/commands/wait/). If they do not within `timeout` ms (1 to
+   * 3,600,000), the append rejects with `ERR_SSE_LOG_UNCERTAIN`, although clients receive the event.
+   * Default: an append resolves once the primary has the entry.
    */
   wait?: { replicas: number; timeout: number } | undefined
 }

@@ -1,10 +1,10 @@
 /**
- * Follows the stream: reads the window once, then whatever is added.
+ * Follows the stream: reads the window once, then each new entry.
  *
- * Every read begins with the last entry that was read before, inclusive. That it is still there, as
- * it was, proves that nothing in between was lost, and this proof and the new entries come from one
- * command, so no FLUSHALL or XTRIM fits between them. XREAD, which can wait, is only the bell: what
- * it brings proves nothing.
+ * Every read starts at the last row that was read, inclusive. If that row is unchanged, nothing in
+ * between was lost. The row and the new entries come from a single command, so no FLUSHALL or XTRIM can
+ * happen between them. XREAD can block, so it is used to wait for new entries, but its reply does not
+ * contain the previous row and is ignored.
  */
 import type { Entry, LogSink } from '../log/log.js'
 import { forgetOldest } from '../log/shared.js'
@@ -12,13 +12,13 @@ import type { Connection } from './connection.js'
 import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './entry.js'
 import { isErrorReply } from './errors.js'
 
-/** Entries asked for at once, unless they are large. */
+/** Entries per command, unless they are large. */
 const PAGE_ENTRIES = 500
 
-/** About how much a reply may hold, in characters: 500 entries may also be 500 MB. */
+/** The approximate size limit of a reply, in characters: 500 large entries could be 500 MB. */
 const PAGE_CHARACTERS = 4 * 1024 * 1024
 
-/** How much longer than it may block a command may take, in ms. */
+/** How long a blocking command may take beyond the time for which it blocks, in ms. */
 const BLOCK_GRACE_MS = 2000
 
 export interface TailOptions {
@@ -28,7 +28,7 @@ export interface TailOptions {
   readonly blockMs: number
   readonly timeout: number
   readonly sink: Pick<LogSink, 'reset' | 'append'>
-  /** Appends an entry that nobody receives. */
+  /** Appends a mark: an entry that nobody receives. */
   readonly mark: (connection: Connection) => Promise<void>
 }
 
@@ -40,13 +40,13 @@ interface Waiter {
 
 export class Tail {
   readonly #options: TailOptions
-  /** The last entry read, ours or not; undefined before the first window. */
+  /** The last row that was read, foreign or not; undefined before the first window. */
   #last: Row | undefined
   #lastEntryId = ''
-  /** The ids of the newest entries, by nonce: one that comes again was sent again. */
+  /** The ids of the newest entries by nonce, to skip entries that were appended twice. */
   #ids = new Map<string, string>()
   #foreign = 0
-  /** How many entries the stream has ever got, at least; Redis counts that since version 7. */
+  /** A lower bound of how many rows were ever added; Redis 7 counts them (`entries-added`). */
   #added = 0
   #waiters: Waiter[] = []
   #page = 50
@@ -64,7 +64,7 @@ export class Tail {
     return this.#ids.get(nonce)
   }
 
-  /** Resolves as soon as everything up to this id of Redis' was read, to the last entry's id. */
+  /** Resolves to the id of the last entry once every row up to this row id was read. */
   whenRead(id: string): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ id, resolve, reject })
@@ -72,7 +72,7 @@ export class Tail {
     })
   }
 
-  /** Tells those who wait that it may take long. */
+  /** Rejects all calls of `whenRead`, because the connection was lost. */
   rejectWaiters(error: unknown): void {
     for (const { reject } of this.#waiters.splice(0)) reject(error)
   }
@@ -89,7 +89,7 @@ export class Tail {
     }
   }
 
-  /** Only ever what Redis itself has replied. */
+  /** Always a row id from a reply of Redis, never input of a client. */
   get #cursor(): string {
     return (this.#last as Row)[0]
   }
@@ -106,7 +106,7 @@ export class Tail {
     if (rows.length > 1) {
       this.#fitPage(rows)
       this.#added += rows.length - 1
-      // Before the sink is called, as it would otherwise get all of it again if it failed.
+      // Set before the sink is called: if the sink throws, it must not receive these entries again.
       this.#last = rows.at(-1) as Row
       const entries = this.#newEntries(rows, 1)
       if (entries.length > 0) this.#options.sink.append(entries)
@@ -115,7 +115,7 @@ export class Tail {
     return rows.length < count
   }
 
-  /** Those that are ours and new. */
+  /** The entries in these rows that are not foreign and were not delivered before. */
   #newEntries(rows: readonly Row[], from: number): Entry[] {
     const entries: Entry[] = []
     for (let index = from; index < rows.length; index++) {
@@ -135,7 +135,7 @@ export class Tail {
     return true
   }
 
-  /** Reads the window anew. */
+  /** Reads the whole window and resets the sink with it. */
   async #readWindow(
     connection: Connection,
     reason: 'boot' | 'trimmed' | 'replaced',
@@ -146,20 +146,21 @@ export class Tail {
       this.#ids = new Map()
       const entries = this.#newEntries(rows, 0)
       if (entries.length > 0) {
-        // Asked for before the rows, so that none of those that come later is counted twice.
+        // The count was read before the rows, so that rows added later are not counted twice.
         this.#added = Math.max(info?.added ?? 0, rows.length)
         this.#last = rows.at(-1) as Row
         this.#options.sink.reset(entries, reason)
-        // What they waited for may never come in this window.
+        // The rows that they wait for may not exist in this window.
         for (const { resolve } of this.#waiters.splice(0)) resolve(this.#lastEntryId)
         return
       }
-      // So that there is a cursor from the first moment; other processes may do the same meanwhile.
+      // Append a mark, so that clients have a cursor before the first event. Other processes may do the
+      // same at the same time, which is harmless.
       await this.#options.mark(connection)
     }
   }
 
-  /** The newest entries, in order, read from the end until there are enough. */
+  /** The newest rows in log order, read backwards until the window is full. */
   async #newest(connection: Connection): Promise<Row[]> {
     const { key, maxEntries, windowBytes, timeout } = this.#options
     const newestFirst: Row[] = []
@@ -172,7 +173,7 @@ export class Tail {
       this.#fitPage(page)
       for (const row of page) {
         bytes += sizeOf(row)
-        // The newest always counts, however large it is.
+        // The newest row is always kept, however large it is.
         if (bytes > windowBytes && newestFirst.length > 0) return newestFirst.reverse()
         newestFirst.push(row)
       }
@@ -184,7 +185,7 @@ export class Tail {
     }
   }
 
-  /** The next page is as large as it may be if its entries are like these. */
+  /** Sizes the next page so that it stays within the limit if its rows are like these. */
   #fitPage(rows: readonly Row[]): void {
     if (rows.length === 0) return
     let size = 1
@@ -195,24 +196,24 @@ export class Tail {
     )
   }
 
-  /** The last entry read is no longer there: has only its end been cut off, or is it another log? */
+  /** Why the last row is gone: the same stream was trimmed, or another one took its place. */
   async #lossReason(
     connection: Connection,
     first: Row | undefined,
   ): Promise<'trimmed' | 'replaced'> {
     const { maxEntries } = this.#options
-    // The same id with another content.
+    // The row has the same id but different content.
     if (first?.[0] === this.#cursor) return 'replaced'
     const info = await this.#info(connection)
     if (info === undefined) return 'replaced'
     const order = compareRowIds(info.lastId, this.#cursor)
     if (order <= 0) return order === 0 ? 'trimmed' : 'replaced'
     if (info.added !== undefined) return info.added >= this.#added ? 'trimmed' : 'replaced'
-    // Before Redis 7: one that has been emptied is shorter than what appending trims it to.
+    // Before Redis 7, guess by length: an emptied stream is shorter than the length it is trimmed to.
     return info.length >= maxEntries ? 'trimmed' : 'replaced'
   }
 
-  /** Undefined when there is no such stream, or we may not ask. */
+  /** Undefined if the stream does not exist or XINFO is not permitted. */
   async #info(connection: Connection) {
     const { key, timeout } = this.#options
     try {

@@ -118,7 +118,7 @@ describe('fault 28:', () => {
     await isDown(process)
     await expect(append(process, 'x')).rejects.toMatchObject({
       code: 'ERR_SSE_LOG_DOWN',
-      message: expect.stringContaining('the key holds something else than a log'),
+      message: expect.stringContaining('the key holds something other than a stream'),
     })
     const failed = async () =>
       Number(/WRONGTYPE:count=(\d+)/.exec(String(await server.command('INFO', 'errorstats')))?.[1])
@@ -126,7 +126,7 @@ describe('fault 28:', () => {
     await expect.poll(failed, { timeout: 10_000 }).toBeGreaterThan(6)
     expect(await failed()).toBeLessThan(30)
     expect(process.errors.map(({ message }) => message)).toEqual([
-      expect.stringMatching(/out of reach: WRONGTYPE .*\(the key holds something else than a log/),
+      expect.stringMatching(/out of reach: WRONGTYPE .*\(the key holds something other than a/),
     ])
     await server.command('DEL', 'log')
     await isUp(process)
