@@ -1,16 +1,16 @@
 /**
- * Reads a stream from a sequence on, by a push consumer of its own with flow control and idle
- * heartbeats. Whatever is wrong (a message lost on the way, a consumer that was deleted, silence)
- * ends it; going on is up to who started it, since that may not be where the stream is now.
+ * Reads a stream, starting at a sequence, through a push consumer of its own with flow control and idle
+ * heartbeats. Any irregularity (a lost message, a deleted consumer, silence) ends it. Its owner decides
+ * where to resume, because the stream may have been replaced.
  *
- * The library's ordered consumer would go on by itself, at a sequence that in a stream made anew
- * means something else.
+ * The library's ordered consumer would resume by itself, at a sequence that means something else in a
+ * stream that was deleted and created again.
  */
 import { randomUUID } from 'node:crypto'
 import { AckPolicy, DeliverPolicy, type JetStreamManager } from '@nats-io/jetstream'
 import type { Message } from './tail.js'
 
-/** What is used of a message. */
+/** The part of a NATS message that is used. */
 export interface RawMessage {
   readonly subject: string
   readonly reply?: string | undefined
@@ -18,7 +18,10 @@ export interface RawMessage {
   readonly headers?: { readonly code: number; get(name: string): string } | undefined
 }
 
-/** What is used of a connection, apart from what `@nats-io/jetstream` does with it. */
+/**
+ * The part of a NATS connection that `natsLog` uses. `@nats-io/jetstream` needs more of it: give it a
+ * connection made by `connect()`.
+ */
 export interface NatsConnectionLike {
   publish(subject: string, payload?: string): void
   subscribe(
@@ -36,18 +39,18 @@ export interface ConsumerOptions {
   readonly stream: string
   readonly subject: string
   readonly onMessage: (message: Message) => void
-  /** All there is has been delivered. */
+  /** Every message that the stream holds has been delivered. */
   readonly onIdle: () => void
-  /** It has ended by itself. */
+  /** The consumer has ended without a call of `stop`. */
   readonly onEnd: (error: Error) => void
 }
 
 const NANOSECONDS_PER_MS = 1_000_000
 const HEARTBEAT_INTERVAL_MS = 2000
-/** A missed heartbeat, and some time for a busy server. */
+/** One missed heartbeat, plus some time for a busy server. */
 const SILENCE_TIMEOUT_MS = HEARTBEAT_INTERVAL_MS + 2500
 
-const MESSAGE_LOST = 'a message was lost on the way'
+const MESSAGE_LOST = 'a message from the server was lost'
 
 export class Consumer {
   readonly #options: ConsumerOptions
@@ -55,7 +58,7 @@ export class Consumer {
   #name: string | undefined
   #subscription: { unsubscribe(): void } | undefined
   #watchdog: NodeJS.Timeout | undefined
-  /** Messages delivered by this consumer. */
+  /** The number of messages that this consumer has delivered. */
   #delivered = 0
   #received = 0
   #isStopped = false
@@ -77,7 +80,7 @@ export class Consumer {
       ack_policy: AckPolicy.None,
       flow_control: true,
       idle_heartbeat: HEARTBEAT_INTERVAL_MS * NANOSECONDS_PER_MS,
-      // Kept where it costs nothing: when the server restarts, a new one is made anyway.
+      // In memory, which is cheap: after a restart of the server a new consumer is created anyway.
       mem_storage: true,
       num_replicas: 1,
     })
@@ -94,7 +97,7 @@ export class Consumer {
     this.#remove()
   }
 
-  /** Else it would take the server some seconds to notice that nobody listens. */
+  /** Deletes the consumer; the server alone would take seconds to notice that nothing subscribes. */
   #remove(): void {
     const { connection, manager, stream } = this.#options
     if (this.#name === undefined || connection.isClosed()) return
@@ -111,9 +114,10 @@ export class Consumer {
   #watch(): void {
     this.#watchdog = setTimeout(() => {
       const received = this.#received
-      // If it was this process that slept, what came meanwhile is read first, and starts it anew.
+      // If this process was blocked, messages may have arrived unread: let pending I/O run first.
       setImmediate(() => {
-        if (this.#received === received) this.#end(`nothing was heard for ${SILENCE_TIMEOUT_MS} ms`)
+        if (this.#received === received)
+          this.#end(`the server has been silent for ${SILENCE_TIMEOUT_MS} ms`)
       })
     }, SILENCE_TIMEOUT_MS)
     this.#watchdog.unref()
@@ -136,7 +140,7 @@ export class Consumer {
 
   #deliver({ subject, data }: RawMessage, reply: string): void {
     const tokens = reply.split('.')
-    // `$JS.ACK.<stream>.<consumer>.…`, or with domain and account before the stream.
+    // `$JS.ACK.<stream>.<consumer>.…`, or with a domain and an account hash before the stream.
     const at = tokens.length === 9 ? 5 : 7
     this.#delivered += 1
     if (Number(tokens[at + 1]) !== this.#delivered) throw new Error(MESSAGE_LOST)
@@ -147,7 +151,7 @@ export class Consumer {
     })
   }
 
-  /** A heartbeat, or the question whether we keep up: both answered once all before was handled. */
+  /** Answers a heartbeat or a flow control request, once all messages before it were handled. */
   #answer({ reply }: RawMessage, headers: NonNullable<RawMessage['headers']>): void {
     const stalled = reply || headers.get('Nats-Consumer-Stalled')
     if (stalled) this.#options.connection.publish(stalled)
@@ -160,7 +164,7 @@ export class Consumer {
 const isDelivery = (reply: string | undefined): reply is string =>
   reply?.startsWith('$JS.ACK.') === true
 
-/** Permissions may allow the user's own prefix only; the library keeps it with its options. */
+/** Permissions may allow only the connection's own inbox prefix, which is among its options. */
 function inboxPrefix(connection: NatsConnectionLike): string {
   return connection.options?.inboxPrefix ?? '_INBOX'
 }

@@ -1,9 +1,9 @@
 /**
- * How an entry lies in a JetStream message, and how its id is made of the message's sequence.
+ * How an entry is stored in a JetStream message, and how its id is derived from the message's sequence.
  *
- * All of it is in the payload: headers can only carry ASCII, and reading them costs more than the
+ * The whole entry is in the payload: headers carry only ASCII, and parsing them costs more than the
  * rest. The lengths count UTF-16 units of the decoded text; a lone surrogate is stored as U+FFFD,
- * which has the same length. It is three times as fast as JSON either way.
+ * which has the same length. Encoding and decoding are three times as fast as with JSON.
  */
 import type { Entry } from '../log/log.js'
 
@@ -14,7 +14,7 @@ export function encodeEntry({ nonce, target, key, frame }: Omit<Entry, 'id'>): s
   return `sse1 ${nonce} ${lengths}\n${target}${key ?? ''}${frame}`
 }
 
-/** Undefined for what others have written into the stream. */
+/** Undefined for a message that another program wrote. */
 export function decodeEntry(
   data: Uint8Array,
   sequence: number,
@@ -32,8 +32,8 @@ export function decodeEntry(
 }
 
 /**
- * The part of an id that tells a stream from one of the same name that was made before or after:
- * when it was created, in nanoseconds.
+ * The part of an id that distinguishes a stream from an earlier or later one of the same name: its
+ * creation time in nanoseconds.
  */
 export function incarnationOf(created: string): string {
   const [, seconds = '', fraction = ''] = /^([^.Z]+)(?:\.(\d+))?Z?/.exec(created) ?? []
@@ -46,7 +46,7 @@ export function entryId(sequence: number, incarnation: string, nonce: string): s
   return sequence.toString(36) + incarnation + nonce
 }
 
-/** The sequence in an id; NaN when it is none of this incarnation. */
+/** The sequence in an id; NaN if the id does not belong to this incarnation of the stream. */
 export function sequenceOf(id: string, incarnation: string): number {
   const isOurs = incarnation !== '' && id.startsWith(incarnation, id.indexOf('-'))
   return isOurs ? Number.parseInt(id, 36) : Number.NaN

@@ -1,9 +1,9 @@
-/** What NATS and its driver say when something fails, made into ours. */
+/** Turns errors of NATS and its driver into the package's own. */
 import { SseError } from '../lib/errors.js'
 
 /**
- * What the driver throws without having sent anything, and what the server answers that has stored
- * nothing. Told by name, as there may be several copies of the driver's classes.
+ * Errors after which nothing was stored: the driver sent nothing, or the server refused. Compared by
+ * name, because several copies of the driver's classes may be loaded.
  */
 const NOT_STORED = new Set([
   'ClosedConnectionError',
@@ -32,29 +32,30 @@ export function uncertainError(cause: unknown): SseError {
   return new SseError('ERR_SSE_LOG_UNCERTAIN', message, { cause })
 }
 
-/** Which of JetStream's errors it is. */
+/** The code of a JetStream API error. */
 export function apiCode(error: unknown): number | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   return typeof code === 'number' ? code : undefined
 }
 
-/** Nobody answers for JetStream, or for the subject: the stream may have been deleted. */
+/** Whether nothing answers for JetStream or for the subject: the stream may have been deleted. */
 export function isNoResponder(error: unknown): boolean {
   return error instanceof Error && error.name === 'JetStreamNotEnabled'
 }
 
-/** Errors of one kind are told once. */
+/** Errors of the same kind are reported once per outage. */
 export function errorKind(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   return `${error.name} ${apiCode(error) ?? error.message}`
 }
 
-/** A request that fails is wrapped, to show who asked; what matters is why. */
+/** The driver wraps the error of a failed request to add a stack trace; the cause is what matters. */
 function driverError(error: unknown): unknown {
   return error instanceof Error && error.name === 'RequestError' ? (error.cause ?? error) : error
 }
 
 function messageOf(error: unknown): string {
-  if (isNoResponder(error)) return 'no JetStream answers: is it enabled, and does the stream exist?'
+  if (isNoResponder(error))
+    return 'no JetStream answers; is JetStream enabled, and does the stream exist?'
   return error instanceof Error ? error.message : String(error)
 }

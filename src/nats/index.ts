@@ -1,8 +1,9 @@
 /**
- * The log as a NATS JetStream stream, shared by all processes that use the same one.
+ * The log as a [JetStream stream](https://docs.nats.io/nats-concepts/jetstream/streams) of NATS, shared
+ * by all processes that use the same stream.
  *
- * It speaks over your connection, which must be made to reconnect. Nothing is queued while that is
- * away and nothing is sent twice: an append is acknowledged, or rejects.
+ * The log uses your connection, which must be configured to reconnect. Nothing is queued while it is
+ * down and nothing is sent twice: an append is either acknowledged or rejects.
  */
 import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { nonceSource } from '../lib/random.js'
@@ -19,17 +20,46 @@ import { Discontinuity, Tail } from './tail.js'
 export type { NatsConnectionLike } from './consumer.js'
 export type { NatsLogOptions } from './options.js'
 
+/** The log that {@link natsLog} returns; pass it to `new ClientPool({ log })`. */
 export interface NatsLog extends EventLog {
-  /** How many messages were skipped because something else wrote them into the stream. */
+  /** How many messages this process has skipped because another program wrote them to the stream. */
   readonly foreign: number
 }
 
-/** @throws TypeError that names the option, when one is missing, unknown or wrong. */
+/**
+ * Stores the events of a pool in a JetStream stream, so that all processes with the same `stream` share
+ * them. Requires the package `@nats-io/jetstream`. The log uses your connection and never closes it:
+ * close it after `pool.close()`, or the process does not end.
+ *
+ * An append rejects with an `SseError`: `ERR_SSE_LOG_DOWN` if the event was not stored,
+ * `ERR_SSE_LOG_UNCERTAIN` if the acknowledgement was lost. `error.retry()` then stores it once, whatever
+ * had happened. If NATS is unreachable at the start, the log waits for it. If the existing stream cannot
+ * serve as a log, such as one with another `retention` than `limits`, the pool emits an `error` that says
+ * why, and the log keeps trying.
+ *
+ * @example
+ * ```js
+ * import { connect } from '@nats-io/transport-node'
+ * import { ClientPool } from 'koa-sse-pool'
+ * import { natsLog } from 'koa-sse-pool/nats'
+ *
+ * // Not awaited, so that the app also starts without NATS.
+ * const connection = connect({
+ *   servers: process.env.NATS_URL,
+ *   maxReconnectAttempts: -1,
+ *   waitOnFirstConnect: true,
+ * })
+ * const pool = new ClientPool({ log: natsLog({ connection, stream: 'app-events' }) })
+ * pool.on('error', error => console.error(error.message))
+ * ```
+ *
+ * @throws TypeError that names the option if one is missing, unknown or invalid.
+ */
 export function natsLog(options: NatsLogOptions): NatsLog {
   return new JetStreamLog(options)
 }
 
-/** What is made of the connection once that is there. */
+/** The connection and what is built on it. */
 interface JetStreamConnection {
   readonly connection: NatsConnectionLike
   readonly manager: JetStreamManager
@@ -45,13 +75,13 @@ class JetStreamLog implements NatsLog {
   #tail: Tail | undefined
   #connected: JetStreamConnection | undefined
   #consumer: Consumer | undefined
-  /** Counts readings, so that what a former one still brings is ignored. */
+  /** Numbers the readings, so that late callbacks of an earlier one are ignored. */
   #reading = 0
   #retry: NodeJS.Timeout | undefined
   #failures = 0
   #isUp = false
   #isClosed = false
-  /** Whether it is known if the log can be reached; until then appends wait. */
+  /** Resolves once it is known whether the stream can be reached; until then appends wait. */
   readonly #stateKnown = deferred<void>()
   readonly #opened = deferred<void>()
 
@@ -64,8 +94,9 @@ class JetStreamLog implements NatsLog {
   }
 
   async open(sink: LogSink): Promise<void> {
-    if (this.#health !== undefined) throw new TypeError('natsLog(): a log is opened once only')
-    if (this.#isClosed) throw downError('not open', 'it was closed')
+    if (this.#health !== undefined)
+      throw new TypeError('natsLog(): a log can be opened once; create one for each pool')
+    if (this.#isClosed) throw downError('cannot open', 'the log was closed')
     this.#health = new Health(sink)
     this.#tail = new Tail({
       ...this.#options,
@@ -80,7 +111,7 @@ class JetStreamLog implements NatsLog {
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
     const { nonce } = entry
     checkNonce(nonce)
-    // At once, if possible: those who send twice in a row want it in that order.
+    // Publish synchronously if possible, so that two calls in a row keep their order.
     const { publisher, tail } = this.#isUp ? this.#parts() : await this.#whenUp('not stored')
     const known = tail.idOf(nonce)
     if (known !== undefined) return known
@@ -91,10 +122,11 @@ class JetStreamLog implements NatsLog {
     if (duplicate) return id
     const isNext = publisher.isNext(seq)
     if (!isNext) this.#markReplaced(tail)
-    // While that is found out, what was sent with the first one is next to it, and no less in doubt.
+    // Until the tail has verified the stream, other appends of this batch get consecutive sequences in
+    // the new stream too. They pass `isNext`, but their ids are no more certain.
     const isSame = tail.isVerified && tail.incarnation === incarnation
     if (isNext && isSame && !wasUncertain) return id
-    // Readers know it by another id: that of the new stream, or the one that it got at first.
+    // Readers know the entry by another id: one of the new stream, or that of the first attempt.
     await tail.whenRead(seq).catch(() => {})
     return tail.idOf(nonce) ?? id
   }
@@ -108,7 +140,8 @@ class JetStreamLog implements NatsLog {
     try {
       const facts = await manager.streams.info(this.#options.stream)
       if (tail.isOther(facts)) this.#markReplaced(tail)
-      // The last message may be foreign, or deleted: then nobody is ever given it.
+      // The last message may be foreign or deleted, so readers never receive it: resolve to the last
+      // entry up to it.
       return await tail.whenRead(facts.state.last_seq)
     } catch (error) {
       throw downError('the last id cannot be read', error)
@@ -121,8 +154,8 @@ class JetStreamLog implements NatsLog {
     this.#interrupt(new Error('the log is closed'))
     this.#connected?.status.stop?.()
     this.#stateKnown.resolve()
-    this.#opened.reject(downError('not open', 'it was closed'))
-    // What was appended before gets its reply, or its timeout.
+    this.#opened.reject(downError('cannot open', 'the log was closed'))
+    // Appends under way still get their reply or their timeout.
     await this.#connected?.publisher.settled()
   }
 
@@ -135,7 +168,7 @@ class JetStreamLog implements NatsLog {
       }
       const connection = await given
       if (this.#isClosed) return
-      // What the library needs is more than our types say, and it is given what it made.
+      // `NatsConnectionLike` declares only what this package uses; the value is a full connection.
       const natsConnection = connection as Parameters<typeof jetstream>[0]
       const publisher = new Publisher({
         ...this.#options,
@@ -149,7 +182,7 @@ class JetStreamLog implements NatsLog {
     } catch (error) {
       this.#report(error)
       this.#setUp(false)
-      this.#opened.reject(downError('not open', error))
+      this.#opened.reject(downError('cannot open', error))
     }
   }
 
@@ -161,7 +194,7 @@ class JetStreamLog implements NatsLog {
       this.#connected?.publisher.abandon(error)
       this.#report(error)
       this.#setUp(false)
-      if (type === 'close') this.#opened.reject(downError('not open', error))
+      if (type === 'close') this.#opened.reject(downError('cannot open', error))
     } else if (type === 'reconnect') {
       this.#interrupt(new Error('reconnected'))
       this.#failures = 0
@@ -169,7 +202,7 @@ class JetStreamLog implements NatsLog {
     }
   }
 
-  /** Finds the stream, and reads it from where we are. */
+  /** Finds or creates the stream, and reads it from the current position. */
   async #read(): Promise<void> {
     const { connection, manager, publisher } = this.#connected as JetStreamConnection
     const tail = this.#tail as Tail
@@ -185,13 +218,13 @@ class JetStreamLog implements NatsLog {
         connection,
         manager,
         onMessage: message => {
-          // The first ones may overtake the answer that says that they will come.
+          // The first messages may arrive before the reply that creates the consumer.
           if (!this.#isUp) this.#setUp(true)
           tail.accept(message)
         },
         onIdle: () => {
           tail.idle()
-          // Only now, or a reading that always fails soon would be tried again and again at once.
+          // Reset only now: a reading that always fails early must not be retried without a pause.
           this.#failures = 0
         },
         onEnd: error => {
@@ -202,27 +235,27 @@ class JetStreamLog implements NatsLog {
       await this.#consumer.start(from)
       if (reading !== this.#reading) return
       this.#setUp(true)
-      // Otherwise the first heartbeat would say so, two seconds later.
+      // Otherwise only the first heartbeat would report that, two seconds later.
       if (facts.state.messages === 0) tail.idle()
     } catch (error) {
       this.#fail(reading, error)
-      if (error instanceof UnusableStream) this.#opened.reject(downError('not open', error))
+      if (error instanceof UnusableStream) this.#opened.reject(downError('cannot open', error))
     }
   }
 
-  /** The stream was deleted and made anew, though nothing else has told us yet. */
+  /** Handles a stream that was deleted and created again before the consumer has noticed. */
   #markReplaced(tail: Tail): void {
     tail.markReplaced()
     this.#restartReading()
   }
 
-  /** At once, since the stream is in reach; what it has is not what we expected. */
+  /** Without a pause: the stream can be reached, only its content is not what was expected. */
   #restartReading(): void {
     this.#stopReading()
     void this.#read()
   }
 
-  /** Tries again soon. */
+  /** Reads again after a pause that grows with each failure. */
   #fail(reading: number, error: unknown): void {
     if (reading !== this.#reading || this.#isClosed) return
     this.#interrupt(error instanceof Error ? error : new Error(String(error)))
@@ -230,7 +263,7 @@ class JetStreamLog implements NatsLog {
     this.#setUp(false)
     const pause = Math.min(5000, 100 * 2 ** this.#failures)
     this.#failures += 1
-    // Not all processes at once.
+    // With jitter, so that the processes do not all come back at the same moment.
     this.#retry = setTimeout(() => void this.#read(), pause * (0.5 + Math.random() / 2))
   }
 
@@ -260,7 +293,7 @@ class JetStreamLog implements NatsLog {
   async #whenUp(what: string) {
     if (!this.#isClosed) await this.#stateKnown.promise
     if (this.#isClosed) throw downError(what, 'the log is closed')
-    // The driver would keep it until it is connected again, and then send it.
+    // The driver would queue it and send it after reconnecting, when the caller already got an error.
     if (!this.#isUp) throw downError(what, 'the stream is out of reach')
     return this.#parts()
   }
@@ -288,7 +321,7 @@ function deferred<Value>() {
     resolve = onResolve
     reject = onReject
   })
-  // Nobody may be waiting.
+  // Prevents an unhandled rejection if nothing awaits the promise.
   promise.catch(() => {})
   return { promise, resolve, reject }
 }

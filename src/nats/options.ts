@@ -1,26 +1,52 @@
-/** The options of `natsLog()`: what they mean, their defaults and their checks. */
+/** The options of `natsLog()`: their meaning, defaults and checks. */
 import { MIB, oneOf, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import type { NatsConnectionLike } from './consumer.js'
 
+/** The options of {@link natsLog}. */
 export interface NatsLogOptions {
   /**
-   * Your connection, or the promise of one; it is never closed by the log. Connect with
-   * `maxReconnectAttempts: -1`: by default NATS gives up after ten attempts, and closes it.
+   * Your connection or a promise of one, made by `connect()` of `@nats-io/transport-node`. The log never
+   * closes it. Connect with
+   * [`maxReconnectAttempts: -1`](https://docs.nats.io/using-nats/developer/connecting/reconnect/max): by
+   * default the driver closes the connection after ten failed attempts, and the log then stays down.
    */
   connection: NatsConnectionLike | PromiseLike<NatsConnectionLike>
-  /** The JetStream stream: made when there is none, never altered when there is. */
+  /**
+   * The name of the JetStream stream: 1 to 64 letters, digits, `-` and `_`. Use one per pool, and the
+   * same in all of its processes. A missing stream is created; an existing one is never altered. It must
+   * have the subject and [`retention: 'limits'`](https://docs.nats.io/nats-concepts/jetstream/streams);
+   * with `discard: 'new'` instead of `'old'` it refuses appends once it is full.
+   */
   stream: string
-  /** The subject of its entries. Default `<stream>.entries`. */
+  /** The subject of the entries, without wildcards; default `<stream>.entries`. */
   subject?: string | undefined
-  /** How many entries a stream made here keeps, and how many are read at the start. Default 10 000. */
+  /**
+   * How many messages a stream created by the log keeps, from 1 to 1,000,000; default 10,000. Each
+   * append beyond it removes the oldest. It is also the most that a process reads when it starts. Clients
+   * whose cursor was removed get a gap. Use the same number in all processes.
+   */
   maxEntries?: number | undefined
-  /** At most how much a process reads when it starts, in characters. Default 32 Mi. */
+  /**
+   * How many characters of entries a process keeps at most when it starts; default 32 Mi (33,554,432).
+   * Older entries beyond it are dropped, so clients whose cursor is among them get a gap from this
+   * process. The newest entry is always kept, however large it is.
+   */
   windowBytes?: number | undefined
-  /** Where a stream made here keeps them. Default `'file'`; `'memory'` is lost with the server. */
+  /**
+   * Where a stream created by the log keeps its messages; default `'file'`. With `'memory'` a restart of
+   * the server loses them, and every client gets a gap.
+   */
   storage?: 'file' | 'memory' | undefined
-  /** On how many servers of a cluster a stream made here is kept. Default 1. */
+  /**
+   * On how many servers of a NATS cluster a stream created by the log is kept, from 1 to 5; default 1.
+   * With more replicas than servers the stream cannot be created, and the log stays down.
+   */
   replicas?: number | undefined
-  /** Milliseconds after which a question to the server counts as lost. Default 5000. */
+  /**
+   * How long to wait for a reply of the server, in ms, from 1 to 3,600,000; default 5000. Beyond it an
+   * append rejects with `ERR_SSE_LOG_UNCERTAIN`. A promised `connection` that takes longer makes the log
+   * down until it resolves.
+   */
   timeout?: number | undefined
 }
 
@@ -35,7 +61,7 @@ const isConnection = (value: unknown) =>
 
 const RULES: Record<keyof NatsLogOptions, Rule> = {
   connection: {
-    expected: "a connection, such as connect() of '@nats-io/transport-node' returns",
+    expected: "a connection or a promise of one, made by connect() of '@nats-io/transport-node'",
     accepts: isConnection,
   },
   stream: {
@@ -53,7 +79,7 @@ const RULES: Record<keyof NatsLogOptions, Rule> = {
   timeout: timeoutMs(5000),
 }
 
-/** @throws TypeError that names the option, when one is unknown or wrong. */
+/** @throws TypeError that names the option if one is missing, unknown or invalid. */
 export function resolveNatsOptions(given: NatsLogOptions): ResolvedNatsOptions {
   const resolved = resolve('natsLog()', RULES, given)
   resolved.subject ??= `${given.stream}.entries`

@@ -1,4 +1,4 @@
-/** Publishes entries, each once, and tells those that were refused from those that may be stored. */
+/** Publishes each entry once, and distinguishes refused entries from those that may be stored. */
 import type { JetStreamClient, PubAck } from '@nats-io/jetstream'
 import type { Entry } from '../log/log.js'
 import { forgetOldest } from '../log/shared.js'
@@ -11,18 +11,18 @@ export interface PublisherOptions {
   readonly subject: string
   readonly timeout: number
   readonly maxEntries: number
-  /** Nobody stores what is published; the stream may have been deleted. */
+  /** No stream stores what is published; it may have been deleted. */
   readonly onNoResponder: (error: unknown) => void
 }
 
 export class Publisher {
   readonly #options: PublisherOptions
-  /** What has no reply yet, each with how to give it up. */
+  /** For each entry without a reply, a function that rejects it. */
   readonly #inFlight = new Set<(error: Error) => void>()
   readonly #onSettled: (() => void)[] = []
-  /** Nonces of what had no reply; what is stored with them again may be the second. */
+  /** Nonces of entries without a reply: publishing one again may store it twice. */
   readonly #uncertain = new Set<string>()
-  /** The last sequence that was given. */
+  /** The last sequence that the stream has assigned. */
   #last = 0
 
   constructor(options: PublisherOptions) {
@@ -56,7 +56,7 @@ export class Publisher {
     })
   }
 
-  /** Resolves when everything had its reply, or has been given up. */
+  /** Resolves when every entry got its reply or was abandoned. */
   settled(): Promise<void> {
     return new Promise(resolve => {
       this.#onSettled.push(resolve)
@@ -64,24 +64,24 @@ export class Publisher {
     })
   }
 
-  /** The connection is lost: nobody can tell what of it had arrived. */
+  /** The connection is lost, so it is unknown which entries were stored: reject all of them. */
   abandon(error: Error): void {
     for (const giveUp of this.#inFlight) giveUp(error)
   }
 
-  /** Whether an earlier attempt may have stored it; asked once. */
+  /** Whether an earlier attempt may have stored the entry. Forgets the nonce, so call it once. */
   wasUncertain(nonce: string): boolean {
     return this.#uncertain.delete(nonce)
   }
 
-  /** Whether a sequence follows those before, as it must unless another stream took their place. */
+  /** Whether the sequence is higher than those before; if not, another stream assigned it. */
   isNext(sequence: number): boolean {
     const isNext = sequence > this.#last
     this.#last = sequence
     return isNext
   }
 
-  /** The stream is another one, and counts anew. */
+  /** Call when the stream was replaced, because the new one starts counting at 1. */
   forget(): void {
     this.#last = 0
   }

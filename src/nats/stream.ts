@@ -1,4 +1,4 @@
-/** Finds the stream, makes it when there is none, and says what keeps it from being a log. */
+/** Finds or creates the stream, and says why an existing one cannot be a log. */
 import {
   DiscardPolicy,
   type JetStreamManager,
@@ -10,7 +10,7 @@ import {
 import { apiCode } from './errors.js'
 import type { ResolvedNatsOptions } from './options.js'
 
-/** The stream is there and cannot do the job; or it cannot be made. */
+/** The stream exists but cannot be used, or it cannot be created. */
 export class UnusableStream extends Error {
   override readonly name = 'UnusableStream'
 }
@@ -49,39 +49,45 @@ async function makeStream(
       subjects: [subject],
       max_msgs: maxEntries,
       discard: DiscardPolicy.Old,
-      // So long an append may be tried again and is still stored once.
+      // For this long an append may be repeated and is stored once, recognised by its nonce.
       duplicate_window: DUPLICATE_WINDOW_NS,
       storage: storage === 'file' ? StorageType.File : StorageType.Memory,
       num_replicas: replicas,
     })
   } catch (cause) {
     const owner = await manager.streams.find(subject).catch(() => undefined)
-    // Another process was quicker, as happens when all are started together.
+    // Another process was quicker, as happens when all of them start together.
     if (owner === stream) return manager.streams.info(stream)
     if (owner === undefined || apiCode(cause) !== SUBJECTS_OVERLAP) throw cause
     throw new UnusableStream(
-      `the stream "${stream}" cannot be made: another one has the subject "${subject}"`,
+      `the stream "${stream}" cannot be created: the stream "${owner}" has the subject "${subject}"; ` +
+        'give another subject',
       { cause },
     )
   }
 }
 
-/** Undefined when it can do the job. */
+/** Why a stream with this configuration cannot be a log; undefined if it can. */
 function problemWith(config: StreamConfig, subject: string): string | undefined {
-  if (config.mirror) return 'it is a mirror, which cannot be published to'
+  if (config.mirror) return 'it is a mirror, which accepts no messages'
   if (config.sealed) return 'it is sealed'
-  if (config.no_ack) return 'it has no_ack, so nobody could know what was stored'
+  if (config.no_ack) return 'it has no_ack, so it never confirms what it has stored'
   if (config.retention !== RetentionPolicy.Limits) {
     return `its retention is '${config.retention}', which deletes what was read; it must be 'limits'`
   }
-  if (config.subject_transform) return 'its subject_transform would hide where entries come from'
+  if (config.subject_transform)
+    return 'it has a subject_transform, which hides the subject of entries'
   const subjects = config.subjects ?? []
   if (subjects.some(pattern => matches(pattern, subject))) return undefined
   const known = subjects.length > 0 ? subjects.join(', ') : 'none'
   return `it lacks the subject "${subject}"; its subjects are ${known}`
 }
 
-/** Whether a subject fits a pattern: `*` is any token, `>` all that follow. */
+/**
+ * Whether a subject matches a pattern with
+ * [wildcards](https://docs.nats.io/nats-concepts/subjects#wildcards): `*` is any token, `>` is one or
+ * more tokens at the end.
+ */
 function matches(pattern: string, subject: string): boolean {
   const wanted = pattern.split('.')
   const tokens = subject.split('.')

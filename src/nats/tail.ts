@@ -1,16 +1,16 @@
 /**
- * What a message of the stream means: an entry that follows the one before, one of the window that
- * is just being filled, or the proof that continuity was lost. Knows nothing of connections.
+ * Decides what a message of the stream means: the next entry, part of a window that is being filled, or
+ * proof that continuity was lost. Knows nothing about connections.
  *
- * JetStream numbers its messages without holes, so a hole is something that was deleted before we
- * read it. And a number alone proves nothing: a stream that lost its memory counts from 1 again.
- * So reading is taken up at the last entry that we have had, which must come again with its nonce.
+ * JetStream numbers messages without holes, so a hole is a message that was deleted before this process
+ * read it. A number alone proves nothing, because a stream that lost its data counts from 1 again.
+ * Reading therefore resumes at the last entry that was read, which must arrive again with its nonce.
  */
 import type { Entry, LogSink } from '../log/log.js'
 import { forgetOldest } from '../log/shared.js'
 import { decodeEntry, incarnationOf, sequenceOf } from './entry.js'
 
-/** What a stream says of itself. */
+/** The part of the server's stream info that is used. */
 export interface StreamFacts {
   readonly created: string
   readonly state: {
@@ -22,9 +22,9 @@ export interface StreamFacts {
 
 export interface Message {
   readonly sequence: number
-  /** How many the stream still has beyond this one. */
+  /** How many messages the stream holds after this one. */
   readonly pending: number
-  /** Undefined when it is on a subject that is not ours. */
+  /** Undefined for a message on another subject. */
   readonly data: Uint8Array | undefined
 }
 
@@ -32,9 +32,9 @@ export interface TailOptions {
   readonly sink: Pick<LogSink, 'reset' | 'append'>
   readonly maxEntries: number
   readonly windowBytes: number
-  /** The window has been given. */
+  /** The sink has received the window. */
   readonly onReset: () => void
-  /** The log has no entry at all: a mark is wanted, so that there is a cursor. */
+  /** The log holds no entry: append a mark, so that clients have a cursor. */
   readonly onEmpty: () => void
 }
 
@@ -45,30 +45,30 @@ interface Waiter {
   heartbeats: number
 }
 
-/** The place where we were is gone, or another: reading has to start anew. */
+/** The position of the last reading is gone or holds another entry: read the window again. */
 export class Discontinuity extends Error {}
 
 export class Tail {
   readonly #options: TailOptions
   #incarnation = ''
-  /** Why the window has to be given anew; stays until it has been, however often that fails. */
+  /** Why the sink needs a new window; kept until it has received one, however often that fails. */
   #reason: Parameters<LogSink['reset']>[1] | undefined = 'boot'
   /** The window while it is being filled. */
   #window: Entry[] = []
   #windowBytes = 0
-  /** The window is filled when it has got so far. */
+  /** The sequence at which the window is complete. */
   #windowEnd = 0
   #hasAskedForMark = false
-  /** The last entry that was given to the sink. */
+  /** The last entry that the sink has received. */
   #last: { readonly sequence: number; readonly entry: Entry } | undefined
-  /** Up to where the stream has been read, foreign messages included. */
+  /** The sequence up to which the stream was read, foreign messages included. */
   #position = 0
-  /** The sequence before in this reading; 0 at its start. */
+  /** The previous sequence in this reading; 0 at its start. */
   #previous = 0
   #isUnverified = false
   #waiters: Waiter[] = []
   #foreign = 0
-  /** The ids of the newest entries, by nonce: one that comes again was sent again. */
+  /** The ids of the newest entries by nonce, to skip entries that were stored twice. */
   #ids = new Map<string, string>()
 
   constructor(options: TailOptions) {
@@ -79,7 +79,7 @@ export class Tail {
     return this.#incarnation
   }
 
-  /** How many messages were skipped because something else wrote them. */
+  /** How many messages were skipped because another program wrote them. */
   get foreign(): number {
     return this.#foreign
   }
@@ -89,7 +89,7 @@ export class Tail {
     return this.#ids.get(nonce)
   }
 
-  /** Whether it is known that the stream is still the one that was read last. */
+  /** Whether the stream is known to be the one that was read last. */
   get isVerified(): boolean {
     return this.#reason === undefined && !this.#isUnverified
   }
@@ -98,7 +98,7 @@ export class Tail {
     return sequenceOf(a, this.#incarnation) - sequenceOf(b, this.#incarnation)
   }
 
-  /** Whether this cannot be the stream that has been read so far. */
+  /** Whether this is certainly not the stream that was read so far. */
   isOther({ created, state }: StreamFacts): boolean {
     return (
       this.#incarnation !== '' &&
@@ -106,7 +106,7 @@ export class Tail {
     )
   }
 
-  /** It is another stream, whatever it will say of itself. */
+  /** The next window is one of another stream, even if its info looks the same. */
   markReplaced(): void {
     if (this.#reason !== 'boot') this.#reason = 'replaced'
   }
@@ -124,7 +124,7 @@ export class Tail {
         this.#isUnverified = true
         return last.sequence
       }
-      // Deleted since, by age perhaps; but nothing was stored after it, so nothing is lost.
+      // The entry was deleted, perhaps by age. Nothing was stored after it, so nothing was lost.
       if (last_seq === this.#position) {
         this.#previous = this.#position
         return this.#position + 1
@@ -146,7 +146,7 @@ export class Tail {
     }
     if (sequence !== this.#previous + 1 && this.#previous !== 0) this.#onHole(sequence)
     this.#previous = sequence
-    // Foreign ones behind the last entry of ours, which were read before.
+    // Foreign messages after the last entry, which were read before.
     if (sequence <= this.#position) return
     if (entry === undefined) this.#foreign += 1
     if (this.#reason === undefined) {
@@ -163,7 +163,7 @@ export class Tail {
   }
 
   /**
-   * There is nothing more to read for now.
+   * Call when the stream holds nothing more to read.
    * @throws Discontinuity
    */
   idle(): void {
@@ -172,12 +172,12 @@ export class Tail {
       throw new Discontinuity('the last entry that was read is gone')
     }
     if (this.#reason !== undefined) this.#deliverWindow()
-    // A beat may have been on its way when the question was put; the second was sent after it.
+    // The first heartbeat may have been sent before the call of `whenRead`; the second was not.
     for (const waiter of this.#waiters) waiter.heartbeats += 1
     this.#settleWaiters()
   }
 
-  /** The id of the last entry once everything up to a sequence has been given to the sink. */
+  /** Resolves to the id of the last entry once the sink has everything up to this sequence. */
   whenRead(sequence: number): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ sequence, resolve, reject, heartbeats: 0 })
@@ -185,7 +185,7 @@ export class Tail {
     })
   }
 
-  /** Those who wait cannot be answered. */
+  /** Rejects all calls of `whenRead`, because reading was interrupted. */
   rejectWaiters(error: Error): void {
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error)
   }
@@ -194,17 +194,17 @@ export class Tail {
     const last = this.#last
     if (sequence !== last?.sequence || entry?.nonce !== last.entry.nonce) {
       this.#reason = sequence === last?.sequence ? 'replaced' : 'trimmed'
-      throw new Discontinuity('another entry is where the last one that was read should be')
+      throw new Discontinuity('the last entry that was read is gone, or another one took its place')
     }
     this.#isUnverified = false
     this.#previous = sequence
     this.#settleWaiters()
   }
 
-  /** What lay before this message was deleted before it was read. */
+  /** The messages just before this one were deleted before they were read. */
   #onHole(sequence: number): void {
     if (this.#reason !== undefined) {
-      // A cursor before the hole would go on as if nothing were missing.
+      // The window must not span the hole: a cursor before it would resume as if nothing were missing.
       this.#startWindow(this.#windowEnd)
     } else if (sequence > this.#position + 1) {
       this.#reason = 'trimmed'

@@ -255,7 +255,10 @@ describe('fault 30', () => {
       expect(performance.now() - paused).toBeLessThan(5000)
       await expect(append(log, 'meanwhile')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
       expect(watched.errors).toMatchObject([
-        { code: 'ERR_SSE_LOG_DOWN', message: expect.stringContaining('nothing was heard') },
+        {
+          code: 'ERR_SSE_LOG_DOWN',
+          message: expect.stringContaining('the server has been silent'),
+        },
       ])
     } finally {
       server.goOn()
@@ -417,7 +420,7 @@ describe('a stream that cannot be a log', () => {
     await (await server.manager()).streams.add({ name: other, subjects: [`${other}.>`] })
     const connection = await server.connect()
     const log = natsLog({ connection, stream: newName(), subject: `${other}.entries` })
-    await expect(watch(log).opened).rejects.toThrow('another one has the subject')
+    await expect(watch(log).opened).rejects.toThrow(`the stream "${other}" has the subject`)
   })
 })
 
@@ -475,7 +478,7 @@ it('reads by the prefix that the permissions of the connection are for', async (
 })
 
 it.each([
-  [{}, /option "connection" must be a connection, .*; got undefined/],
+  [{}, /option "connection" must be a connection or a promise of one, .*; got undefined/],
   [{ connection: 'localhost' }, /option "connection" .*; got "localhost"/],
   [{ stream: 'a.b' }, /option "stream" must be the name of a stream: .*; got "a.b"/],
   [{ subject: 'a.*' }, /option "subject" must be a subject without wildcards .*; got "a.\*"/],

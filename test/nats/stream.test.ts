@@ -25,6 +25,6 @@ test('a stream that another process has just made is the one', async () => {
 
 test('a stream of another name that has the subject is an error', async () => {
   await expect(openStream(managerWhere('orders'), options)).rejects.toThrow(
-    'another one has the subject "log.entries"',
+    'the stream "orders" has the subject "log.entries"',
   )
 })
