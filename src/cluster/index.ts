@@ -1,15 +1,10 @@
 /**
- * One log for all workers of a `node:cluster`: the primary keeps the newest entries in its memory,
- * and the workers follow them over Node's own IPC. It lives as long as the primary does.
+ * One log for all workers of a [`node:cluster`](https://nodejs.org/api/cluster.html): the primary keeps
+ * the newest entries in its memory, and the workers read them through Node's IPC. The log lives as long
+ * as the primary.
  *
- * ```js
- * const log = clusterLog() // in the primary too, before it forks
- * if (cluster.isPrimary) for (const _ of os.cpus()) cluster.fork()
- * else serve(new ClientPool({ log }))
- * ```
- *
- * Each side has one message under way at a time; what comes up meanwhile goes into the next. So
- * messages grow under load, and a process that is stopped costs the others no more than one.
+ * Each side has one message in flight; whatever accumulates meanwhile goes into the next one. Messages
+ * therefore grow under load, and a stopped process costs the others the memory of one message at most.
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
@@ -29,14 +24,26 @@ import {
   sizeOf,
 } from './primary.js'
 
+/** The options of {@link clusterLog}. `events` and `bytes` count where the primary first calls it. */
 export interface ClusterLogOptions {
-  /** Tells several logs of one cluster apart. Default `'default'`. */
+  /** Distinguishes several logs of one cluster, one for each pool; default `'default'`. */
   name?: string | undefined
-  /** How many entries the primary keeps, for workers that start or lag. Default 10 000. */
+  /**
+   * How many entries the primary keeps for workers that start or lag, at least 1; default 10,000. The
+   * oldest are dropped beyond it; a worker that still needed them starts over, with a gap for clients
+   * whose cursor is gone.
+   */
   events?: number | undefined
-  /** How much it keeps of them, in characters. Default 32 Mi. The first call in the primary decides. */
+  /**
+   * How many characters of entries the primary keeps, at least 1; default 32 Mi (33,554,432). The oldest
+   * entries are dropped beyond it, as with `events`. The newest is always kept, however large it is.
+   */
   bytes?: number | undefined
-  /** After how many ms without an answer the primary counts as lost. Default 5000. */
+  /**
+   * How long a worker waits for an answer of the primary, in ms, from 1 to 3,600,000; default 5000. Beyond
+   * it the log is down until the primary answers, and appends that were sent reject with
+   * `ERR_SSE_LOG_UNCERTAIN`.
+   */
   timeout?: number | undefined
 }
 
@@ -55,13 +62,38 @@ interface Options {
 }
 
 /**
- * To be called in the primary as well as in the workers, with the same name. A process outside of
- * any cluster is its own primary, and has a log in memory. Where the primary is not your code, as in
- * pm2's cluster mode, there is nobody to ask: the log is down, and says why.
+ * Shares the events of a pool among the workers of a cluster, without a server. Call it in the primary,
+ * before it forks, as well as in the workers, with the same `name`. A process outside of any cluster is
+ * its own primary and has a log in memory.
  *
- * Messages of your own are left alone; your listeners also see ours, with `type: 'koa-sse-pool'`.
+ * The primary must be your own code. In the cluster mode of pm2 it is not, so the log stays down, and the
+ * pool emits an `error` that says why.
  *
- * @throws TypeError that names the option, when one is unknown or wrong.
+ * The log ignores your own IPC messages. Your `message` listeners also receive those of the log, which
+ * have `type: 'koa-sse-pool'`.
+ *
+ * An append rejects with an `SseError`: `ERR_SSE_LOG_DOWN` if the event was not stored,
+ * `ERR_SSE_LOG_UNCERTAIN` if the answer was lost. `error.retry()` then stores it once, whatever had
+ * happened.
+ *
+ * @example
+ * ```js
+ * import cluster from 'node:cluster'
+ * import os from 'node:os'
+ * import { ClientPool } from 'koa-sse-pool'
+ * import { clusterLog } from 'koa-sse-pool/cluster'
+ *
+ * const log = clusterLog() // in the primary too
+ * if (cluster.isPrimary) {
+ *   for (let i = 0; i < os.availableParallelism(); i++) cluster.fork()
+ * } else {
+ *   const pool = new ClientPool({ log })
+ *   pool.on('error', error => console.error(error.message))
+ *   // … create the app and listen
+ * }
+ * ```
+ *
+ * @throws TypeError that names the option if one is unknown or invalid.
  */
 export function clusterLog(options: ClusterLogOptions = {}): EventLog {
   return new ClusterLog(resolve('clusterLog()', RULES, options) as unknown as Options)
@@ -73,25 +105,25 @@ interface Pending {
   readonly reject: (error: SseError) => void
 }
 
-/** The log as one process has it. */
+/** The log in one process. */
 class ClusterLog implements EventLog {
   readonly #options: Options
   readonly #member = randomBytes(9).toString('base64url')
   readonly #send: Send<RequestMessage>
   #sink: LogSink | undefined
   #onBoot = () => {}
-  /** Known from the first window on. */
+  /** The suffix of all ids of this log; known once the first window has arrived. */
   #suffix: string | undefined
-  /** What has come of a window that is not whole yet. */
+  /** The entries of a window that is still incomplete. */
   #window: Entry[] | undefined
-  /** Not sent yet. */
+  /** Requests that were not sent yet. */
   #queue: Request[] = []
   #isSending = false
   #lastNumber = 0
   #lastSent = 0
   readonly #pending = new Map<number, Pending>()
   #timer: NodeJS.Timeout | undefined
-  /** Why nothing can be asked now. */
+  /** Why no request can be made now; undefined while the log is up. */
   #downReason: string | undefined = 'it is not open'
   #closing: Promise<void> | undefined
 
@@ -114,7 +146,8 @@ class ClusterLog implements EventLog {
   }
 
   async open(sink: LogSink): Promise<void> {
-    if (this.#sink) throw new TypeError('clusterLog(): a log is opened once only')
+    if (this.#sink)
+      throw new TypeError('clusterLog(): a log can be opened once; create one for each pool')
     if (this.#closing) throw this.#error('ERR_SSE_LOG_DOWN', 'it is closed')
     this.#sink = sink
     this.#downReason = undefined
@@ -147,7 +180,7 @@ class ClusterLog implements EventLog {
   }
 
   async #close(): Promise<void> {
-    // Answers are in order, so this one is the last to come, or it fails together with the others.
+    // Answers arrive in order, so this one is the last, or it fails together with the others.
     const last =
       this.#downReason === undefined && this.#suffix !== undefined && this.#request('last')
     this.#downReason = 'it is closed'
@@ -171,7 +204,7 @@ class ClusterLog implements EventLog {
     return this.#lastNumber
   }
 
-  /** Whatever is answered shows that the primary is there, and the first time brings the window. */
+  /** Any answer shows that the primary is alive, and the first one brings the window. */
   #probe(): void {
     this.#request('last').catch(() => {})
   }
@@ -231,7 +264,7 @@ class ClusterLog implements EventLog {
     clearTimeout(this.#timer)
     this.#timer = undefined
     if (this.#pending.size === 0) return
-    // Judged after the messages that have arrived: perhaps only this process was slow to read them.
+    // If this process was blocked, answers may have arrived unread: let pending I/O run first.
     const timer = setTimeout(() => {
       setImmediate(() => this.#timer === timer && this.#onTimeout())
     }, this.#options.timeout)
@@ -252,7 +285,7 @@ class ClusterLog implements EventLog {
     this.#pending.clear()
     this.#queue = []
     const wasUp = this.#downReason === undefined
-    // First of all, as whoever is told may append at once.
+    // Set before anything is rejected or reported, because a listener may append at once.
     if (!this.#closing) this.#downReason = reason
     for (const [number, { what, reject }] of pending) {
       const isLost = typeof what !== 'string' && number <= this.#lastSent

@@ -1,10 +1,10 @@
 /**
- * The cluster log's half in the primary: gives the ids, keeps the newest entries, and feeds all logs
- * that have ever asked for something, its members.
+ * The half of the cluster log in the primary: assigns ids, keeps the newest entries and feeds its
+ * members, which are all logs that have made a request.
  *
- * A member has no queue, only the number of the entry that is next for it, and one message under way.
- * If it takes long to read that one, the next is larger; if what it needs has been dropped meanwhile,
- * it is given all that is kept anew.
+ * A member has no queue, only the number of its next entry and one message in flight. If it is slow to
+ * read that message, the next one is larger. If its next entry was dropped meanwhile, it receives the
+ * whole window again.
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
@@ -19,14 +19,14 @@ interface PrimaryOptions {
 }
 
 export type NewEntry = Omit<Entry, 'id'>
-/** What is asked for under a number: to store an entry, the last id, or to be forgotten. */
+/** A numbered request: store an entry, return the last id, or forget this member. */
 export type Request = readonly [number: number, what: NewEntry | 'last' | 'close']
 
-/** What goes over IPC, where the app may send messages of its own. */
+/** A message over IPC, where the app may also send messages of its own. */
 interface Message {
   readonly type: typeof TYPE
   readonly name: string
-  /** The log in a worker that asks or is answered; there may be several, also of one name. */
+  /** The id of the log in a worker; one worker may have several, even with the same name. */
   readonly member: string
 }
 
@@ -37,33 +37,33 @@ export interface RequestMessage extends Message {
 export interface ResponseMessage extends Message {
   readonly ids: readonly (readonly [number: number, id: string])[]
   readonly entries: readonly Entry[]
-  /** The entries are the first of all that are kept, and not what follows those before. */
+  /** The entries begin a new window instead of following those sent before. */
   readonly startsWindow: boolean
-  /** More of what is kept follows. */
+  /** The window is incomplete: the next message continues it. */
   readonly hasMore: boolean
 }
 
 export type Send<M> = (message: M, done: (error: Error | null) => void) => void
 
-/** A message takes entries until it has so many characters, so that none blocks for long. */
+/** A message is full at this many characters, so that serializing it does not block for long. */
 export const MESSAGE_CHARACTERS = 1024 * 1024
 
 interface Member {
   readonly send: Send<ResponseMessage>
   readonly ids: [number, string][]
-  /** The number of the entry that it is to get next. */
+  /** The number of the next entry to send. */
   next: number
-  /** Where the window ends that it was given first: what comes before is a part of it. */
+  /** The number at which its current window ends; entries before it belong to the window. */
   windowEnd: number
   isBusy: boolean
 }
 
-/** The log itself, in the primary. */
+/** One log, in the primary. */
 export class Primary {
   readonly #options: PrimaryOptions
-  /** Tells this log's ids from those before the primary was restarted. */
+  /** Distinguishes this log's ids from those before a restart of the primary. */
   readonly #suffix = `-${randomBytes(6).toString('hex')}`
-  /** By number, oldest first. */
+  /** The entries by number, oldest first. */
   readonly #entries = new Map<number, Entry>()
   readonly #idsByNonce = new Map<string, string>()
   readonly #members = new Map<string, Member>()
@@ -73,7 +73,7 @@ export class Primary {
 
   constructor(options: PrimaryOptions) {
     this.#options = options
-    // A mark, so that there is a cursor from the first moment.
+    // Begin with a mark, so that clients have a cursor before the first event.
     this.#store({ nonce: '', target: '', frame: '' })
   }
 
@@ -119,7 +119,7 @@ export class Primary {
   #feed(id: string, member: Member): void {
     if (member.isBusy || (member.ids.length === 0 && member.next === this.#next)) return
     member.isBusy = true
-    // Not at once: what other workers have sent in this turn goes into the same message.
+    // Wait for the end of the turn, so that entries of other workers go into the same message.
     setImmediate(() => {
       const startsWindow = member.next < this.#first
       if (startsWindow) {
@@ -136,7 +136,7 @@ export class Primary {
       const message = { ...messageHead(this.#options.name, id), ids: member.ids.splice(0), entries }
       member.send({ ...message, startsWindow, hasMore }, error => {
         member.isBusy = false
-        // The worker is gone; one that takes its place comes as another member.
+        // The worker is gone. Its replacement will register as another member.
         if (error) this.#members.delete(id)
         else this.#feed(id, member)
       })
@@ -144,11 +144,11 @@ export class Primary {
   }
 }
 
-/** Where the package is loaded twice, as ESM and as CommonJS, there is one log of each name still. */
+/** A global registry, so that the ESM and CommonJS copies of the package share one log per name. */
 const PRIMARIES = Symbol.for('koa-sse-pool/cluster')
 const shared = globalThis as typeof globalThis & { [PRIMARIES]?: Map<string, Primary> }
 
-/** The log of that name in this process, the primary; made at the first call. */
+/** The log of this name in this process, which is the primary; created by the first call. */
 export function primaryOf(options: PrimaryOptions): Primary {
   shared[PRIMARIES] ??= listen(new Map())
   const primary = shared[PRIMARIES].get(options.name) ?? new Primary(options)
