@@ -1,10 +1,10 @@
-/** The part of the suite in which the engine fails. */
+/** The tests in which the engine fails. */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LogFault } from './index.js'
 import { append, ids, type LogProcess, nonce, type TestPlan } from './process.js'
 
-/** Appends as an app would that loses nothing: again, with the same nonce, until it is stored. */
+/** Appends like an app that must not lose the event: with the same nonce until it is stored. */
 async function appendUntilStored({ log }: LogProcess, frame: string): Promise<string> {
   const entry = { nonce: nonce(), target: '*', frame }
   for (;;) {
@@ -26,7 +26,7 @@ async function openTwo(open: () => Promise<LogProcess>): Promise<[LogProcess, Lo
 
 export const faultTests: Record<LogFault, TestPlan> = {
   cut: {
-    'cut connections lose nothing and double nothing': async (shared, open) => {
+    'cut connections neither lose nor duplicate entries': async (shared, open) => {
       const processes = await openTwo(open)
       const [writer, reader] = processes
       const frames: string[] = []
@@ -39,7 +39,7 @@ export const faultTests: Record<LogFault, TestPlan> = {
         for (const process of processes) {
           await process.until('all arrived', () => process.entries.length >= frames.length)
           const known = new Set(ids(process))
-          for (const id of stored) assert.ok(known.has(id), `nobody knows the id ${id}`)
+          for (const id of stored) assert.ok(known.has(id), `no reader knows the id ${id}`)
         }
       }
       assert.deepEqual(writer.entries.map(({ frame }) => frame).sort(), frames.sort())
@@ -52,15 +52,15 @@ export const faultTests: Record<LogFault, TestPlan> = {
   },
 
   flush: {
-    'a log that was emptied is another one': async (shared, open) => {
+    'a log that was emptied is reported as replaced': async (shared, open) => {
       const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'old')
       for (const process of processes) await process.has(['old'])
       await shared.flush?.()
       for (const process of processes) {
-        await process.until('told', () => process.resets.includes('replaced'))
-        assert.notEqual(process.window.length, 0, 'there is no cursor')
+        await process.until('replaced', () => process.resets.includes('replaced'))
+        assert.notEqual(process.window.length, 0, 'the window has no entry to serve as a cursor')
       }
       await append(writer, 'new')
       for (const process of processes) {
@@ -69,21 +69,27 @@ export const faultTests: Record<LogFault, TestPlan> = {
       }
     },
 
-    'a log that was emptied and written to at once is another one': async (shared, open) => {
+    'a log that was emptied and written to at once is reported as replaced': async (
+      shared,
+      open,
+    ) => {
       const processes = await openTwo(open)
       const [writer] = processes
       for (let index = 0; index < 20; index++) await append(writer, `old ${index}`)
       await shared.flush?.()
       await appendUntilStored(writer, 'new')
       for (const process of processes) {
-        await process.until('told', () => process.resets.includes('replaced'))
+        await process.until('replaced', () => process.resets.includes('replaced'))
         await process.has(['new'])
       }
     },
   },
 
   trim: {
-    'a log that was trimmed beyond what was read says so or goes on': async (shared, open) => {
+    'a trimmed log is reported as trimmed, or continues if nothing unread was lost': async (
+      shared,
+      open,
+    ) => {
       const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'old')
@@ -100,7 +106,7 @@ export const faultTests: Record<LogFault, TestPlan> = {
   },
 
   stop: {
-    'an engine that is away is told, and is found again when it is back': async (shared, open) => {
+    'an engine that stops is reported as down, and as up once it is back': async (shared, open) => {
       const processes = await openTwo(open)
       const [writer] = processes
       await append(writer, 'before')
@@ -118,7 +124,7 @@ export const faultTests: Record<LogFault, TestPlan> = {
       }
     },
 
-    'an engine that is absent at first is waited for': async (shared, open) => {
+    'a log opened before its engine starts waits for it': async (shared, open) => {
       await shared.stop?.()
       const process = await open()
       await process.until('down', () => !process.isUp)
@@ -130,7 +136,7 @@ export const faultTests: Record<LogFault, TestPlan> = {
       await process.has(['there'])
     },
 
-    'a log can be closed while its engine is away': async (shared, open) => {
+    'a log can be closed while its engine is down': async (shared, open) => {
       const [process] = await openTwo(open)
       await shared.stop?.()
       await process.until('down', () => !process.isUp)

@@ -1,13 +1,4 @@
-/**
- * What every engine must do, as tests for any runner:
- *
- * ```js
- * import { test } from 'node:test'
- * import { eventLogSuite } from 'koa-sse-pool/testing'
- *
- * eventLogSuite({ test, create: async () => ({ open: () => myLog(...), close: async () => {} }) })
- * ```
- */
+/** What every engine must do, as tests for any test runner. */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'
@@ -16,37 +7,74 @@ import { append, ids, type LogProcess, start, type TestPlan } from './process.js
 
 export type { EventLog } from '../log/log.js'
 
-/** One log, fresh and empty, for one test. */
+/** A fresh, empty log for one test, and the ways to make its engine fail. */
 export interface SharedLog {
-  /** The log as a further process has it; it is opened and closed by the suite. */
+  /**
+   * Returns the log as one more process sees it. Called once for each process of a test; the suite opens
+   * and closes what it returns.
+   */
   open(): EventLog
-  /** Frees what `create` made; called after each test, when all logs are closed. */
+  /** Frees what `create` allocated. Called after each test, once all logs are closed. */
   close(): Promise<void> | void
-  /** Cuts the connections of all processes, once. */
+  /** For the fault `cut`: cuts the connections of all processes, once. They may reconnect at once. */
   cut?(): Promise<void> | void
-  /** Empties the engine, as if it had lost all data. */
+  /** For the fault `flush`: empties the engine, as if it had lost all of its data. */
   flush?(): Promise<void> | void
-  /** Removes all entries and keeps the log itself. */
+  /** For the fault `trim`: deletes all entries but keeps the log itself. */
   trim?(): Promise<void> | void
-  /** Ends the engine; `start` brings it back, with its data or without. */
+  /** For the fault `stop`: stops the engine, so that no process can reach it. */
   stop?(): Promise<void> | void
+  /** For the fault `stop`: starts the engine again, with or without its data. */
   start?(): Promise<void> | void
 }
 
-/** Faults that can be brought about, by the method of {@link SharedLog} that does. */
+/** A fault that the suite can cause, named after the method of {@link SharedLog} that causes it. */
 export type LogFault = 'cut' | 'flush' | 'trim' | 'stop'
 
+/** The options of {@link eventLogSuite}. */
 export interface EventLogSuiteOptions {
-  /** The runner's. A test with faults may take ten seconds; give it thirty. */
+  /**
+   * The `test` function of your runner. The suite waits up to 25 s for an engine to recover, so give
+   * tests with faults a timeout of at least 30 s.
+   */
   test: (name: string, run: () => Promise<void>) => unknown
+  /** Creates a fresh, empty log. Called at the start of each test. */
   create: () => Promise<SharedLog> | SharedLog
-  /** Tests with these faults are run too; `create` must return their methods. Default: none. */
+  /**
+   * The faults to test; default none. What `create` returns must have the methods of the same names, and
+   * `start` for `stop`.
+   */
   faults?: readonly LogFault[] | undefined
-  /** A log of one process, which cannot fail: nothing is shared or sent twice. Default `false`. */
+  /**
+   * Whether the log belongs to a single process, as the memory log does; default `false`. The tests with
+   * several processes and with repeated appends are then left out.
+   */
   local?: boolean | undefined
 }
 
-/** Declares the tests, by calling `test` for each. */
+/**
+ * Tests an engine: declares the tests that every {@link EventLog} must pass, by calling `test` once for
+ * each. It works with any runner whose `test` takes a name and an async function.
+ *
+ * @example
+ * ```js
+ * import { test } from 'node:test'
+ * import { eventLogSuite } from 'koa-sse-pool/testing'
+ *
+ * eventLogSuite({
+ *   test: (name, run) => test(name, { timeout: 40_000 }, run),
+ *   faults: ['flush'],
+ *   async create() {
+ *     const database = await createTestDatabase()
+ *     return {
+ *       open: () => myLog({ database }),
+ *       close: () => database.drop(),
+ *       flush: () => database.empty(),
+ *     }
+ *   },
+ * })
+ * ```
+ */
 export function eventLogSuite(options: EventLogSuiteOptions): void {
   const { test, create, faults = [], local = false } = options
   const run = (plan: TestPlan) => {
@@ -73,7 +101,7 @@ export function eventLogSuite(options: EventLogSuiteOptions): void {
 }
 
 const oneProcess: TestPlan = {
-  'an empty log has a cursor from the first moment': async (_, open) => {
+  'an empty log begins with a mark, so that there is a cursor': async (_, open) => {
     const process = await open()
     await process.opened
     assert.deepEqual(process.resets, ['boot'])
@@ -92,7 +120,7 @@ const oneProcess: TestPlan = {
     assert.equal(await process.log.barrier(), id)
   },
 
-  'entries arrive in the order in which they were appended, each once': async (_, open) => {
+  'entries arrive once each, in the order of their appends': async (_, open) => {
     const process = await open()
     await process.opened
     const frames = Array.from({ length: 2000 }, (_, index) => `${index}`)
@@ -101,7 +129,7 @@ const oneProcess: TestPlan = {
     assert.deepEqual(ids(process), appended)
   },
 
-  'ids are in order, and what is no id compares as NaN': async (_, open) => {
+  'ids compare in log order, and other strings compare as NaN': async (_, open) => {
     const process = await open()
     const { log } = process
     await process.opened
@@ -118,7 +146,7 @@ const oneProcess: TestPlan = {
     }
   },
 
-  'targets, keys and frames arrive as they were': async (_, open) => {
+  'targets, keys and frames arrive unchanged': async (_, open) => {
     const process = await open()
     await process.opened
     const unicode = allOfUnicode()
@@ -135,7 +163,7 @@ const oneProcess: TestPlan = {
     assert.deepEqual(arrived, sent)
   },
 
-  'large frames arrive whole': async (_, open) => {
+  'large frames arrive unchanged': async (_, open) => {
     const process = await open()
     await process.opened
     const frames = ['a', 'ä', '\u{1F600}'].map(text => text.repeat(1024 * 1024))
@@ -144,7 +172,7 @@ const oneProcess: TestPlan = {
     assert.ok(process.entries.every(({ frame }, index) => frame === frames[index]))
   },
 
-  'closing ends the feed and refuses appends, and may be done twice': async (_, open) => {
+  'a closed log feeds nothing and rejects appends, and can be closed again': async (_, open) => {
     const process = await open()
     await process.opened
     const inFlight = append(process, 'in flight')
@@ -175,7 +203,7 @@ const manyProcesses: TestPlan = {
     assert.deepEqual(ids(first), sorted)
   },
 
-  'a process that comes later starts with what is there': async (_, open) => {
+  'a process that starts later gets the existing entries first': async (_, open) => {
     const early = await open()
     await early.opened
     const frames = Array.from({ length: 1234 }, (_, index) => `${index}`)
@@ -188,7 +216,7 @@ const manyProcesses: TestPlan = {
     await late.has([...frames, 'live'])
   },
 
-  'the barrier is what the log has got, wherever it was appended': async (_, open) => {
+  'the barrier is the last id of the log, whichever process appended it': async (_, open) => {
     const [writer, reader] = [await open(), await open()]
     await Promise.all([writer.opened, reader.opened])
     for (let index = 0; index < 20; index++) {
@@ -197,7 +225,7 @@ const manyProcesses: TestPlan = {
     }
   },
 
-  'an entry that is appended again is there once, for all': async (_, open) => {
+  'an entry that is appended twice arrives once in every process': async (_, open) => {
     const [writer, other] = [await open(), await open()]
     await Promise.all([writer.opened, other.opened])
     const entry = { nonce: 'theSame1', target: '*', frame: 'once' }
@@ -214,13 +242,13 @@ const manyProcesses: TestPlan = {
     await late.opened
     assert.deepEqual(ids(late), ids(other))
     assert.deepEqual(ids(writer), ids(other))
-    // A stored repetition that nobody is given must not keep anybody waiting.
+    // A repetition may be stored without being delivered; the barrier must not wait for it.
     await writer.log.append(twin)
     await other.log.append(twin)
     for (const { log } of [writer, other, late]) assert.equal(await log.barrier(), ids(late)[2])
   },
 
-  'closing one process leaves the others alone': async (_, open) => {
+  'closing one process does not affect the others': async (_, open) => {
     const [leaving, staying] = [await open(), await open()]
     await Promise.all([leaving.opened, staying.opened])
     await leaving.log.close()
@@ -232,7 +260,7 @@ const manyProcesses: TestPlan = {
   },
 }
 
-/** Every code point that can stand alone, in one string of 1 to 4 bytes each. */
+/** Code points of all lengths in UTF-8: every one of the BMP but the surrogates, and a sample beyond. */
 function allOfUnicode(): string {
   const some: number[] = []
   for (let point = 0; point <= 0xffff; point++) {

@@ -1,10 +1,10 @@
-/** One process of the suite: a log that is open, and all that it was told. */
+/** One process of the suite: an open log, and everything that its sink has received. */
 import assert from 'node:assert/strict'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
 import type { SharedLog } from './index.js'
 
-/** Tests by name; `open` starts a further process. */
+/** Tests by name; `open` starts one more process. */
 export type TestPlan = Record<
   string,
   (shared: SharedLog, open: () => Promise<LogProcess>) => Promise<void>
@@ -13,19 +13,19 @@ export type TestPlan = Record<
 export interface LogProcess {
   readonly log: EventLog
   readonly opened: Promise<void>
-  /** What a pool's window would hold, if it kept everything. */
+  /** What the window of a pool would hold if it kept everything. */
   readonly window: readonly Entry[]
-  /** That without the marks. */
+  /** The window without the marks. */
   readonly entries: readonly Entry[]
   readonly resets: readonly string[]
   readonly isUp: boolean
-  /** Resolves as soon as the condition holds; asked after each thing that the process is told. */
+  /** Resolves as soon as the condition holds; it is checked after each call of the sink. */
   until(what: string, condition: () => boolean): Promise<void>
-  /** Waits for as many entries as there are frames, which must be just these. */
+  /** Waits for as many entries as there are frames, and asserts that they have these frames. */
   has(frames: readonly string[]): Promise<void>
 }
 
-/** An engine needs less than this, in ms, to come back from any fault. */
+/** How long to wait for an engine to recover from a fault, in ms. */
 const WAIT_TIMEOUT_MS = 25_000
 
 export const nonce = nonceSource()
