@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto'
 import { SseError } from '../lib/errors.js'
 import { MIB, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import {
   isLogMessage,
   MESSAGE_CHARACTERS,
@@ -54,6 +55,13 @@ const RULES: Record<keyof ClusterLogOptions, Rule> = {
   timeout: timeoutMs(5000),
 }
 
+/** The names that the other engines use. */
+const FOREIGN_OPTIONS: ForeignOptions = [
+  [['key', 'stream', 'channel'], 'did you mean "name"?'],
+  [['maxentries', 'maxlen', 'limit'], 'did you mean "events"?'],
+  [['windowbytes', 'maxbytes'], 'did you mean "bytes"?'],
+]
+
 interface Options {
   readonly name: string
   readonly events: number
@@ -96,6 +104,7 @@ interface Options {
  * @throws TypeError that names the option if one is unknown or invalid.
  */
 export function clusterLog(options: ClusterLogOptions = {}): EventLog {
+  refuseForeignOptions('clusterLog()', options, FOREIGN_OPTIONS)
   return new ClusterLog(resolve('clusterLog()', RULES, options) as unknown as Options)
 }
 

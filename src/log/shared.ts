@@ -1,4 +1,4 @@
-/** Parts that the engines share: reporting health, checking nonces, and sets of limited size. */
+/** Parts that the engines share: health, nonces, sets of limited size, and hints for options. */
 import { got } from '../lib/errors.js'
 import type { LogSink } from './log.js'
 
@@ -56,4 +56,18 @@ export function checkNonce(nonce: string): void {
  */
 export function forgetOldest(known: Set<string> | Map<string, unknown>, limit: number): void {
   if (known.size > limit) known.delete(known.keys().next().value as string)
+}
+
+/** Option names that users bring from other libraries, in lower case, and what to write instead. */
+export type ForeignOptions = readonly (readonly [names: readonly string[], fix: string])[]
+
+/**
+ * Call before the general check of options, which can only suggest names that are spelled alike.
+ * @throws TypeError that says what to write instead of a foreign option
+ */
+export function refuseForeignOptions(where: string, given: unknown, foreign: ForeignOptions): void {
+  for (const name of Object.keys(Object(given))) {
+    const [, fix] = foreign.find(([names]) => names.includes(name.toLowerCase())) ?? []
+    if (fix !== undefined) throw new TypeError(`${where}: unknown option "${name}"; ${fix}`)
+  }
 }

@@ -1,5 +1,6 @@
 /** The options of `natsLog()`: their meaning, defaults and checks. */
 import { MIB, oneOf, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
+import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import type { NatsConnectionLike } from './consumer.js'
 
 /** The options of {@link natsLog}. */
@@ -79,9 +80,41 @@ const RULES: Record<keyof NatsLogOptions, Rule> = {
   timeout: timeoutMs(5000),
 }
 
+const WITH_CONNECTION = 'natsLog({ connection: connect({ servers }), stream })'
+
+const FOREIGN_OPTIONS: ForeignOptions = [
+  [
+    ['url', 'servers', 'server', 'host', 'port', 'user', 'pass', 'token'],
+    `pass a connection instead: ${WITH_CONNECTION}`,
+  ],
+  [['nc', 'nats', 'client', 'js', 'jetstream'], 'did you mean "connection"?'],
+  [['name', 'key', 'streamname'], 'did you mean "stream"?'],
+  [['subjects', 'topic', 'channel'], 'did you mean "subject"?'],
+  [['maxlen', 'max_msgs', 'maxmsgs', 'limit', 'events'], 'did you mean "maxEntries"?'],
+  [['maxbytes', 'max_bytes', 'bytes'], 'did you mean "windowBytes"?'],
+  [['num_replicas'], 'did you mean "replicas"?'],
+]
+
 /** @throws TypeError that names the option if one is missing, unknown or invalid. */
 export function resolveNatsOptions(given: NatsLogOptions): ResolvedNatsOptions {
+  refuseOtherThanOptions(given)
+  refuseForeignOptions('natsLog()', given, FOREIGN_OPTIONS)
   const resolved = resolve('natsLog()', RULES, given)
   resolved.subject ??= `${given.stream}.entries`
   return resolved as unknown as ResolvedNatsOptions
+}
+
+/** Habits of other libraries: the connection itself, or its URL, which may contain a password. */
+function refuseOtherThanOptions(given: unknown): void {
+  if (typeof given === 'string') {
+    throw new TypeError(
+      `natsLog(): options must be an object; got a string; write ${WITH_CONNECTION}`,
+    )
+  }
+  if (isConnection(given)) {
+    throw new TypeError(
+      'natsLog(): options must be an object; got a connection; ' +
+        "write natsLog({ connection, stream: 'app-events' })",
+    )
+  }
 }

@@ -62,9 +62,11 @@ export function connectionFactory(client: unknown): {
     const keyPrefix = String(template.options?.keyPrefix ?? '')
     return { createConnection: (...args) => nodeRedis(template, ...args), keyPrefix }
   }
+  // A URL may contain a password, which must not end up in an app's log.
+  const came = typeof client === 'string' && client.includes('@') ? 'a URL' : got(client)
   throw new TypeError(
     `redisLog(): option "client" must be a client made by createClient() of the package "redis" or ` +
-      `by new Redis() of "ioredis"; got ${got(client)}`,
+      `by new Redis() of "ioredis"; got ${came}`,
   )
 }
 

@@ -1,5 +1,6 @@
 /** The options of `redisLog()`: their meaning, defaults and checks. */
 import { isRecord, MIB, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
+import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import { type CreateConnection, connectionFactory, type RedisClient } from './client.js'
 
 /** The options of {@link redisLog}. */
@@ -78,7 +79,38 @@ const WAIT_RULES: Record<'replicas' | 'timeout', Rule> = {
   timeout: timeoutMs(),
 }
 
+const WITH_CLIENT = 'redisLog({ client: createClient({ url }), key })'
+
+const FOREIGN_OPTIONS: ForeignOptions = [
+  [
+    [
+      'url',
+      'uri',
+      'host',
+      'port',
+      'path',
+      'socket',
+      'username',
+      'password',
+      'database',
+      'db',
+      'tls',
+    ],
+    `pass a client instead: ${WITH_CLIENT}`,
+  ],
+  [['redis', 'ioredis', 'connection'], 'did you mean "client"?'],
+  [['stream', 'streamkey', 'name', 'channel'], 'did you mean "key"?'],
+  [['keyprefix', 'prefix'], 'put it before "key", or set "keyPrefix" on the client'],
+  [['maxlen', 'maxlength', 'limit', 'events'], 'did you mean "maxEntries"?'],
+  [['maxbytes', 'bytes'], 'did you mean "windowBytes"?'],
+  [['block'], 'did you mean "blockMs"?'],
+  [['replicas'], 'did you mean "wait", such as { replicas: 1, timeout: 1000 }?'],
+]
+
+/** @throws TypeError that names the option if one is missing, unknown or invalid. */
 export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
+  refuseOtherThanOptions(given)
+  refuseForeignOptions('redisLog()', given, FOREIGN_OPTIONS)
   const resolved = resolve('redisLog()', RULES, given)
   const { createConnection, keyPrefix } = connectionFactory(resolved.client)
   const { wait } = resolved
@@ -88,4 +120,16 @@ export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
     key: `${keyPrefix}${resolved.key}`,
     wait: wait === undefined ? undefined : resolve('redisLog(): wait', WAIT_RULES, wait),
   } as ResolvedOptions
+}
+
+/** Habits of other libraries: the client itself, or its URL, which may contain a password. */
+function refuseOtherThanOptions(given: unknown): void {
+  if (typeof given === 'string') {
+    throw new TypeError(`redisLog(): options must be an object; got a string; write ${WITH_CLIENT}`)
+  }
+  if (typeof Object(given).duplicate === 'function') {
+    throw new TypeError(
+      "redisLog(): options must be an object; got a client; write redisLog({ client, key: 'app:events' })",
+    )
+  }
 }

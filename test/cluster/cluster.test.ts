@@ -13,6 +13,7 @@ describe('its options', () => {
   it.each([
     [null, 'clusterLog(): options must be an object; got null'],
     [{ nam: 'a' }, 'clusterLog(): unknown option "nam"; did you mean "name"?'],
+    [{ maxEntries: 5 }, 'clusterLog(): unknown option "maxEntries"; did you mean "events"?'],
     [{ name: 1 }, 'clusterLog(): option "name" must be a string; got 1 (number)'],
     [{ events: 0 }, 'clusterLog(): option "events" must be a whole number from 1 to'],
     [{ bytes: '1' }, 'clusterLog(): option "bytes" must be a whole number from 1 to'],

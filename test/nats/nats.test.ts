@@ -488,6 +488,13 @@ it.each([
   [{ storage: 'disk' }, /option "storage" must be 'file' or 'memory'; got "disk"/],
   [{ replicas: 6 }, /option "replicas" must be a whole number from 1 to 5; got 6/],
   [{ timeout: '5s' }, /option "timeout" must be milliseconds, .*; got "5s"/],
+  [
+    { servers: 'a' },
+    /unknown option "servers"; pass a connection instead: natsLog\({ connection: con/,
+  ],
+  [{ nc: {} }, /unknown option "nc"; did you mean "connection"\?/],
+  [{ name: 'a' }, /unknown option "name"; did you mean "stream"\?/],
+  [{ max_msgs: 5 }, /unknown option "max_msgs"; did you mean "maxEntries"\?/],
   [{ steam: 'a' }, /unknown option "steam"; did you mean "stream"\?/],
 ])('refuses wrong options: %o', async (options, message) => {
   const right =
@@ -495,4 +502,23 @@ it.each([
   const wrong = { stream: 'a', ...right, ...options } as NatsLogOptions
   expect(() => natsLog(wrong)).toThrow(TypeError)
   expect(() => natsLog(wrong)).toThrow(message)
+})
+
+describe('given something other than options', () => {
+  const write = "write natsLog({ connection, stream: 'app-events' })"
+
+  it('says what to write instead of a connection', async () => {
+    const connection = await server.connect()
+    expect(() => natsLog(connection as never)).toThrow(TypeError)
+    expect(() => natsLog(connection as never)).toThrow(`got a connection; ${write}`)
+  })
+
+  it('says what to write instead of the promise of a connection', () => {
+    expect(() => natsLog(PENDING as never)).toThrow(`got a connection; ${write}`)
+  })
+
+  it('says what to write instead of a URL, and does not repeat its password', () => {
+    const said = 'got a string; write natsLog({ connection: connect({ servers }), stream })'
+    expect(() => natsLog('nats://me:secret@localhost' as never)).toThrow(said)
+  })
 })

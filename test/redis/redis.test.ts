@@ -3,6 +3,7 @@ import { createClient, createCluster } from 'redis'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { append, type LogProcess, nonce, start } from '../../src/testing/process.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
+import { names } from '../helpers/redis-process.js'
 
 let server: RedisServer
 beforeAll(async () => {
@@ -39,15 +40,42 @@ describe('redisLog()', () => {
       'must be a client of one node; got one of a cluster',
     ],
     [undefined, 'options must be an object; got undefined'],
+    [
+      client,
+      "options must be an object; got a client; write redisLog({ client, key: 'app:events' })",
+    ],
+    [createCluster({ rootNodes: [] }), 'options must be an object; got a client; write redisLog('],
+    [
+      'redis://:secret@localhost',
+      'got a string; write redisLog({ client: createClient({ url }), key })',
+    ],
+    [
+      { key: 'k', client: 'redis://:secret@localhost' },
+      'or by new Redis() of "ioredis"; got a URL',
+    ],
+    [
+      { key: 'k', url: 'redis://' },
+      'unknown option "url"; pass a client instead: redisLog({ client: createClient({ url }), key })',
+    ],
+    [{ redis: client, key: 'k' }, 'unknown option "redis"; did you mean "client"?'],
+    [{ client, stream: 'k' }, 'unknown option "stream"; did you mean "key"?'],
+    [{ client, key: 'k', maxLen: 5 }, 'unknown option "maxLen"; did you mean "maxEntries"?'],
+    [{ client, key: 'k', MAXLEN: 5 }, 'unknown option "MAXLEN"; did you mean "maxEntries"?'],
   ] as const) {
     test(`says: ${message}`, () => {
       expect(() => redisLog(options as never)).toThrow(TypeError)
       expect(() => redisLog(options as never)).toThrow(message)
     })
   }
+
+  test.each(names)('given a client of %s instead of options says what to write', name => {
+    const { client, end } = drivers[name]('redis://localhost')
+    onTestFinished(end)
+    expect(() => redisLog(client as never)).toThrow('got a client; write redisLog({ client, key')
+  })
 })
 
-describe.each(Object.keys(drivers) as (keyof typeof drivers)[])('by %s the log', name => {
+describe.each(names)('by %s the log', name => {
   test('has two connections of its own, and leaves the client alone', async () => {
     const { client } = drivers[name](server.url, { name: 'mine', connectionName: 'mine' })
     const before = 'isOpen' in client ? client.isOpen : client.status
