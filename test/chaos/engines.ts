@@ -40,7 +40,7 @@ async function startRedis(): Promise<Engine> {
     port: server.port,
     cut: () => server.cut(),
     freeze: () => server.pause(),
-    thaw: () => server.goOn(),
+    thaw: () => server.resume(),
     kill: () => server.kill(),
     run,
     empty: async () => void (await server.command('FLUSHALL')),
@@ -59,19 +59,19 @@ async function startNats(): Promise<Engine> {
   const { streams } = (await server.manager()) as JetStreamManager
   return {
     name: 'nats',
-    port: server.way.port,
-    cut: () => server.way.cut(),
+    port: server.proxy.port,
+    cut: () => server.proxy.cut(),
     freeze: () => server.pause(),
-    thaw: () => server.goOn(),
+    thaw: () => server.resume(),
     kill: () => server.kill(),
     run: () => server.run(),
     empty: async () => void (await streams.delete('log')),
     trim: async () => void (await streams.purge('log')),
     async wipe() {
-      server.way.block()
+      server.proxy.block()
       await streams.delete('log')
       await server.restart()
-      server.way.allow()
+      server.proxy.allow()
     },
     stop: () => server.stop(),
   }

@@ -9,7 +9,7 @@ import { ClusterWorker, newName, program } from '../helpers/cluster.js'
 
 type Program = Awaited<ReturnType<typeof program>>
 
-describe('its options', () => {
+describe('the options of clusterLog()', () => {
   it.each([
     [null, 'clusterLog(): options must be an object; got null'],
     [{ nam: 'a' }, 'clusterLog(): unknown option "nam"; did you mean "name"?'],
@@ -21,18 +21,18 @@ describe('its options', () => {
       { timeout: 1e9 },
       'clusterLog(): option "timeout" must be milliseconds, a whole number from 1',
     ],
-  ])('%j are refused', (options, message) => {
+  ])('throw a TypeError if they are %j', (options, message) => {
     expect(() => clusterLog(options as object)).toThrow(TypeError)
     expect(() => clusterLog(options as object)).toThrow(message)
   })
 
-  it('may be undefined, as if they were absent', () => {
+  it('may be undefined, which is the same as absent', () => {
     clusterLog({ name: newName(), events: undefined, timeout: undefined })
   })
 })
 
-describe('in one process', () => {
-  it('is opened once only, and not after it was closed', async () => {
+describe('the cluster log in one process', () => {
+  it('can be opened once, and not after it was closed', async () => {
     const options = { name: newName() }
     const log = clusterLog(options)
     const sink = { reset() {}, append() {}, state() {}, error() {} }
@@ -45,7 +45,7 @@ describe('in one process', () => {
     await expect(closed.barrier()).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
   })
 
-  it('keeps the newest entries only, for those who come later', async () => {
+  it('keeps only the newest entries for logs that are opened later', async () => {
     const options = { name: newName(), events: 3, bytes: 1000 }
     const process = start(clusterLog(options))
     for (const frame of 'abcde') await append(process, frame)
@@ -63,7 +63,7 @@ describe('in one process', () => {
   })
 })
 
-describe('in workers', () => {
+describe('the cluster log in workers', () => {
   let worker: Program
   const workers: ClusterWorker[] = []
   const fork = async () => {
@@ -79,7 +79,7 @@ describe('in workers', () => {
   })
   afterAll(() => worker.remove())
 
-  it('keeps logs of other names apart', async () => {
+  it('keeps logs with different names apart', async () => {
     const [first, second] = [await fork(), await fork()]
     const names = [newName(), newName()]
     const [one, other] = names.map(name => [first, second].map(at => start(at.log({ name }))))
@@ -92,7 +92,7 @@ describe('in workers', () => {
     for (const process of other as LogProcess[]) await process.has(['other 0', 'other 1'])
   })
 
-  it('a worker that is killed loses nothing that was acknowledged', async () => {
+  it('loses no acknowledged entry when a worker is killed', async () => {
     const name = newName()
     const [killed, other] = [await fork(), await fork()]
     const writer = start(killed.log({ name }))
@@ -123,7 +123,7 @@ describe('in workers', () => {
     expect(successor.resets).toEqual(['boot'])
   })
 
-  it('a window of many messages arrives as one', async () => {
+  it('delivers a window of many messages as one reset', async () => {
     const name = newName()
     const writer = start(clusterLog({ name }))
     const frames = Array.from({ length: 5 }, (_, index) => `${index}`.repeat(700_000))
@@ -133,7 +133,7 @@ describe('in workers', () => {
     expect(reader.entries.map(({ frame }) => frame)).toEqual(frames)
   })
 
-  it('one that is stopped costs one message, and is given the window anew', async () => {
+  it('gives the window again to a worker that was stopped, and delays no other worker', async () => {
     const options = { name: newName(), events: 20 }
     const writer = start(clusterLog(options))
     const stopped = await fork()
@@ -146,7 +146,7 @@ describe('in workers', () => {
       const frame = `${index}`.padEnd(500_000, '.')
       frames.push(frame)
       await append(writer, frame)
-      // Only the one that is stopped is behind.
+      // Only the stopped worker lags.
       await other.until('arrived', () => other.entries.at(-1)?.frame === frame)
     }
     stopped.worker.process.kill('SIGCONT')
@@ -156,7 +156,7 @@ describe('in workers', () => {
     expect(reader.entries.map(({ frame }) => frame)).toEqual(frames.slice(80))
   })
 
-  it('waits for a primary that has not called clusterLog() yet, and says so', async () => {
+  it('waits for a primary that has not called clusterLog() yet, and reports that', async () => {
     const name = newName()
     const log = (await fork()).log({ name, timeout: 50 }, { isEarly: true })
     const errors: unknown[] = []
@@ -200,7 +200,7 @@ describe('when the primary', () => {
   })
   afterAll(() => app.remove())
 
-  it('is stopped, the log is down until it goes on', async () => {
+  it('is stopped, the log is down until the primary continues', async () => {
     const cluster = run(200)
     await cluster.says('boot')
     cluster.primary.kill('SIGSTOP')
@@ -211,11 +211,11 @@ describe('when the primary', () => {
     await cluster.says('up')
     cluster.do('append')
     await cluster.says('stored 3')
-    // What was uncertain has been stored.
+    // The uncertain entry had been stored.
     expect(cluster.lines.filter(line => line.startsWith('got')).join()).toBe('got 1,got 3')
   })
 
-  it('is stopped, what could not be sent is refused, and never stored', async () => {
+  it('is stopped, appends that could not be sent are rejected and never stored', async () => {
     const cluster = run(200)
     await cluster.says('boot')
     cluster.primary.kill('SIGSTOP')
@@ -239,7 +239,7 @@ describe('when the primary', () => {
     await cluster.says('ERR_SSE_LOG_UNCERTAIN 1', 'ERR_SSE_LOG_DOWN 2')
   })
 
-  it('lets the worker go, the log is down for good', async () => {
+  it('disconnects the worker, the log is down for good', async () => {
     const cluster = run(3_600_000)
     await cluster.says('boot')
     cluster.do('disconnect')
@@ -257,7 +257,7 @@ class App {
     this.primary = spawn(process.execPath, [file, `${timeout}`], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
-    // As soon as the worker has ended too, which writes to the same pipe.
+    // Emitted once the worker, which writes to the same pipe, has ended too.
     this.#closed = once(this.primary, 'close')
     createInterface(this.primary.stdout).on('line', line => {
       this.lines.push(line)

@@ -1,6 +1,6 @@
 /**
- * A cluster of its own, which a test can stop and kill: one worker, which does what it reads from
- * stdin and says on stdout what comes of it.
+ * A cluster of its own, so that a test can stop and kill its primary. Its one worker carries out the
+ * commands it reads from stdin and prints the results.
  */
 import cluster from 'node:cluster'
 import { createInterface } from 'node:readline'
@@ -13,14 +13,14 @@ if (cluster.isPrimary) {
   cluster.fork()
 } else {
   const log = clusterLog({ timeout })
-  // Otherwise Node ends a worker whose primary has gone. This one ends when its stdin has, too.
+  // Otherwise Node ends a worker whose primary is gone. This worker ends when its stdin does.
   if (cluster.worker) cluster.worker.exitedAfterDisconnect = true
   let frames = 0
   const append = async (size = 0) => {
     frames += 1
     const frame = `${frames}`
     const appended = log.append({ nonce: frame, target: '*', frame: frame.padEnd(size) })
-    // Sent at the end of this turn.
+    // The log sends at the end of this turn.
     setImmediate(() => say(`sent ${frame}`))
     try {
       await appended
@@ -31,7 +31,7 @@ if (cluster.isPrimary) {
   }
   createInterface(process.stdin).on('line', line => {
     if (line === 'append') append()
-    // More than is under way at once.
+    // More than fits into one message.
     else if (line === 'append much') for (const size of Array(3).fill(1024 * 1024)) append(size)
     else cluster.worker?.disconnect()
   })

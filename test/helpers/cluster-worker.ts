@@ -1,7 +1,4 @@
-/**
- * A worker of the tests' cluster: has the logs that cluster.ts asks it to have, and tells it what
- * they are told.
- */
+/** A worker of the tests' cluster: opens the logs that cluster.ts requests, and reports their calls. */
 import { clusterLog } from '../../src/cluster/index.js'
 import type { EventLog } from '../../src/log/log.js'
 import type { Call, Report } from './cluster.js'
@@ -9,7 +6,7 @@ import type { Call, Report } from './cluster.js'
 const logs = new Map<number, EventLog>()
 
 process.on('message', async (call: Call) => {
-  // The log's own messages come here too.
+  // The messages of the cluster log itself arrive here too.
   if (call.type !== 'call') return
   const { number, log } = call
   try {

@@ -1,4 +1,4 @@
-/** Workers of a real `node:cluster`, of which the test is the primary, and the logs in them. */
+/** Workers of a real `node:cluster` with the test as its primary, and proxies of the logs in them. */
 import assert from 'node:assert/strict'
 import cluster, { type Worker } from 'node:cluster'
 import { once } from 'node:events'
@@ -30,7 +30,7 @@ export type Report =
       error?: { message: string; code?: string | undefined }
     }
 
-/** Makes a program that plain Node runs out of one of the helpers. */
+/** Builds one of the helpers into a program that plain Node can run. */
 export async function program(name: string): Promise<{ file: string; remove(): Promise<void> }> {
   const outDir = await mkdtemp(join(tmpdir(), 'koa-sse-pool-'))
   await build({
@@ -47,7 +47,7 @@ export async function program(name: string): Promise<{ file: string; remove(): P
 let logs = 0
 let names = 0
 
-/** A name that no other log has. */
+/** A log name that is not in use. */
 export function newName(): string {
   names += 1
   return `log ${names}`
@@ -83,12 +83,15 @@ export class ClusterWorker {
     cluster.setupPrimary({ exec, execArgv: [], serialization })
     const worker = cluster.fork()
     const [report] = await once(worker, 'message')
-    // What is sent before it listens is lost.
+    // Messages that are sent before the worker listens would be lost.
     assert.deepEqual(report, { type: 'ready' } satisfies Report)
     return new ClusterWorker(worker)
   }
 
-  /** A log in the worker. `isEarly`: the primary has none of that name yet, nor an order of ids. */
+  /**
+   * A log in the worker.
+   * @param isEarly The primary has no log of that name yet, so `compare` is not available.
+   */
   log(options: ClusterLogOptions, { isEarly = false } = {}): EventLog {
     logs += 1
     const log = logs
@@ -99,7 +102,7 @@ export class ClusterWorker {
       await made
       return this.#call(log, what)
     }
-    // Order is asked for synchronously, which no worker can answer.
+    // `compare` is synchronous, so it needs a log in this process.
     const twin = isEarly ? undefined : clusterLog(options)
     const twinOpened = twin?.open({ reset() {}, append() {}, state() {}, error() {} })
     return {

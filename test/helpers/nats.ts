@@ -1,4 +1,4 @@
-/** A NATS server of the test's own: on a free loopback port, in a folder of its own, ended with it. */
+/** A NATS server for one test, on a free loopback port and with a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { onTestFinished } from 'vitest'
 import type { Entry, EventLog } from '../../src/log/log.js'
 import { findProgram } from '../setup/needs.js'
 
-/** Its child dies with it, even by SIGKILL: the shell sees its input end. */
+/** A shell that kills the server when its own input ends, so even if the test process is killed. */
 const GUARD = '"$@" & child=$!; read -r _; kill -9 $child; wait'
 
 export class NatsServer {
@@ -20,13 +20,13 @@ export class NatsServer {
   #guard: ChildProcess | undefined
   #pid = 0
   readonly #connections: NatsConnection[] = []
-  #way: Way | undefined
+  #proxy: TcpProxy | undefined
 
   static async start(): Promise<NatsServer> {
     const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-nats-'))
     const server = new NatsServer(await freePort(), folder)
     await server.run()
-    server.#way = await Way.to(server.port)
+    server.#proxy = await TcpProxy.to(server.port)
     return server
   }
 
@@ -35,12 +35,12 @@ export class NatsServer {
     this.#folder = folder
   }
 
-  /** Between the server and those who use {@link connect}. */
-  get way(): Way {
-    return this.#way as Way
+  /** The proxy between the server and the connections made by {@link connect}. */
+  get proxy(): TcpProxy {
+    return this.#proxy as TcpProxy
   }
 
-  /** Starts it, or starts it again, on the same port and data. */
+  /** Starts the server, also again, with the same port and data. */
   async run(): Promise<void> {
     const program = findProgram('nats-server')
     if (!program) throw new Error('nats-server is missing; npm run setup installs it')
@@ -67,10 +67,10 @@ export class NatsServer {
     })
   }
 
-  /** A connection that never gives up, closed when the server is stopped. */
+  /** A connection that keeps reconnecting until `stop` closes it. */
   async connect(options: NodeConnectionOptions = {}): Promise<NatsConnection> {
     const connection = await connect({
-      servers: `127.0.0.1:${this.way.port}`,
+      servers: `127.0.0.1:${this.proxy.port}`,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 50,
       waitOnFirstConnect: true,
@@ -80,12 +80,12 @@ export class NatsServer {
     return connection
   }
 
-  /** For the test itself, by a way that nothing happens to. */
+  /** A connection for the test itself, which bypasses the proxy. */
   direct(): Promise<NatsConnection> {
     return this.connect({ servers: `127.0.0.1:${this.port}` })
   }
 
-  /** The same, to look at streams and change them. */
+  /** A manager over a direct connection, to inspect and change streams. */
   async manager(): Promise<JetStreamManager> {
     return jetstreamManager(await this.direct())
   }
@@ -94,11 +94,11 @@ export class NatsServer {
     process.kill(this.#pid, 'SIGSTOP')
   }
 
-  goOn(): void {
+  resume(): void {
     process.kill(this.#pid, 'SIGCONT')
   }
 
-  /** Kills it as a power failure would. */
+  /** Kills the server as a power failure would. */
   async kill(): Promise<void> {
     const guard = this.#guard
     if (guard === undefined || guard.exitCode !== null) return
@@ -113,7 +113,7 @@ export class NatsServer {
 
   async stop(): Promise<void> {
     await this.closeConnections()
-    this.#way?.close()
+    this.#proxy?.close()
     await this.kill()
     await rm(this.#folder, { recursive: true })
   }
@@ -123,19 +123,19 @@ export class NatsServer {
   }
 }
 
-/** What can happen to bytes on their way to the server and back. */
-export class Way {
+/** A TCP proxy between clients and the server that can cut, stall or drop. */
+export class TcpProxy {
   readonly port: number
   readonly #server: net.Server
   readonly #sockets = new Set<Socket>()
   #isOpen = true
-  /** Whether what the server says is dropped. */
+  /** Whether data from the server is dropped. */
   isMute = false
 
-  static async to(target: number): Promise<Way> {
+  static async to(target: number): Promise<TcpProxy> {
     const server = net.createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
-    return new Way(server, target)
+    return new TcpProxy(server, target)
   }
 
   private constructor(server: net.Server, target: number) {
@@ -166,7 +166,7 @@ export class Way {
     })
   }
 
-  /** Holds up all that the server says, until `flow`. */
+  /** Holds back data in both directions until `flow`. */
   stall(): void {
     for (const socket of this.#sockets) socket.pause()
   }
@@ -180,7 +180,7 @@ export class Way {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** Lets nobody through until it is allowed again. */
+  /** Cuts all connections and accepts no new ones until `allow`. */
   block(): void {
     this.#isOpen = false
     this.cut()
@@ -196,33 +196,33 @@ export class Way {
   }
 }
 
-/** Opens a log and writes down what it tells. */
+/** Opens a log and records every call of its sink. */
 export function watch(log: EventLog) {
   let window: Entry[] = []
   const resets: string[] = []
   const states: boolean[] = []
   const errors: unknown[] = []
   const checks = new Set<() => void>()
-  const told = () => {
+  const runChecks = () => {
     for (const check of checks) check()
   }
   const opened = log.open({
     reset(entries, reason) {
       window = [...entries]
       resets.push(reason)
-      told()
+      runChecks()
     },
     append(entries) {
       window.push(...entries)
-      told()
+      runChecks()
     },
     state(isUp) {
       states.push(isUp)
-      told()
+      runChecks()
     },
     error(error) {
       errors.push(error)
-      told()
+      runChecks()
     },
   })
   opened.catch(() => {})
@@ -233,14 +233,14 @@ export function watch(log: EventLog) {
     resets,
     states,
     errors,
-    /** What the entries carry, without the marks. */
+    /** The frames of the entries, without the marks. */
     get frames() {
       return window.filter(({ target }) => target !== '').map(({ frame }) => frame)
     },
     get ids() {
       return window.map(({ id }) => id)
     },
-    /** Resolves as soon as the condition holds; asked after each thing that is told. */
+    /** Resolves as soon as the condition holds; it is checked after each call of the sink. */
     until: (condition: () => boolean) =>
       new Promise<void>(resolve => {
         const check = () => {
@@ -256,7 +256,7 @@ export function watch(log: EventLog) {
 
 let nonces = 0
 
-/** Appends a frame for everyone, with a nonce of its own unless it is given one. */
+/** Appends a frame for everyone, with a new nonce unless one is given. */
 export function append(log: EventLog, frame: string, nonce = `nonce${nonces++}`): Promise<string> {
   return log.append({ nonce, target: '*', frame })
 }

@@ -1,11 +1,11 @@
-/** Processes on a Redis log of a test, and what is waited for in them. */
+/** Processes that share the Redis log of a test, and the conditions that tests wait for. */
 import { type RedisLogOptions, redisLog } from 'koa-sse-pool/redis'
 import { expect, onTestFinished } from 'vitest'
 import { type LogProcess, start } from '../../src/testing/process.js'
-import { drivers, Middleman, RedisServer } from './redis.js'
+import { drivers, RedisServer, TcpProxy } from './redis.js'
 
 export type DriverName = keyof typeof drivers
-/** Of all drivers. */
+/** The names of all drivers. */
 export const names = Object.keys(drivers) as DriverName[]
 
 export async function startServer(...options: string[]): Promise<RedisServer> {
@@ -14,15 +14,15 @@ export async function startServer(...options: string[]): Promise<RedisServer> {
   return server
 }
 
-export async function startMiddleman(server: RedisServer): Promise<Middleman> {
-  const middleman = await Middleman.to(server.port)
-  onTestFinished(() => middleman.close())
-  return middleman
+export async function startProxy(server: RedisServer): Promise<TcpProxy> {
+  const proxy = await TcpProxy.to(server.port)
+  onTestFinished(() => proxy.close())
+  return proxy
 }
 
 type Options = Partial<RedisLogOptions> & { url: string; driver?: DriverName }
 
-/** A process whose errors are kept too. */
+/** Starts a process, whose errors are recorded too, without waiting for its log to open. */
 export function begin({ url, driver = 'ioredis', ...options }: Options) {
   const { client, end } = drivers[driver](url)
   const log = redisLog({ client, key: 'log', ...options })
@@ -47,13 +47,13 @@ export const isUp = (process: LogProcess) => process.until('up', () => process.i
 export const isReplaced = (process: LogProcess) =>
   process.until('replaced', () => process.resets.includes('replaced'))
 
-/** A connection that waits for new entries, now, in the server. */
+/** Waits until this many connections block in XREAD on the server. */
 export async function isBlocked(server: RedisServer, count = 1) {
   const info = async () => String(await server.command('INFO', 'clients'))
   await expect.poll(info).toContain(`blocked_clients:${count}`)
 }
 
-/** Until the log, which is just coming back, takes it. */
+/** Repeats an action until a log that is coming back is no longer down. */
 export async function retry<T>(action: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

@@ -1,4 +1,4 @@
-/** A Redis server of the test's own: on a free loopback port, in a folder of its own, ended with it. */
+/** A Redis server for one test, on a free loopback port and with a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -9,7 +9,7 @@ import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import { findProgram } from '../setup/needs.js'
 
-/** Its child dies with it, even by SIGKILL: the shell sees its input end. */
+/** A shell that kills the server when its own input ends, so even if the test process is killed. */
 const GUARD = '"$@" & child=$!; read -r _; kill -9 $child; wait'
 
 export class RedisServer {
@@ -27,7 +27,7 @@ export class RedisServer {
     return server
   }
 
-  /** Where a server can be started later. */
+  /** A server that is not running yet; start it with `run`. */
   static async absent(...options: string[]): Promise<RedisServer> {
     const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-redis-'))
     return new RedisServer(await freePort(), folder, options)
@@ -43,7 +43,7 @@ export class RedisServer {
     return `redis://127.0.0.1:${this.port}`
   }
 
-  /** Starts it, or starts it again, on the same port and data. */
+  /** Starts the server, also again, with the same port and data. */
   async run(...more: string[]): Promise<void> {
     const program = findProgram('redis-server')
     if (!program) throw new Error('redis-server is missing; npm run setup installs it')
@@ -71,7 +71,7 @@ export class RedisServer {
     })
   }
 
-  /** One admin command, by a connection that no test kills; sent until the server takes it. */
+  /** Runs a command on an admin connection that `cut` spares, and retries until the server is up. */
   async command(command: string, ...args: (string | number)[]): Promise<unknown> {
     if (this.#admin === undefined) {
       this.#admin = new Redis(this.port, '127.0.0.1', { maxRetriesPerRequest: null })
@@ -80,7 +80,7 @@ export class RedisServer {
     return this.#admin.call(command, args)
   }
 
-  /** Cuts all connections but that of the admin. */
+  /** Cuts all connections except that of the admin. */
   async cut(): Promise<void> {
     await this.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   }
@@ -89,11 +89,11 @@ export class RedisServer {
     process.kill(this.#pid, 'SIGSTOP')
   }
 
-  goOn(): void {
+  resume(): void {
     process.kill(this.#pid, 'SIGCONT')
   }
 
-  /** Kills it as a power failure would. */
+  /** Kills the server as a power failure would. */
   async kill(): Promise<void> {
     const guard = this.#guard
     if (guard === undefined || guard.exitCode !== null) return
@@ -113,20 +113,20 @@ export class RedisServer {
   }
 }
 
-/** Stands between a client and the server, and can hold back what either says. */
-export class Middleman {
+/** A TCP proxy between a client and the server that can hold back or drop data. */
+export class TcpProxy {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
-  /** Sockets on which XREAD was sent: those of the connection that reads. */
+  /** Sockets to the server on which XREAD was sent, so those of the reading connections. */
   readonly #reading = new Set<net.Socket>()
   #isHeld = false
   #lostReply: string | undefined
   #onLost = () => {}
 
-  static async to(port: number): Promise<Middleman> {
+  static async to(port: number): Promise<TcpProxy> {
     const server = net.createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
-    return new Middleman(server, port)
+    return new TcpProxy(server, port)
   }
 
   private constructor(server: net.Server, port: number) {
@@ -138,7 +138,7 @@ export class Middleman {
     return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Holds back what the server says of new entries, and nothing else. */
+  /** Holds back replies on the reading connections only. */
   holdReading(): void {
     for (const socket of this.#reading) socket.pause()
   }
@@ -153,7 +153,7 @@ export class Middleman {
     for (const socket of this.#sockets) socket.resume()
   }
 
-  /** Lets the next such command pass, and cuts the connection instead of passing on its reply. */
+  /** Forwards the next such command, but cuts the connection instead of forwarding the reply. */
   loseReplyTo(command: string): Promise<void> {
     this.#lostReply = command
     return new Promise(resolve => {
@@ -199,7 +199,7 @@ export class Middleman {
   }
 }
 
-/** The drivers, each with a way to make a client that is closed by `end`. */
+/** The drivers, each with a function that makes a client, to be closed by `end`. */
 export const drivers = {
   'node-redis': (url: string, options: object = {}) => {
     const client = createClient({ url, ...options })

@@ -1,10 +1,10 @@
-/** One log that several pools of this process share, as if each were a process of its own. */
+/** One log shared by several pools of this process, as if each were a separate process. */
 import { type Entry, type EventLog, type LogSink, SseError } from 'koa-sse-pool'
 
 export function sharedLog() {
   const entries: Entry[] = []
   const sinks = new Set<LogSink>()
-  /** `isDeaf`: what is stored is told nobody. */
+  /** `isDown`: appends reject. `isDeaf`: entries are stored, but no sink receives them. */
   const state = { isDown: false, isDeaf: false }
   const open = (): EventLog => {
     let own: LogSink

@@ -18,7 +18,7 @@ const PENDING = new Promise<never>(() => {})
 let count = 0
 const newName = () => `stream${count++}`
 
-/** A log of its own stream, opened, over a connection of its own. */
+/** An open log with a stream and a connection of its own. */
 async function open(options: Partial<NatsLogOptions> = {}) {
   const connection = await server.connect()
   const stream = options.stream ?? newName()
@@ -28,8 +28,8 @@ async function open(options: Partial<NatsLogOptions> = {}) {
   return { watched, log, stream, connection }
 }
 
-describe('fault 26', () => {
-  it('a server that is killed and started again has lost nothing that was acknowledged', async () => {
+describe('a server that is killed (fault 26)', () => {
+  it('has lost no acknowledged entry when it is started again', async () => {
     const { watched, log, stream } = await open()
     const frames = Array.from({ length: 200 }, (_, i) => `${i}`)
     await Promise.all(frames.map(frame => append(log, frame)))
@@ -44,30 +44,30 @@ describe('fault 26', () => {
   })
 })
 
-describe('fault 37', () => {
-  /** What another process does to the stream while this one is cut off. */
+describe('a stream that was purged, trimmed or created again (fault 37)', () => {
+  /** Runs `change` on the stream while this process is cut off from it. */
   async function whileAway(change: (stream: string) => Promise<void>, options = {}) {
     const { watched, log, stream } = await open(options)
     for (const frame of 'abc') await append(log, frame)
     await watched.until(() => watched.frames.length === 3)
-    server.way.block()
+    server.proxy.block()
     await watched.until(() => watched.states.at(-1) === false)
     await change(stream)
-    server.way.allow()
+    server.proxy.allow()
     await watched.until(() => watched.states.at(-1) === true)
-    // An answer means that it has read what there is.
+    // The barrier resolves once this process has read everything.
     await log.barrier()
     return watched
   }
 
-  /** A process that is not cut off. */
+  /** Runs `run` with the log of another process, which is not cut off. */
   async function other(stream: string, run: (log: EventLog) => Promise<unknown>) {
     const { log, opened } = watch(natsLog({ connection: server.direct(), stream }))
     await opened
     await run(log)
   }
 
-  it('a stream in memory is another one after a restart', async () => {
+  it('is reported as replaced if it was in memory and the server restarted', async () => {
     const { watched, log } = await open({ storage: 'memory' })
     await append(log, 'old')
     await watched.until(() => watched.frames.length === 1)
@@ -78,7 +78,7 @@ describe('fault 37', () => {
     expect(watched.ids).toHaveLength(1)
   })
 
-  it('one that was made anew meanwhile is another one, though it is as long', async () => {
+  it('is reported as replaced if it was created again meanwhile, even with the same length', async () => {
     const watched = await whileAway(async stream => {
       await (await server.manager()).streams.delete(stream)
       await other(stream, async log => {
@@ -89,7 +89,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['x', 'y', 'z'])
   })
 
-  it('one that was made anew while we read it is found out by an append', async () => {
+  it('is reported as replaced by the next append if it was created again while being read', async () => {
     const { watched, log, stream } = await open()
     for (const frame of 'abc') await append(log, frame)
     await (await server.manager()).streams.delete(stream)
@@ -100,7 +100,7 @@ describe('fault 37', () => {
     expect(watched.ids.at(-1)).toBe(id)
   })
 
-  it('appends while one that was made anew is found out give the ids that readers know', async () => {
+  it('resolves appends to the ids that readers know while it is found to be replaced', async () => {
     const { watched, log, stream } = await open()
     for (const frame of 'abc') await append(log, frame)
     await (await server.manager()).streams.delete(stream)
@@ -115,7 +115,7 @@ describe('fault 37', () => {
     expect(watched.ids.slice(-ids.length)).toEqual(ids)
   })
 
-  it('one that was purged below what we have not read is trimmed', async () => {
+  it('is reported as trimmed if unread entries were purged', async () => {
     const watched = await whileAway(async stream => {
       await other(stream, async log => {
         await append(log, 'lost')
@@ -127,7 +127,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['d'])
   })
 
-  it('one that was purged when we had read everything goes on', async () => {
+  it('continues if it was purged after everything had been read', async () => {
     const watched = await whileAway(async stream => {
       await (await server.manager()).streams.purge(stream)
     })
@@ -137,7 +137,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['a', 'b', 'c', 'd'])
   })
 
-  it('one that has got so many entries that ours are gone is trimmed', async () => {
+  it('is reported as trimmed if the last entry read was displaced by newer ones', async () => {
     const watched = await whileAway(
       stream =>
         other(stream, async log => {
@@ -149,7 +149,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['5', '6', '7', '8', '9'])
   })
 
-  it('one that was trimmed before our place goes on', async () => {
+  it('continues if only entries that had been read were trimmed', async () => {
     const watched = await whileAway(stream => other(stream, log => append(log, 'd')), {
       maxEntries: 3,
     })
@@ -157,7 +157,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['a', 'b', 'c', 'd'])
   })
 
-  it('one with a deleted message that we had not read is trimmed there', async () => {
+  it('is reported as trimmed at an unread message that was deleted', async () => {
     const watched = await whileAway(async stream => {
       const { streams } = await server.manager()
       await other(stream, async log => {
@@ -172,7 +172,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['e'])
   })
 
-  it('one whose last read message was deleted is trimmed, once', async () => {
+  it('is reported as trimmed once if the last message read was deleted', async () => {
     const watched = await whileAway(async stream => {
       const { streams } = await server.manager()
       const { state } = await streams.info(stream)
@@ -183,7 +183,7 @@ describe('fault 37', () => {
     expect(watched.frames).toEqual(['d'])
   })
 
-  it('the window begins after a hole', async () => {
+  it('gives a window that begins after a hole', async () => {
     const { log, stream } = await open()
     for (const frame of 'abc') await append(log, frame)
     const { streams } = await server.manager()
@@ -192,12 +192,12 @@ describe('fault 37', () => {
     expect(late.watched.frames).toEqual(['c'])
   })
 
-  it('clients are told of a gap', async () => {
+  it('gives clients a gap', async () => {
     const stream = newName()
     const pool = testPool({
       log: natsLog({ connection: server.connect(), stream }),
     })
-    // The log reports that it is out of reach for a moment.
+    // The log is down for a moment, which is an error event.
     pool.on('error', () => {})
     const { origin } = await serveStreams({ pool })
     const client = await connect(origin, '/?id=ada')
@@ -207,15 +207,15 @@ describe('fault 37', () => {
     const { lastEventId } = client
     client.close()
     await (await server.manager()).streams.delete(stream)
-    // Nobody answers any more, which is how it is found out at once.
+    // Nothing answers for the subject any more, so the log notices at once.
     await expect(pool.send('ada', 'two')).rejects.toThrow('no JetStream answers')
     const again = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': lastEventId } })
     expect((await again.event('sse.gap')).data).toMatch(/unknown|replaced/)
   })
 })
 
-describe('fault 29', () => {
-  it('a stream that takes nothing more refuses appends, and readers stay', async () => {
+describe('an entry that the server refuses (fault 29)', () => {
+  it('rejects its append if the stream is full, and the log stays up', async () => {
     const stream = newName()
     const { streams } = await server.manager()
     await streams.add({
@@ -234,7 +234,7 @@ describe('fault 29', () => {
     expect(watched.states).toEqual([])
   })
 
-  it('an entry beyond max_payload is refused, and the next one is not', async () => {
+  it('rejects its append if it exceeds max_payload, and the next append is stored', async () => {
     const { watched, log } = await open()
     await expect(append(log, 'x'.repeat(9 * 1024 * 1024))).rejects.toMatchObject({
       code: 'ERR_SSE_LOG_DOWN',
@@ -245,8 +245,8 @@ describe('fault 29', () => {
   })
 })
 
-describe('fault 30', () => {
-  it('a server that hangs is noticed within 5 s, and nothing is handed to it from then on', async () => {
+describe('a server that hangs (fault 30)', () => {
+  it('is noticed within 5 s, and nothing is sent to it from then on', async () => {
     const { watched, log } = await open()
     server.pause()
     const paused = performance.now()
@@ -261,7 +261,7 @@ describe('fault 30', () => {
         },
       ])
     } finally {
-      server.goOn()
+      server.resume()
     }
     await watched.until(() => watched.states.at(-1) === true)
     await append(log, 'after')
@@ -271,23 +271,23 @@ describe('fault 30', () => {
   })
 })
 
-describe('fault 31', () => {
-  it('a process that is behind answers the barrier when it has caught up', async () => {
+describe('a process that lags behind (fault 31)', () => {
+  it('resolves the barrier once it has caught up', async () => {
     const { watched, log, stream } = await open()
     const writer = watch(natsLog({ connection: server.direct(), stream }))
     await writer.opened
-    server.way.stall()
+    server.proxy.stall()
     const id = await append(writer.log, 'a')
     const answer = log.barrier().then(last => ({ last, frames: watched.frames }))
     await writer.until(() => writer.frames.length === 1)
     expect(watched.frames).toEqual([])
-    server.way.flow()
+    server.proxy.flow()
     expect(await answer).toEqual({ last: id, frames: ['a'] })
   })
 })
 
-describe('fault 34', () => {
-  it('what others wrote is skipped and counted', async () => {
+describe('foreign messages in the stream (fault 34)', () => {
+  it('are skipped and counted', async () => {
     const stream = newName()
     const { streams } = await server.manager()
     await streams.add({ name: stream, subjects: [`${stream}.>`] })
@@ -298,7 +298,7 @@ describe('fault 34', () => {
     const id = await append(log, 'b')
     await foreign.publish(`${stream}.entries`, 'garbage')
     await foreign.publish(`${stream}.entries`)
-    // They are the last ones, yet nobody has to wait for an entry that will never come.
+    // They are the last messages: the barrier must not wait for an entry that never arrives.
     expect(await log.barrier()).toBe(id)
     expect(watched.frames).toEqual(['a', 'b'])
     expect(log.foreign).toBe(3)
@@ -307,7 +307,7 @@ describe('fault 34', () => {
     expect(await late.log.barrier()).toBe(id)
   })
 
-  it('a stream of nothing but that gets a cursor', async () => {
+  it('make the log append a mark if there is nothing else', async () => {
     const stream = newName()
     const { streams } = await server.manager()
     await streams.add({ name: stream, subjects: [`${stream}.>`] })
@@ -317,16 +317,16 @@ describe('fault 34', () => {
   })
 })
 
-describe('fault 35', () => {
-  it('a reply that is lost with the connection makes it uncertain; again, it is stored once', async () => {
+describe('an append without a reply (fault 35)', () => {
+  it('is uncertain if the connection is lost, and stored once if it is repeated', async () => {
     const { watched, log, stream } = await open()
-    server.way.isMute = true
+    server.proxy.isMute = true
     const appended = append(log, 'a', 'theSame')
     const reader = watch(natsLog({ connection: server.direct(), stream }))
     await reader.until(() => reader.frames.length === 1)
-    server.way.cut()
+    server.proxy.cut()
     await expect(appended).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
-    server.way.isMute = false
+    server.proxy.isMute = false
     await watched.until(() => watched.states.at(-1) === true)
     const id = await append(log, 'a', 'theSame')
     await append(log, 'b')
@@ -334,22 +334,22 @@ describe('fault 35', () => {
     expect(watched.frames).toEqual(['a', 'b'])
     expect(watched.ids.at(-2)).toBe(id)
     expect(watched.resets).toEqual(['boot'])
-    // The mark and these two: the server itself has known the second attempt by its nonce.
+    // The mark and two entries: the server itself recognised the repetition by its nonce.
     const { state } = await (await server.manager()).streams.info(stream)
     expect(state.messages).toBe(3)
   })
 
-  it('a reply that does not come in time makes it uncertain', async () => {
+  it('is uncertain if the reply takes too long', async () => {
     const { watched, log } = await open({ timeout: 200 })
-    server.way.isMute = true
+    server.proxy.isMute = true
     const appended = append(log, 'a')
     await expect(appended).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
-    server.way.isMute = false
-    server.way.cut()
+    server.proxy.isMute = false
+    server.proxy.cut()
     await watched.until(() => watched.frames.length === 1)
   })
 
-  it('one that was stored twice, beyond the window of the server, is shown once', async () => {
+  it('is delivered once even if it was stored twice, after the duplicate window of the server', async () => {
     const { watched, log, stream } = await open()
     const payload = encodeEntry({ nonce: 'twice', target: '*', frame: 'a' })
     const client = jetstream(await server.direct())
@@ -363,28 +363,28 @@ describe('fault 35', () => {
   })
 })
 
-describe('a connection that is away', () => {
-  it('keeps no append for later', async () => {
+describe('a connection that is lost', () => {
+  it('queues no append for later', async () => {
     const { watched, log } = await open()
-    server.way.block()
+    server.proxy.block()
     await watched.until(() => watched.states.at(-1) === false)
     await expect(append(log, 'a')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
     await expect(log.barrier()).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
-    server.way.allow()
+    server.proxy.allow()
     await watched.until(() => watched.states.at(-1) === true)
     await append(log, 'b')
     await watched.until(() => watched.frames.length > 0)
     expect(watched.frames).toEqual(['b'])
   })
 
-  it('and is closed by its owner is told, and does not come back', async () => {
+  it('is reported if its owner closed it, and stays down', async () => {
     const { watched, log, connection } = await open()
     await connection.close()
     await watched.until(() => watched.states.at(-1) === false)
     await expect(append(log, 'a')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
   })
 
-  it('or could not be made is an error of open', async () => {
+  it('makes open reject if it could never be established', async () => {
     const log = natsLog({ connection: Promise.reject(new Error('no luck')), stream: newName() })
     await expect(watch(log).opened).rejects.toMatchObject({
       code: 'ERR_SSE_LOG_DOWN',
@@ -398,7 +398,7 @@ describe('a stream that cannot be a log', () => {
     ['it lacks the subject', { subjects: ['other.>'] }],
     ["its retention is 'workqueue'", { retention: RetentionPolicy.Workqueue }],
     ['it has no_ack', { no_ack: true }],
-  ])('is an error that says so: %s', async (why, config) => {
+  ])('makes open reject with the reason: %s', async (why, config) => {
     const stream = newName()
     const { streams } = await server.manager()
     const made = await streams.add({ name: stream, subjects: [`${stream}.*`], ...config })
@@ -409,13 +409,13 @@ describe('a stream that cannot be a log', () => {
     })
     expect(watched.states).toEqual([false])
     expect((await streams.info(stream)).config).toEqual(made.config)
-    // It goes on trying, in case somebody mends that.
+    // The log keeps trying, in case the stream is corrected.
     await streams.delete(stream)
     await watched.until(() => watched.resets.length === 1)
     expect(watched.states).toEqual([false, true])
   })
 
-  it('is an error too when its subject belongs to another', async () => {
+  it('makes open reject if its subject belongs to another stream', async () => {
     const other = newName()
     await (await server.manager()).streams.add({ name: other, subjects: [`${other}.>`] })
     const connection = await server.connect()
@@ -424,8 +424,8 @@ describe('a stream that cannot be a log', () => {
   })
 })
 
-describe('a stream that can', () => {
-  it('is made as told, and never altered', async () => {
+describe('a stream that can be a log', () => {
+  it('is created with the given options, and never altered', async () => {
     const options = { maxEntries: 7, storage: 'memory', subject: 'app.events.7' } as const
     const { stream } = await open(options)
     const { streams } = await server.manager()
@@ -441,7 +441,7 @@ describe('a stream that can', () => {
     expect((await streams.info(stream)).config).toEqual(config)
   })
 
-  it('is read back no further than the window', async () => {
+  it('is read no further back than the window', async () => {
     const { log, stream } = await open()
     for (const frame of 'abcdef') await append(log, frame)
     expect((await open({ stream, maxEntries: 3 })).watched.frames).toEqual(['d', 'e', 'f'])
@@ -449,8 +449,8 @@ describe('a stream that can', () => {
   })
 })
 
-describe('closing', () => {
-  it('leaves the connection alone and takes the consumer away', async () => {
+describe('closing the log', () => {
+  it('deletes its consumer and leaves the connection open', async () => {
     const { log, stream, connection } = await open()
     await log.close()
     await connection.flush()
@@ -461,7 +461,7 @@ describe('closing', () => {
     await expect(log.barrier()).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
   })
 
-  it('before the log is open rejects that', async () => {
+  it('makes a pending open reject', async () => {
     const log = natsLog({ connection: PENDING, stream: newName() })
     const { opened } = watch(log)
     await log.close()
@@ -469,7 +469,7 @@ describe('closing', () => {
   })
 })
 
-it('reads by the prefix that the permissions of the connection are for', async () => {
+it('reads through the inbox prefix of the connection, which permissions may require', async () => {
   const connection = await server.connect({ inboxPrefix: 'mine.only' })
   const { stream } = await open({ connection })
   const { consumers } = await server.manager()
@@ -496,7 +496,7 @@ it.each([
   [{ name: 'a' }, /unknown option "name"; did you mean "stream"\?/],
   [{ max_msgs: 5 }, /unknown option "max_msgs"; did you mean "maxEntries"\?/],
   [{ steam: 'a' }, /unknown option "steam"; did you mean "stream"\?/],
-])('refuses wrong options: %o', async (options, message) => {
+])('throws a TypeError for invalid options: %o', async (options, message) => {
   const right =
     'connection' in options || !Object.keys(options).length ? {} : { connection: PENDING }
   const wrong = { stream: 'a', ...right, ...options } as NatsLogOptions

@@ -7,7 +7,7 @@ const options = resolveNatsOptions({ connection: Promise.resolve() as never, str
 const apiError = (code: number) => Object.assign(new Error(`code ${code}`), { code })
 const found = { config: { retention: RetentionPolicy.Limits, subjects: [options.subject] } }
 
-/** A server on which the stream appears, of this name, while this process makes it too. */
+/** A server on which a stream of this name appears just before this process creates it. */
 function managerWhere(owner: string): JetStreamManager {
   const answers = [() => Promise.reject(apiError(10_059)), () => Promise.resolve(found)]
   return {
@@ -19,11 +19,11 @@ function managerWhere(owner: string): JetStreamManager {
   } as unknown as JetStreamManager
 }
 
-test('a stream that another process has just made is the one', async () => {
+test('a stream that another process has just created is used', async () => {
   expect(await openStream(managerWhere('log'), options)).toBe(found)
 })
 
-test('a stream of another name that has the subject is an error', async () => {
+test('a stream of another name with the same subject is an error', async () => {
   await expect(openStream(managerWhere('orders'), options)).rejects.toThrow(
     'the stream "orders" has the subject "log.entries"',
   )

@@ -13,7 +13,7 @@ function message(sequence: number, nonce: string, pending = 0) {
   return { sequence, pending, data }
 }
 
-/** A tail that has read `a` and `b` of a stream. */
+/** A tail that has read the entries `a` and `b` of a stream. */
 function tailOfTwo() {
   const told: string[] = []
   const tail = new Tail({
@@ -32,8 +32,8 @@ function tailOfTwo() {
   return { tail, told }
 }
 
-describe('reading that is taken up again', () => {
-  it('starts with the entry that was read last, and goes on when that is still there', () => {
+describe('reading that is resumed', () => {
+  it('starts at the last entry read, and continues if it is unchanged', () => {
     const { tail, told } = tailOfTwo()
     expect(tail.begin(facts(3))).toBe(2)
     tail.accept(message(2, 'b', 1))
@@ -41,7 +41,7 @@ describe('reading that is taken up again', () => {
     expect(told).toEqual(['boot: a', 'b', 'c'])
   })
 
-  it('finds another log where the same place has another nonce', () => {
+  it('detects another stream if the same sequence has another nonce', () => {
     const { tail, told } = tailOfTwo()
     tail.begin(facts(3))
     expect(() => tail.accept(message(2, 'y', 1))).toThrow(Discontinuity)
@@ -50,7 +50,7 @@ describe('reading that is taken up again', () => {
     expect(told).toEqual(['boot: a', 'b', 'replaced: x,y,z'])
   })
 
-  it('finds another log where the stream was created at another time, by a nanosecond', () => {
+  it('detects another stream if the creation time differs by nanoseconds', () => {
     const { tail, told } = tailOfTwo()
     expect(tail.begin(facts(2, CREATED.replace('789Z', '79Z')))).toBe(1)
     tail.accept(message(1, 'a', 1))
@@ -58,14 +58,14 @@ describe('reading that is taken up again', () => {
     expect(told).toEqual(['boot: a', 'b', 'replaced: a,b'])
   })
 
-  it('finds another log where the stream is shorter', () => {
+  it('detects another stream if it is shorter', () => {
     const { tail, told } = tailOfTwo()
     expect(tail.begin(facts(1))).toBe(1)
     tail.accept(message(1, 'x'))
     expect(told).toEqual(['boot: a', 'b', 'replaced: x'])
   })
 
-  it('still has to say so when it is interrupted before it could', () => {
+  it('still reports another stream if it was interrupted before it could', () => {
     const { tail, told } = tailOfTwo()
     const other = facts(4, '2026-01-02T03:04:06Z')
     tail.begin(other)

@@ -9,12 +9,12 @@ import {
   names,
   open,
   retry,
-  startMiddleman,
+  startProxy,
   startServer,
 } from '../helpers/redis-process.js'
 
-describe.each(names)('by %s', driver => {
-  test('fault 25: connections that are killed lose and double nothing', async () => {
+describe.each(names)('the Redis log with %s', driver => {
+  test('loses and duplicates nothing when its connections are killed (fault 25)', async () => {
     const server = await startServer()
     const { url } = server
     const [writer, reader] = [await open({ url, driver }), await open({ url, driver })]
@@ -22,7 +22,7 @@ describe.each(names)('by %s', driver => {
     for (let round = 0; round < 10; round++) {
       await isBlocked(server, 2)
       await server.cut()
-      // While nobody listens, and by somebody else.
+      // Another program writes an entry while no process reads.
       const fields = ['n', nonce(), 't', '*', 'f', `${round}`]
       await server.command('XADD', 'log', '*', ...fields)
       frames.push(`${round}`)
@@ -37,7 +37,7 @@ describe.each(names)('by %s', driver => {
     expect(ids(reader)).toEqual(ids(writer))
   }, 30_000)
 
-  test('fault 26: no acknowledged entry is lost when Redis is killed that writes all', async () => {
+  test('loses no acknowledged entry when Redis is killed with appendfsync always (fault 26)', async () => {
     const server = await startServer('--appendonly', 'yes', '--appendfsync', 'always')
     const process = await open({ url: server.url, driver })
     const acknowledged: string[] = []
@@ -68,7 +68,7 @@ describe.each(names)('by %s', driver => {
     expect(process.resets).toEqual(['boot'])
   }, 30_000)
 
-  test('fault 30: a server that hangs is noticed in time, and waited for', async () => {
+  test('notices a hanging server in time, and recovers with it (fault 30)', async () => {
     const server = await startServer()
     const process = await open({ url: server.url, driver, blockMs: 1000, timeout: 1500 })
     await isBlocked(server)
@@ -80,42 +80,42 @@ describe.each(names)('by %s', driver => {
     expect(performance.now() - paused).toBeLessThan(1000 + 3000)
     await expect(appended).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
     await expect(append(process, 'x')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
-    server.goOn()
+    server.resume()
     await isUp(process)
-    // What was sent before arrives now, or never; and again is the same.
+    // What was sent before arrives now or never. Appending it again must give the same entry.
     const id = await process.log.append(entry)
     await append(process, 'last')
     await process.has(['hello', 'last'])
     expect(process.entries[0]?.id).toBe(id)
   }, 30_000)
 
-  test('fault 35: appended again before it was read back, it has the id that readers know', async () => {
+  test('resolves to the id that readers know if an entry is appended again before it was read back (fault 35)', async () => {
     const server = await startServer()
-    const middleman = await startMiddleman(server)
-    const process = await open({ url: middleman.url, driver })
+    const proxy = await startProxy(server)
+    const process = await open({ url: proxy.url, driver })
     const other = await open({ url: server.url, driver })
     await isBlocked(server, 2)
-    middleman.holdReading()
+    proxy.holdReading()
     const entry = { nonce: nonce(), target: '*', frame: 'once' }
-    const lost = middleman.loseReplyTo('XADD')
+    const lost = proxy.loseReplyTo('XADD')
     await expect(process.log.append(entry)).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
     await lost
     const again = retry(() => process.log.append(entry))
-    // The mark, the entry, and the entry again.
+    // The mark, the entry and its repetition.
     await expect.poll(() => server.command('XLEN', 'log')).toBe(3)
-    middleman.release()
+    proxy.release()
     await other.has(['once'])
     expect(await again).toBe(other.entries[0]?.id)
     expect(ids(process)).toEqual(ids(other))
   })
 
-  test('fault 35: a reply that is lost is uncertain, and appended again it is one entry', async () => {
+  test('rejects as uncertain if the reply is lost, and stores one entry if it is appended again (fault 35)', async () => {
     const server = await startServer()
-    const middleman = await startMiddleman(server)
-    const process = await open({ url: middleman.url, driver })
+    const proxy = await startProxy(server)
+    const process = await open({ url: proxy.url, driver })
     const other = await open({ url: server.url, driver })
     const entry = { nonce: nonce(), target: '*', frame: 'once' }
-    const lost = middleman.loseReplyTo('XADD')
+    const lost = proxy.loseReplyTo('XADD')
     await expect(process.log.append(entry)).rejects.toMatchObject({
       code: 'ERR_SSE_LOG_UNCERTAIN',
       message: expect.stringContaining('the entry may or may not be stored'),
@@ -130,8 +130,8 @@ describe.each(names)('by %s', driver => {
   })
 })
 
-describe.each(names)('fault 33: by %s', driver => {
-  test('without a password it is down, and says so once', async () => {
+describe.each(names)('the Redis log with %s, when Redis refuses commands (fault 33)', driver => {
+  test('is down without the password, and reports that once', async () => {
     const server = await startServer('--requirepass', 'secret')
     const process = begin({ url: server.url, driver })
     await isDown(process)
@@ -145,7 +145,7 @@ describe.each(names)('fault 33: by %s', driver => {
     await withIt.has(['hello'])
   })
 
-  test('a replica refuses appends, and is taken again when it is promoted', async () => {
+  test('rejects appends on a replica, and stores them once it is promoted', async () => {
     const primary = await startServer('--repl-diskless-sync-delay', '0')
     const writer = await open({ url: primary.url, driver })
     await append(writer, 'one')
@@ -163,12 +163,12 @@ describe.each(names)('fault 33: by %s', driver => {
     await process.has(['one', 'two'])
   }, 20_000)
 
-  test('a script that blocks Redis makes appends reject, and is outlived', async () => {
+  test('rejects appends while a script blocks Redis, and recovers when it is killed', async () => {
     const server = await startServer('--busy-reply-threshold', '20')
     const process = await open({ url: server.url, driver, blockMs: 200 })
     const { client, end } = drivers.ioredis(server.url)
     onTestFinished(end)
-    // While it is blocked nobody could connect to unblock it.
+    // Connect the admin first: a blocked Redis accepts no connection that could kill the script.
     await server.command('PING')
     const script = client.eval('while true do end', 0).catch(() => {})
     await isDown(process)
@@ -183,7 +183,7 @@ describe.each(names)('fault 33: by %s', driver => {
     await process.has(['hello'])
   }, 20_000)
 
-  test('a server that loads its data is waited for', async () => {
+  test('waits for a server that is loading its data', async () => {
     const server = await startServer('--loading-process-events-interval-bytes', '1024')
     const process = await open({ url: server.url, driver })
     const frames = Array.from({ length: 300 }, (_, index) => `${index}`.padEnd(1000))
@@ -192,7 +192,7 @@ describe.each(names)('fault 33: by %s', driver => {
     await server.command('SAVE')
     await server.kill()
     await isDown(process)
-    // Microseconds for each key.
+    // In microseconds per key.
     const running = server.run('--key-load-delay', '2000')
     await process.until('loading', () =>
       process.errors.some(({ message }) => /LOADING/.test(message)),
@@ -205,14 +205,14 @@ describe.each(names)('fault 33: by %s', driver => {
   }, 30_000)
 })
 
-test('closing while it connects or pauses ends all of it', async () => {
+test('closing the log while it connects or waits to reconnect leaves no connection behind', async () => {
   const server = await startServer()
-  const middleman = await startMiddleman(server)
+  const proxy = await startProxy(server)
   for (const driver of names) {
-    middleman.hold()
-    const connecting = begin({ url: middleman.url, driver, timeout: 1000 })
+    proxy.hold()
+    const connecting = begin({ url: proxy.url, driver, timeout: 1000 })
     await connecting.log.close()
-    middleman.release()
+    proxy.release()
   }
   const clients = async () => String(await server.command('INFO', 'clients'))
   await expect.poll(clients, { timeout: 5000 }).toContain('connected_clients:1\r\n')

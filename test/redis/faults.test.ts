@@ -11,14 +11,14 @@ import {
   isUp,
   open,
   retry,
-  startMiddleman,
+  startProxy,
   startServer,
 } from '../helpers/redis-process.js'
 import { connect, serveStreams } from '../helpers/server.js'
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
 
-describe('fault 27: another log is said to be one', () => {
+describe('a log that was replaced is reported as replaced (fault 27)', () => {
   test('after a restart without data', async () => {
     const server = await startServer()
     const process = await open({ url: server.url })
@@ -30,7 +30,7 @@ describe('fault 27: another log is said to be one', () => {
     expect(process.log.compare(old, id)).toBeLessThan(0)
   }, 20_000)
 
-  test('after a FLUSHALL while it waits for entries', async () => {
+  test('after a FLUSHALL while the process waits for entries', async () => {
     const server = await startServer()
     const process = await open({ url: server.url, blockMs: 500 })
     await append(process, 'old')
@@ -38,11 +38,11 @@ describe('fault 27: another log is said to be one', () => {
     await server.command('FLUSHALL')
     await isReplaced(process)
     expect(process.entries).toEqual([])
-    // The cursor that there is from the first moment.
+    // The mark of the new log, so that there is a cursor.
     expect(await process.log.barrier()).toBe(process.window.at(-1)?.id)
   })
 
-  test('after a FLUSHALL while it is disconnected, with newer entries already there', async () => {
+  test('after a FLUSHALL while the process is disconnected, when newer entries exist already', async () => {
     const server = await startServer()
     const process = await open({ url: server.url })
     for (const frame of 'abc') await append(process, frame)
@@ -57,7 +57,7 @@ describe('fault 27: another log is said to be one', () => {
     await process.has(['new'])
   })
 
-  test('when the same id has come again', async () => {
+  test('when Redis assigns the same row id again', async () => {
     const server = await startServer()
     const process = await open({ url: server.url, blockMs: 500 })
     const id = await append(process, 'old')
@@ -77,25 +77,25 @@ describe('fault 27: another log is said to be one', () => {
   })
 })
 
-describe('fault 28:', () => {
-  test('what was trimmed before it was read is a gap', async () => {
+describe('a stream that was changed by another program (fault 28)', () => {
+  test('is reported as trimmed if entries were deleted before they were read', async () => {
     const server = await startServer()
-    const middleman = await startMiddleman(server)
-    const behind = await open({ url: middleman.url })
+    const proxy = await startProxy(server)
+    const behind = await open({ url: proxy.url })
     const writer = await open({ url: server.url })
     await append(writer, 'read')
     await behind.has(['read'])
-    middleman.hold()
+    proxy.hold()
     for (const frame of 'abcde') await append(writer, frame)
     await server.command('XTRIM', 'log', 'MAXLEN', 2)
-    middleman.release()
-    await behind.until('told', () => behind.resets.includes('trimmed'))
+    proxy.release()
+    await behind.until('trimmed', () => behind.resets.includes('trimmed'))
     await behind.has(['d', 'e'])
     await append(writer, 'live')
     await behind.has(['d', 'e', 'live'])
   })
 
-  test('what was trimmed is no other log, even to processes that began it together', async () => {
+  test('is reported as trimmed and not as replaced, even by processes that created it together', async () => {
     const server = await startServer()
     for (let round = 0; round < 30; round++) {
       const key = `log${round}`
@@ -110,7 +110,7 @@ describe('fault 28:', () => {
     }
   })
 
-  test('a key of another type is told once, without a hot loop, and recovered from', async () => {
+  test('is reported once if the key has another type, retried with pauses, and read again later', async () => {
     const server = await startServer()
     const process = await open({ url: server.url, blockMs: 200 })
     await append(process, 'old')
@@ -122,7 +122,7 @@ describe('fault 28:', () => {
     })
     const failed = async () =>
       Number(/WRONGTYPE:count=(\d+)/.exec(String(await server.command('INFO', 'errorstats')))?.[1])
-    // Long enough for the pauses to have grown, so a loop without them would be at thousands.
+    // Enough attempts for the pauses to have grown; a loop without pauses would be at thousands.
     await expect.poll(failed, { timeout: 10_000 }).toBeGreaterThan(6)
     expect(await failed()).toBeLessThan(30)
     expect(process.errors.map(({ message }) => message)).toEqual([
@@ -136,7 +136,7 @@ describe('fault 28:', () => {
   }, 30_000)
 })
 
-test('fault 29: without memory an append rejects, and the log stays up', async () => {
+test('an append rejects when Redis is out of memory, and the log stays up (fault 29)', async () => {
   const server = await startServer()
   const process = await open({ url: server.url })
   await server.command('CONFIG', 'SET', 'maxmemory', 1)
@@ -150,11 +150,11 @@ test('fault 29: without memory an append rejects, and the log stays up', async (
   await process.has(['hello'])
 })
 
-test('fault 31: a client that is ahead of a stalled process is parked, and gets nothing twice', async () => {
+test('a client that is ahead of a stalled process waits, and receives nothing twice (fault 31)', async () => {
   const server = await startServer()
-  const middleman = await startMiddleman(server)
+  const proxy = await startProxy(server)
   const writer = await open({ url: server.url })
-  const { client } = drivers.ioredis(middleman.url)
+  const { client } = drivers.ioredis(proxy.url)
   const pool = new ClientPool({ log: redisLog({ client, key: 'log' }) })
   onTestFinished(() => pool.close())
   const { origin } = await serveStreams({ pool })
@@ -162,12 +162,12 @@ test('fault 31: a client that is ahead of a stalled process is parked, and gets 
   await early.event('sse.cursor')
   await append(writer, 'data: one\n\n')
   await early.until(({ data }) => data.includes('one'))
-  middleman.hold()
+  proxy.hold()
   const cursor = await append(writer, 'data: two\n\n')
   const ahead = await connect(origin, '/?id=ahead', resumeWith(cursor))
   await expect.poll(() => pool.stats().parked).toBe(1)
   await append(writer, 'data: three\n\n')
-  middleman.release()
+  proxy.release()
   await ahead.until(({ data }) => data.includes('three'))
   await early.until(({ data }) => data.includes('three'))
   expect(ahead.data).toEqual(['three'])
@@ -175,7 +175,7 @@ test('fault 31: a client that is ahead of a stalled process is parked, and gets 
   expect(pool.stats()).toMatchObject({ gaps: 0, parked: 0 })
 })
 
-test('fault 32: without Redis a pool serves and parks those who resume, until it is there', async () => {
+test('without Redis a pool opens streams, and resuming clients wait until it is there (fault 32)', async () => {
   const server = await RedisServer.absent('--appendonly', 'yes')
   onTestFinished(() => server.stop())
   const { client } = drivers.ioredis(server.url)

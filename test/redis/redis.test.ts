@@ -62,7 +62,7 @@ describe('redisLog()', () => {
     [{ client, key: 'k', maxLen: 5 }, 'unknown option "maxLen"; did you mean "maxEntries"?'],
     [{ client, key: 'k', MAXLEN: 5 }, 'unknown option "MAXLEN"; did you mean "maxEntries"?'],
   ] as const) {
-    test(`says: ${message}`, () => {
+    test(`throws a TypeError that says: ${message}`, () => {
       expect(() => redisLog(options as never)).toThrow(TypeError)
       expect(() => redisLog(options as never)).toThrow(message)
     })
@@ -75,8 +75,8 @@ describe('redisLog()', () => {
   })
 })
 
-describe.each(names)('by %s the log', name => {
-  test('has two connections of its own, and leaves the client alone', async () => {
+describe.each(names)('the Redis log with %s', name => {
+  test('opens two connections of its own, and does not touch the client', async () => {
     const { client } = drivers[name](server.url, { name: 'mine', connectionName: 'mine' })
     const before = 'isOpen' in client ? client.isOpen : client.status
     const process = await open({ client })
@@ -88,7 +88,7 @@ describe.each(names)('by %s the log', name => {
     expect('isOpen' in client ? client.isOpen : client.status).toBe(before)
   })
 
-  test('puts the prefix of the client before its key', async () => {
+  test('puts the key prefix of the client before its key', async () => {
     const { client } = drivers[name](server.url, { keyPrefix: 'app:' })
     const process = await open({ client, blockMs: 500 })
     await append(process, 'hello')
@@ -99,7 +99,7 @@ describe.each(names)('by %s the log', name => {
     await process.until('replaced', () => process.resets.includes('replaced'))
   })
 
-  test('waits for replicas, when asked to', async () => {
+  test('waits for replicas if the option says so', async () => {
     const { client } = drivers[name](server.url)
     const process = await open({ client, wait: { replicas: 1, timeout: 1000 } })
     const entry = { nonce: nonce(), target: '*', frame: 'hello' }
@@ -108,7 +108,7 @@ describe.each(names)('by %s the log', name => {
       message: expect.stringContaining('0 of 1 replicas have it after 1000 ms'),
     })
     await process.has(['hello'])
-    // That it is there for readers is not enough.
+    // Readers have the entry already, but its replica is still missing.
     await expect(process.log.append(entry)).rejects.toThrow('0 of 1 replicas')
     const replica = await RedisServer.start('--replicaof', '127.0.0.1', `${server.port}`)
     onTestFinished(() => replica.stop())
@@ -124,7 +124,7 @@ describe.each(names)('by %s the log', name => {
 })
 
 describe('the stream', () => {
-  test('is kept to about maxEntries, of which a new process reads no more', async () => {
+  test('is trimmed to about maxEntries, and a new process reads no more than that', async () => {
     const process = await open({ maxEntries: 150 })
     const frames = Array.from({ length: 1000 }, (_, index) => `${index}`)
     await Promise.all(frames.map(frame => append(process, frame)))
@@ -133,7 +133,7 @@ describe('the stream', () => {
     await late.has(frames.slice(-150))
   })
 
-  test('is read at the start up to windowBytes, newest first', async () => {
+  test('is read up to windowBytes at the start, keeping the newest entries', async () => {
     const process = await open()
     for (const frame of 'abc') await append(process, frame.repeat(1000))
     const late = await open({ windowBytes: 2500 })
@@ -142,7 +142,7 @@ describe('the stream', () => {
     expect(tiny.entries.map(({ frame }) => frame[0])).toEqual(['c'])
   })
 
-  test('has ids that forged ones are never equal to', async () => {
+  test('has ids that no forged id equals', async () => {
     const process = await open()
     const id = await append(process, 'hello')
     expect(id).toMatch(/^\d{13}-\d+-[\w-]{8}$/)
@@ -166,7 +166,7 @@ describe('the stream', () => {
     }
   })
 
-  test('fault 34: skips what something else wrote, counts it, and goes on', async () => {
+  test('is read past foreign rows, which are counted (fault 34)', async () => {
     const process = await open()
     await server.command('XADD', 'log', '*', 'temperature', '20')
     await server.command('XADD', 'log', '*', 'n', 'not a nonce!', 't', '*', 'f', 'x')
@@ -174,21 +174,21 @@ describe('the stream', () => {
     await process.has(['ours'])
     expect(process.foreign).toBe(2)
     await server.command('XADD', 'log', '*', 'temperature', '21')
-    // Nobody is ever given that last one, and nobody may wait for it.
+    // The last row is foreign: readers never receive it, so the barrier must not wait for it.
     expect(await process.log.barrier()).toBe(process.entries[0]?.id)
     const late = await open()
     await late.has(['ours'])
     expect(late.foreign).toBe(3)
   })
 
-  test('fault 34: has a cursor too when there is nothing but what something else wrote', async () => {
+  test('gets a mark if it holds only foreign rows (fault 34)', async () => {
     await server.command('XADD', 'log', '*', 'temperature', '20')
     const process = await open()
     expect(process.window).toHaveLength(1)
     expect(await process.log.barrier()).toBe(process.window[0]?.id)
   })
 
-  test('refuses a nonce that could not be part of an id', async () => {
+  test('accepts no nonce that cannot be part of an id', async () => {
     const { log } = await open()
     for (const wrong of ['', 'a b', 'a'.repeat(33)]) {
       await expect(log.append({ nonce: wrong, target: '*', frame: '' })).rejects.toThrow(
@@ -197,7 +197,7 @@ describe('the stream', () => {
     }
   })
 
-  test('is opened once', async () => {
+  test('can be opened by a log only once', async () => {
     const { log } = await open()
     await expect(log.open({ reset() {}, append() {}, state() {}, error() {} })).rejects.toThrow(
       'opened once',

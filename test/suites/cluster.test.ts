@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, test } from 'vitest'
 import { ClusterWorker, newName, program } from '../helpers/cluster.js'
 
 for (const serialization of ['json', 'advanced'] as const) {
-  describe(`the cluster log by IPC of the kind ${serialization}`, () => {
+  describe(`the cluster log over IPC with ${serialization} serialization`, () => {
     let worker: Awaited<ReturnType<typeof program>>
     let workers: ClusterWorker[]
     beforeAll(async () => {
@@ -18,7 +18,7 @@ for (const serialization of ['json', 'advanced'] as const) {
     })
 
     for (const first of ['a worker', 'the primary']) {
-      describe(`begun in ${first}`, () => {
+      describe(`first opened in ${first}`, () => {
         eventLogSuite({
           test: (name, run) => test(name, run, 30_000),
           create() {

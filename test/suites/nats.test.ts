@@ -20,7 +20,7 @@ describe('the NATS log', () => {
       return {
         open: () => natsLog({ connection: server.connect(), stream }),
         close: () => server.closeConnections(),
-        cut: () => server.way.cut(),
+        cut: () => server.proxy.cut(),
         flush: async () => void (await streams.delete(stream)),
         trim: async () => void (await streams.purge(stream)),
         stop: () => server.kill(),

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, test } from 'vitest'
 import { drivers, RedisServer } from '../helpers/redis.js'
 
 for (const [name, connect] of Object.entries(drivers)) {
-  describe(`the Redis log by ${name}`, () => {
+  describe(`the Redis log with ${name}`, () => {
     let server: RedisServer
     beforeAll(async () => {
       server = await RedisServer.start('--appendonly', 'yes')
