@@ -17,7 +17,10 @@ export interface Entry {
    * must give readers one entry.
    */
   readonly nonce: string
-  /** The recipients, as written by {@link formatTarget}; `''` is a mark, which nobody receives. */
+  /**
+   * The recipients, in the encoding of the pool; an engine stores any string unchanged. `''` makes the
+   * entry a mark, which nobody receives.
+   */
   readonly target: string
   /** Supersedes earlier entries with the same key and target. */
   readonly key?: string

@@ -157,7 +157,7 @@ function rejected(error: unknown): Promise<never> {
   return handled(Promise.reject(error))
 }
 
-/** Prevents an unhandled rejection if nobody awaits the promise; callers that do still see it. */
+/** Prevents an unhandled rejection if nothing awaits the promise; callers that do still see it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise
