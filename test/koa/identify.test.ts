@@ -1,5 +1,5 @@
 import type { Context } from 'koa'
-import { type Identity, type SseOptions, sse } from 'koa-sse-pool'
+import { type Identity, type RouteOptions, sse } from 'koa-sse-pool'
 import request from 'supertest'
 import { describe, expect, test } from 'vitest'
 import { serveApp } from '../helpers/app.js'
@@ -8,7 +8,7 @@ import { connect, testPool } from '../helpers/server.js'
 const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/
 
 /** An app whose stream route is identified in one place. */
-async function serve(identify: SseOptions['identify'], route: SseOptions = {}) {
+async function serve(identify: RouteOptions['identify'], route: RouteOptions = {}) {
   const pool = testPool()
   const app = await serveApp(sse({ pool, identify, ...route }), ctx => {
     ctx.sse.send(ctx.sse.id)
@@ -97,7 +97,7 @@ describe('option identify', () => {
     )
   })
 
-  test.each<[string, SseOptions['identify']]>([
+  test.each<[string, RouteOptions['identify']]>([
     ['ctx.throw', ctx => ctx.throw(401, 'Sign in first')],
     ['ctx.throw after waiting', async ctx => ctx.throw(401, 'Sign in first')],
   ])('refuses a request by %s', async (_, identify) => {
