@@ -1,8 +1,8 @@
 // @ts-check
-// npm run example -- <name>: runs an example, with PORT and HOST as its server.js takes them.
-import { spawn, spawnSync } from 'node:child_process'
+// npm run example -- <name> [options]: runs an example; its server.js reads PORT, HOST and the options.
+import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const file = path => fileURLToPath(new URL(`../${path}`, import.meta.url))
 const names = readdirSync(file('example')).filter(name => existsSync(file(serverOf(name))))
@@ -14,16 +14,15 @@ if (!names.includes(name)) {
   for (const known of names) console.error(`  npm run example -- ${known}`)
   process.exit(1)
 }
-// The examples import the package as its users do, and so what is built.
+// The examples import the built package, as its users do.
 if (!existsSync(file('dist/index.js'))) {
   const { status } = spawnSync('npm', ['run', 'build'], { cwd: file(''), stdio: 'inherit' })
   if (status !== 0) process.exit(1)
 }
-const server = spawn(process.execPath, [file(serverOf(name)), ...options], { stdio: 'inherit' })
-server.once('exit', code => process.exit(code ?? 1))
-// In a terminal Ctrl+C reaches both; a signal sent to this process alone is passed on.
-process.on('SIGINT', () => {})
-process.once('SIGTERM', () => server.kill('SIGTERM'))
+// In this process, so that a signal needs no forwarding: to server.js it looks like `node server.js`.
+const server = file(serverOf(name))
+process.argv = [process.argv[0] ?? 'node', server, ...options]
+await import(pathToFileURL(server).href)
 
 /** @param {string} example */
 function serverOf(example) {

@@ -1,5 +1,5 @@
 // @ts-check
-// What no bundler writes: run by `npm run build` on its result.
+// Post-processes the build for what the bundler cannot write; run by `npm run build`.
 import { appendFile, readFile, writeFile } from 'node:fs/promises'
 import { subpaths } from './subpaths.js'
 
@@ -9,8 +9,8 @@ for (const { file } of subpaths) await markTypes(file)
 await makeFactory('compat')
 
 /**
- * Classes that are exported as types only are listed as values in the bundled declarations, and
- * `import { EventStream }` would compile and then fail.
+ * The bundled declarations list classes that are exported as types only as if they were values.
+ * Without `type`, `import { EventStream }` would compile and then fail at run time.
  *
  * @param {string} entry
  */
@@ -35,7 +35,7 @@ async function markTypes(entry) {
 async function makeFactory(entry) {
   await rewrite(`${entry}.d.cts`, /^export \{ (.+) \};$/m, names => {
     const [, factory] = names.match(/([\w$]+) as default/) ?? []
-    if (!factory) throw new Error(`dist/${entry}.d.cts has no default export to work on`)
+    if (!factory) throw new Error(`dist/${entry}.d.cts has no default export to rewrite`)
     return `declare namespace ${factory} {\n    export { ${names} };\n}\nexport = ${factory};`
   })
   await appendFile(
@@ -48,7 +48,7 @@ async function makeFactory(entry) {
 async function rewrite(file, pattern, replace) {
   const url = new URL(file, dist)
   const source = await readFile(url, 'utf8')
-  if (!pattern.test(source)) throw new Error(`dist/${file} has no list of exports to work on`)
+  if (!pattern.test(source)) throw new Error(`dist/${file} has no list of exports to rewrite`)
   await writeFile(
     url,
     source.replace(pattern, (_, found) => replace(found)),

@@ -1,6 +1,6 @@
 // @ts-check
-// What can be imported of this package: `exports` in package.json is the one list, and the build,
-// the tests and the documentation follow it. A subpath's source is the index.ts of its room.
+// The package's entry points. `exports` in package.json is the only list: the build, the tests and the
+// documentation derive theirs from it. The source of a subpath is the index.ts of the folder it names.
 import { readFileSync } from 'node:fs'
 
 const { name, exports } = JSON.parse(
@@ -8,7 +8,7 @@ const { name, exports } = JSON.parse(
 )
 
 /**
- * What a user imports, the file of it in dist/ without its extension, and its source.
+ * Each has the specifier to import, its file in dist/ without the extension, and its source.
  *
  * @type {{ specifier: string, file: string, source: string }[]}
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// How the examples are served: their files, a port, an orderly end. Nothing here is about events.
+// How the examples are served: their files, a port, a clean shutdown. Nothing here is about events.
 import { once } from 'node:events'
 import { createReadStream, realpathSync } from 'node:fs'
 import http from 'node:http'
@@ -7,7 +7,7 @@ import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /**
- * The routes of a page. `url` is that of the example's server.js, and `more` names further files.
+ * Adds the routes of a page. `url` is that of the example's server.js; `more` names further files.
  *
  * @param {import('@koa/router').default} router
  * @param {string} url
@@ -30,7 +30,7 @@ export function servePage(router, url, more) {
 }
 
 /**
- * Resolves when the app listens. Port 0 is any free one.
+ * Resolves when the app listens. Port 0 means any free port.
  *
  * @param {{ callback(): http.RequestListener }} app
  * @param {number} port
@@ -44,7 +44,7 @@ export async function listen(app, port, host) {
 }
 
 /**
- * Starts the example if node was told to run its server.js, and not if a test imports it.
+ * Starts the example if its server.js is the program that runs, but not if a test imports it.
  *
  * @param {string} url
  * @param {(options: { port: number, host: string }) => Promise<{ port: number, close(): Promise<void> }>} start
@@ -54,11 +54,33 @@ export async function runIfMain(url, start) {
   const { PORT = 3000, HOST = '127.0.0.1' } = process.env
   const { port, close } = await start({ port: Number(PORT), host: HOST })
   console.log(`http://localhost:${port}`)
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, close)
+  /** @type {Promise<void> | undefined} */
+  let closing
+  const end = () => {
+    closing ??= close()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end)
+  if (process.env.npm_lifecycle_event) onceOrphaned(end)
 }
 
 /**
- * Streams first: an open one would keep `server.close()` waiting.
+ * SIGTERM to `npm start` ends npm and its shell, but the shell does not pass the signal on. Without
+ * this check the server would keep running, and keep the port.
+ *
+ * @param {() => void} end
+ */
+function onceOrphaned(end) {
+  const parent = process.ppid
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(timer)
+    end()
+  }, 250)
+  timer.unref()
+}
+
+/**
+ * Closes the pools before the servers, because `server.close()` waits for open streams.
  *
  * @param {import('koa-sse-pool').ClientPool[]} pools
  * @param {http.Server[]} servers

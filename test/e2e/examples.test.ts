@@ -22,6 +22,20 @@ describe('npm run example', () => {
     expect(await once(example, 'exit')).toEqual([0, null])
   })
 
+  test('ends the server when only npm gets the signal', async () => {
+    const env = { ...process.env, PORT: '0' }
+    const npm = spawn('npm', ['run', '--silent', 'example', '--', 'tokens'], { env })
+    onTestFinished(() => void npm.kill('SIGTERM'))
+    npm.stderr.resume()
+    const [url] = await once(createInterface({ input: npm.stdout }), 'line')
+    expect((await fetch(url)).status).toBe(200)
+
+    npm.kill('SIGTERM')
+    // The server inherits npm's output, so this is emitted only after the server has ended too.
+    await once(npm, 'close')
+    await expect(fetch(url)).rejects.toThrow()
+  })
+
   test.each([[[]], [['nonsense']]])('names the examples when it is given %j', async args => {
     const example = run(...args)
     const [errors, [code]] = await Promise.all([
