@@ -1,5 +1,5 @@
 // @ts-check
-// The buttons of the page, for the demo. Whoever can open the page can end processes with it.
+// The buttons of the page, only for the demo: anyone who can open the page can end processes.
 import Router from '@koa/router'
 import Koa from 'koa'
 import { listen } from '../shared/serve.js'

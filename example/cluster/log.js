@@ -1,5 +1,5 @@
 // @ts-check
-// Where the log is: in Redis, or in the primary's memory. All else of the example is the same.
+// Chooses the log: Redis, or the primary's memory. The rest of the example is the same for both.
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { clusterLog } from 'koa-sse-pool/cluster'
@@ -8,14 +8,14 @@ import { createClient } from 'redis'
 import { findProgram, freePorts, startProgram } from './parts.js'
 
 /**
- * What a process needs to know to find the log. Without `url` it is in the primary's memory.
+ * What a process needs in order to find the log. Without `url`, the log is in the primary's memory.
  *
  * @typedef {{ name: string, key: string, url?: string }} Place
  */
 
-/** In every process alike; with a cluster log also in the primary, which keeps it. */
+/** Called in every process; for a cluster log also in the primary, which holds the entries. */
 export function makeLog(/** @type {Place} */ { url, key }) {
-  // Only the options of the client are used: the log makes connections of its own.
+  // The log uses only the client's options and opens connections of its own.
   return url ? redisLog({ client: createClient({ url }), key }) : clusterLog({ name: key })
 }
 
@@ -28,10 +28,10 @@ export async function startStore(wanted) {
   const key = 'koa-sse-pool-example'
   const chosen = wanted ?? (REDIS_URL || findProgram('redis-server') ? 'redis' : 'cluster')
   if (chosen === 'cluster') {
-    // A name for each start, as the log is as old as its process.
+    // A new name for each start, because the log is lost with the process.
     return { name: 'clusterLog()', key: `${key}-${Date.now()}`, close: async () => {} }
   }
-  // Somebody else's is left running, and keeps the numbers: the next start goes on from there.
+  // A Redis that we did not start is left running and keeps the numbers: the next start continues there.
   if (REDIS_URL) return { name: 'redisLog()', key, url: REDIS_URL, close: async () => {} }
 
   const [port] = await freePorts(1)
@@ -43,7 +43,7 @@ export async function startStore(wanted) {
     lines.on('line', line => line.includes('Ready to accept connections') && resolve(true))
   })
   if (!(await Promise.race([isReady, once(lines, 'close').then(() => false)]))) {
-    throw new Error(`redis-server does not start on port ${port}`)
+    throw new Error(`redis-server did not start on port ${port}: is the port taken?`)
   }
   return { name: 'redisLog()', key, url: `redis://127.0.0.1:${port}`, close: redis.close }
 }

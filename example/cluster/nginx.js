@@ -1,5 +1,5 @@
 // @ts-check
-// The same by nginx: `node server.js --nginx`.
+// nginx instead of proxy.js: `node server.js --nginx`.
 import { writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ export async function startNginx({ ports, control, port: wanted, host }) {
     return ['-p', folder, '-e', 'stderr', '-c', file]
   })
   nginx.output.resume()
-  // It does not say when it listens.
+  // nginx does not report when it listens.
   while (!(await isListening(port, host))) await sleep(20)
   return { port, close: nginx.close }
 }
@@ -35,10 +35,10 @@ http {
   scgi_temp_path scgi;
 
   upstream processes {
-    least_conn; # streams stay for long, so turns alone would not spread them
+    least_conn; # streams are long-lived, so round robin alone would not balance them
 ${ports
   .map(
-    port => `    # no pause after a failure: a process that is back is to be asked at once
+    port => `    # no pause after a failure, so that a restarted process is used at once
     server 127.0.0.1:${port} max_fails=0;`,
   )
   .join('\n')}
@@ -56,10 +56,10 @@ ${ports
     location /control/ {
       proxy_pass http://127.0.0.1:${control};
     }
-    # Buffering need not be turned off here: the package does by X-Accel-Buffering.
+    # No need to turn buffering off here: the package sends X-Accel-Buffering.
     location = /events {
       proxy_pass http://processes;
-      # After any 5xx a browser does not try again. This is an empty stream that says when to.
+      # A browser never tries again after a 5xx. An empty stream tells it when to come back.
       proxy_intercept_errors on;
       error_page 502 503 504 = @again;
     }

@@ -1,5 +1,5 @@
 // @ts-check
-// Programs that are started beside the processes, and ports for all of them.
+// Starts the programs that the example needs (redis-server, nginx), and finds free ports.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
@@ -15,20 +15,21 @@ export function findProgram(program) {
 }
 
 /**
- * Starts a program in a new temporary folder. It ends, and the folder goes, with `close()` or with
- * this process, even by SIGKILL: the shell around it then sees the end of its input.
+ * Starts a program in a new temporary folder. `close()` ends it and deletes the folder. So does the end
+ * of this process, even by SIGKILL, because the shell around the program then sees its input end.
  *
  * @param {string} program
  * @param {(folder: string) => string[] | Promise<string[]>} argumentsFor
  */
 export async function startProgram(program, argumentsFor) {
   const path = findProgram(program)
-  if (!path) throw new Error(`${program} is not on the PATH: install it, or do without`)
+  if (!path)
+    throw new Error(`${program} is not on the PATH: install it, or run the example without it`)
   const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-example-'))
   const guard = 'cd "$0" && { "$@" & child=$!; read -r _; kill $child; wait; rm -r "$0"; }'
   const child = spawn('sh', ['-c', guard, folder, path, ...(await argumentsFor(folder))], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    detached: true, // Ctrl+C in the terminal is for us; this one ends after all who need it
+    detached: true, // or Ctrl+C would end it at once, before the processes that still need it
   })
   return {
     output: child.stdout,
@@ -40,7 +41,7 @@ export async function startProgram(program, argumentsFor) {
   }
 }
 
-/** Ports that were free a moment ago, for those who must know theirs before they listen. */
+/** Ports that were free a moment ago, for programs whose port must be known before they listen. */
 export async function freePorts(count) {
   const servers = Array.from({ length: count }, () => net.createServer().listen(0, '127.0.0.1'))
   await Promise.all(servers.map(server => once(server, 'listening')))

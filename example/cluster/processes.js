@@ -1,13 +1,13 @@
 // @ts-check
-// The server processes: started, killed, drained, started again, and what each says of itself.
+// The server processes: starts, kills, drains and restarts them, and keeps what each one reports.
 import cluster from 'node:cluster'
 import { EventEmitter, once } from 'node:events'
 
 const IDLE = { isReady: false, streams: 0, clients: [], replays: 0, gaps: 0 }
 
 /**
- * Forked by `node:cluster`, which is what the cluster log needs. Over Redis they could as well run on
- * three machines.
+ * They are forked by `node:cluster` because the cluster log needs that. With Redis they could just as
+ * well run on three machines.
  */
 export class Processes extends EventEmitter {
   #all
@@ -40,7 +40,7 @@ export class Processes extends EventEmitter {
     while (this.#all.some(({ state }) => state !== 'ready')) await once(this, 'change')
   }
 
-  /** As the page shows them. */
+  /** What the page shows. */
   summary() {
     return this.#all.map(({ name, pid, state, report }) => {
       const { isReady: _, ...figures } = report
@@ -48,7 +48,7 @@ export class Processes extends EventEmitter {
     })
   }
 
-  /** The next in turn of those that are ready. */
+  /** The next ready process in turn. */
   next() {
     const ready = this.#all.filter(({ state }) => state === 'ready')
     this.#turn += 1
@@ -120,18 +120,18 @@ class ServerProcess {
     })
   }
 
-  /** As a crash would: the process itself can do nothing about it. */
+  /** Like a crash: the process has no chance to react. */
   kill() {
     this.#worker?.process.kill('SIGKILL')
   }
 
   drain(spread) {
-    if (this.state !== 'ready') return // it would not listen yet, or knows
+    if (this.state !== 'ready') return // it does not listen yet, or is draining already
     this.#worker?.send({ drain: { spread } })
     this.#become('draining')
   }
 
-  /** Has it send a number to everyone. False: it could not, or has died and nobody knows. */
+  /** Tells it to send a number to everyone. False if it could not, or died before it reported back. */
   async publish(n) {
     const worker = this.#worker
     const settled = new AbortController()
@@ -140,7 +140,7 @@ class ServerProcess {
       worker.on('message', listen)
       settled.signal.addEventListener('abort', () => worker.off('message', listen))
     })
-    // Comes after the last message, and so after all that the process has given to a cluster log.
+    // Emitted after the last message, so after everything the process has appended to a cluster log.
     const gone = once(worker, 'disconnect', settled).then(
       () => false,
       () => false,
@@ -156,7 +156,7 @@ class ServerProcess {
     if (this.state === 'down') return
     const ended = once(this.#worker, 'exit')
     this.drain(0)
-    const impatience = setTimeout(() => this.kill(), 3000) // one that hangs, or has just started
+    const impatience = setTimeout(() => this.kill(), 3000) // if it hangs, or is still starting
     await ended
     clearTimeout(impatience)
     clearTimeout(this.restart)

@@ -1,21 +1,21 @@
 // @ts-check
-// A load balancer in as few lines as it takes, to show what one must do for event streams.
+// A minimal load balancer, to show what event streams require of one.
 import { once } from 'node:events'
 import http from 'node:http'
 import { pipeline } from 'node:stream'
 
-/** To a browser this is an empty stream that says when to come back. A 502 would stop it for good. */
+/** An empty stream that tells the browser when to come back. A 502 would stop it for good. */
 const AGAIN = 'retry: 700\n\n'
 
 /** @param {{ ports: number[], control: number, port: number, host: string }} options */
 export async function startProxy({ ports, control, port, host }) {
-  // Streams take turns of their own: if a page makes six requests, of which the last is its stream,
-  // then with one turn for all every stream would be on the same of three processes.
+  // Streams have a turn of their own. With one turn for all requests, a page that makes six, the last
+  // of them its stream, would always land on the same of three processes.
   const turns = { streams: 0, others: 0 }
   const server = http.createServer((req, res) => {
     if (req.url?.startsWith('/control/')) return attempt(req, res, [control])
     const turn = turns[isForStream(req) ? 'streams' : 'others']++ % ports.length
-    // After the one whose turn it is, the others, should it be down.
+    // The process whose turn it is comes first; the others follow in case it is down.
     attempt(req, res, [...ports.slice(turn), ...ports.slice(0, turn)])
   })
   server.listen(port, host)
@@ -40,15 +40,15 @@ function attempt(req, res, [port, ...others]) {
   const upstream = http.request({ port, host: '127.0.0.1', method, path, headers, agent: false })
 
   upstream.on('response', answer => {
-    // It is being drained. As nothing was sent yet, another can answer instead.
+    // The process is being drained. Nothing has been sent yet, so another one can answer instead.
     if (answer.statusCode === 503 && others.length > 0) {
       answer.resume()
       return attempt(req, res, others)
     }
     const { connection: _, ...passedOn } = answer.headers
     res.writeHead(answer.statusCode ?? 502, passedOn)
-    // Each chunk as it comes. If the process dies, the browser's connection ends too, so that it
-    // comes back; if the browser leaves, the process learns of it.
+    // Forwards each chunk as it comes. If the process dies, the browser's connection ends too, so the
+    // browser reconnects; if the browser leaves, the process notices.
     pipeline(answer, res, () => {})
   })
   upstream.on('error', () => {

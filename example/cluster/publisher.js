@@ -1,5 +1,5 @@
 // @ts-check
-// Gives the numbers: 1, 2, 3 and so on, each to the next process in turn, which sends it to everyone.
+// Gives each number (1, 2, 3 and so on) to the next process in turn, which sends it to everyone.
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const CHANNEL = 'publisher'
 
 /**
- * A process may die between storing a number and saying so. So that no number is left out or sent
- * twice, the log is read: what is there was sent.
+ * A process may die between storing a number and reporting that. To neither skip a number nor send it
+ * twice, the publisher then reads the log: a number that is there was sent.
  *
  * @param {{
  *   pool: import('koa-sse-pool').ClientPool,
@@ -19,8 +19,8 @@ const CHANNEL = 'publisher'
  */
 export async function publishInTurn({ pool, processes, everyMs, signal }) {
   let newest = 0
-  let isCertain = false // that the log has no newer one; one in Redis may be older than this process
-  /** @type {Map<string, () => void>} Marks that are to be read, and what is to be done then. */
+  let isCertain = false // no newer number is in the log; at the start Redis may hold older runs' numbers
+  /** @type {Map<string, () => void>} What to call once a mark has been read. */
   const marks = new Map()
   const following = follow()
 
@@ -37,13 +37,13 @@ export async function publishInTurn({ pool, processes, everyMs, signal }) {
         await sleep(everyMs, undefined, { signal })
       }
     } catch {
-      await sleep(everyMs) // it is time to stop, or the log is down
+      await sleep(everyMs) // either the example is closing, or the log is down
     }
   }
   await following
 
   async function follow() {
-    const targets = { channels: [CHANNEL] } // and, as by default, what is for everyone
+    const targets = { channels: [CHANNEL] } // plus broadcasts, which are included by default
     for await (const { event, data } of pool.events(targets, { replay: 'all', signal })) {
       if (event === 'number') newest = Math.max(newest, JSON.parse(data).n)
       if (event === 'mark') marks.get(data)?.()
@@ -51,7 +51,7 @@ export async function publishInTurn({ pool, processes, everyMs, signal }) {
     for (const resolve of marks.values()) resolve()
   }
 
-  /** A mark comes after all that was stored before it: when it has been read, so has the rest. */
+  /** Once the mark has been read, so has everything that was stored before it. */
   async function readToTheEnd() {
     const mark = randomUUID()
     const isRead = new Promise(resolve => marks.set(mark, () => resolve(true)))

@@ -1,5 +1,5 @@
 // @ts-check
-// The primary: it starts the log, three server processes and the proxy before them, and ends them.
+// The primary: starts and ends the log, three server processes, and the proxy in front of them.
 import cluster from 'node:cluster'
 import { fileURLToPath } from 'node:url'
 import { ClientPool } from 'koa-sse-pool'
@@ -28,15 +28,15 @@ import { serve } from './worker.js'
 export async function start({
   port = 0,
   host = '127.0.0.1',
-  log = undefined, // Redis where there is one
+  log = undefined, // Redis if available
   nginx = process.argv.includes('--nginx'),
   everyMs = 200, // between two numbers
-  retryMs = 1000, // until a browser comes back after a loss
-  spreadMs = 2000, // in which a process that is drained parts with its streams
-  restartMs = 5000, // until a process that has ended is started again
+  retryMs = 1000, // until a browser reconnects after a loss
+  spreadMs = 2000, // over which a drained process ends its streams
+  restartMs = 5000, // until an ended process is started again
 } = {}) {
   const store = await startStore(log)
-  // The primary has a pool too, as it also has something to tell. It has no clients.
+  // The primary needs a pool too, for sending the list of processes. It has no clients.
   const pool = new ClientPool({ log: makeLog(store) })
   const ports = await freePorts(3)
   const processes = new Processes({
@@ -47,7 +47,7 @@ export async function start({
     restartMs,
   })
 
-  // `key`: a page that was away gets the newest of them and not all.
+  // `key`: a page that was away gets only the newest list.
   const tell = () =>
     pool.broadcast({ event: 'processes', key: 'processes', data: processes.summary() })
   processes.on('change', tell)

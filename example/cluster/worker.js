@@ -1,5 +1,5 @@
 // @ts-check
-// One of the server processes: an ordinary app. That there are others shows in one line, `log`.
+// One of the server processes: an ordinary app. Only the option `log` differs from a single process.
 import http from 'node:http'
 import Router from '@koa/router'
 import Koa from 'koa'
@@ -12,21 +12,21 @@ export function serve() {
   const pool = new ClientPool({ log: makeLog(store) })
   const router = new Router()
 
-  // A process that is being drained refuses with 503, and the proxy asks the next one.
-  // `latest`: a page that is new begins with the newest number, and learns which processes there are.
+  // A draining process answers 503, and the proxy tries the next one.
+  // `latest`: a new page starts with the newest number and the newest list of processes.
   const route = sse({ pool, id: ctx => ctx.query.id, retry: retryMs, replay: 'latest' })
   router.get('/events', route, ctx => {
-    // After all that was missed, so it also tells the page that it is up to date.
+    // Arrives after the replay, so it also tells the page that it is up to date.
     ctx.sse.send({ event: 'welcome', data: { name, pid: process.pid, store: store.name } })
   })
 
-  // Any process can be asked for all of them: they find each other by the log.
+  // Any process can answer for all of them, because they find each other through the log.
   router.get('/where', async ctx => {
     const [locations, count] = await Promise.all([pool.locate(String(ctx.query.id)), pool.count()])
     ctx.body = { asked: name, locations, count }
   })
 
-  // ---- What the primary wants to know and to have done
+  // ---- Reports to the primary, and orders from it
 
   const report = () => {
     const { streams, replays, gaps } = pool.stats()
@@ -35,7 +35,7 @@ export function serve() {
   }
   pool.on('open', report)
   pool.on('close', report)
-  setInterval(report, 250) // no event tells that `isReady` has changed
+  setInterval(report, 250) // because no event announces a change of `isReady`
   pool.on('error', error => console.error(`${name}: ${error}`))
 
   process.on('message', async (/** @type {any} */ order) => {
@@ -49,20 +49,20 @@ export function serve() {
   }
 
   async function leave(spread) {
-    await pool.close({ spread }) // first: an open stream would keep server.close() waiting
+    await pool.close({ spread }) // first, because server.close() waits for open streams
     server.close(() => process.exit())
   }
-  // Ctrl+C in a terminal reaches this process too, but the primary says when to go.
+  // Ctrl+C in a terminal reaches this process too, but the primary decides when it exits.
   process.on('SIGINT', () => {})
 
   servePage(router, import.meta.url)
   const app = new Koa().use(router.routes()).use(router.allowedMethods())
-  // Exclusive, or else node:cluster has the primary accept all connections and hand them out.
+  // Without `exclusive`, node:cluster lets the primary accept all connections and distribute them.
   const server = http.createServer(app.callback())
   server.listen({ port, host: '127.0.0.1', exclusive: true })
 }
 
-/** When it is uncertain, as the connection broke in mid-call, it is sent again and stored once. */
+/** If the connection broke during the call, it is uncertain: repeat it; it is stored only once. */
 async function stored(send) {
   try {
     await send()
@@ -74,6 +74,6 @@ async function stored(send) {
 }
 
 function tellPrimary(message) {
-  // The primary may be gone, and then this process soon is too.
+  // Ignores errors: if the primary is gone, this process soon is too.
   process.send?.(message, undefined, undefined, () => {})
 }

@@ -54,10 +54,10 @@ export async function runIfMain(url, start) {
   const { PORT = 3000, HOST = '127.0.0.1' } = process.env
   const { port, close } = await start({ port: Number(PORT), host: HOST })
   console.log(`http://localhost:${port}`)
-  /** @type {Promise<void> | undefined} */
-  let closing
+  let isClosing = false
   const end = () => {
-    closing ??= close()
+    if (!isClosing) close()
+    isClosing = true
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end)
   if (process.env.npm_lifecycle_event) onceOrphaned(end)

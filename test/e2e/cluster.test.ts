@@ -37,6 +37,22 @@ describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', lo
     await expectAll(page)
   })
 
+  test('shows a killed process as down at once, although the page cannot be told', async () => {
+    const slow = { ...FAST, restartMs: 600_000, retryMs: 600_000 }
+    const page = await openPage(await startExample({ log, ...slow }), 'ada')
+    const here = await hereOf(page)
+    await press(page, buttonOf(here, 'kill'))
+    await notes(page, 'lost', 1)
+    // The page stays disconnected for the whole test, so all of this is its own knowledge.
+    await textIncludes(page, `[data-name="${here}"] .state`, 'Down')
+    for (const name of 'ABC'.replace(here, '')) {
+      await textIncludes(page, `[data-name="${name}"] .state`, 'Ready')
+      await press(page, buttonOf(name, 'kill'))
+      await textIncludes(page, `[data-name="${name}"] .state`, 'Down')
+    }
+    expect(await countOf(page, '[data-note="back"]')).toBe(0)
+  })
+
   test('shows who is where, and any process knows it', async () => {
     const origin = await startExample({ log, ...FAST })
     const first = await openPage(origin, 'ada')

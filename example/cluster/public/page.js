@@ -1,6 +1,6 @@
 const $ = selector => document.querySelector(selector)
 
-const COLUMNS = 300 // numbers that the lanes hold; as many are seen as there is room for
+const COLUMNS = 300 // numbers kept in the lanes; the page shows as many as fit
 const STATES = { starting: 'Starting', ready: 'Ready', draining: 'Draining', down: 'Down' }
 const ACTIONS = { drain: 'Drain', kill: 'Kill', start: 'Start' }
 
@@ -9,51 +9,55 @@ $('#client').textContent = id
 
 let source // the EventSource
 let lastId = '' // the newest event id
-let here // the name of the process that this page is on
-let isBehind = false // from the loss of the connection until all that was missed is here
-let caughtUp = 0 // numbers that were missed and have come since
+let here // the name of the process this page is connected to
+let isBehind = false // from the loss of the connection until the replay is complete
+let caughtUp = 0 // replayed numbers since the loss
 let newest // the highest number so far
 const counts = { received: 0, missing: 0, doubled: 0 }
 
 function open() {
   source?.close()
   const query = new URLSearchParams({ id })
-  if (lastId) query.set('lastEventId', lastId) // a new EventSource knows no Last-Event-ID
+  if (lastId) query.set('lastEventId', lastId) // a new EventSource sends no Last-Event-ID
   const stream = new EventSource(`events?${query}`)
   source = stream
 
   stream.onerror = () => {
     if (stream !== source) return stream.close()
-    if (here) note('lost', `Lost process ${here}`)
+    if (here) {
+      note('lost', `Lost process ${here}`)
+      // The list of processes cannot arrive before the page is connected again.
+      showDown(here)
+    }
     moveTo(undefined)
     isBehind = lastId !== ''
-    // After an HTTP error the browser does not try again. The proxy here never lets one through.
+    // A browser does not reconnect after an HTTP error. The proxy here never lets one through.
     if (stream.readyState === EventSource.CLOSED) setTimeout(open, 2000)
   }
 
   on('number', ({ data }) => show(JSON.parse(data)))
   on('processes', ({ data }) => JSON.parse(data).forEach(showProcess))
-  // The server's handler sends it, after all that was missed.
+  // Sent by the server's handler; arrives after the replay.
   on('welcome', ({ data }) => {
     const { name, pid, store } = JSON.parse(data)
     $('#store').textContent = store
     moveTo(name)
-    const missed = isBehind ? `; ${caughtUp} missed meanwhile came first` : ''
+    const missed = isBehind ? `; first came ${plural(caughtUp, 'missed number')}` : ''
     note(isBehind ? 'back' : 'open', `On process ${name}, pid ${pid}${missed}`)
     isBehind = false
     caughtUp = 0
     ask()
   })
-  // The log no longer has all that was missed, or is another one, which counts from 1 again.
+  // The log has lost part of what was missed, or it is a new log that counts from 1 again.
   on('sse.gap', ({ data }) => {
     const { reason } = JSON.parse(data)
-    note('gap', `A gap: ${reason}`)
+    note('gap', `Gap: ${reason}`)
     if (reason !== 'trimmed' && reason !== 'lagged') newest = undefined
   })
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
       if (stream !== source) return stream.close()
       listener(event)
       lastId = event.lastEventId
@@ -65,7 +69,7 @@ open()
 addEventListener('pagehide', () => source.close())
 addEventListener('pageshow', event => event.persisted && open())
 
-// ---- The check, and its picture
+// ---- Checks and shows the numbers
 
 function show({ n, by }) {
   counts.received += 1
@@ -90,7 +94,7 @@ function show({ n, by }) {
   if ($('#lanes').children.length > COLUMNS) $('#lanes').lastChild.remove()
 }
 
-/** What is replayed comes before the welcome that tells through whom. */
+/** Replayed numbers arrive before the welcome that names the process, so their columns get it here. */
 function moveTo(name) {
   here = name
   $('#state').dataset.state = name ? 'open' : 'connecting'
@@ -103,6 +107,13 @@ function moveTo(name) {
     if (column.style.getPropertyValue('--via')) break
     column.style.setProperty('--via', lane(name))
   }
+}
+
+function showDown(name) {
+  const item = $(`.process[data-name="${name}"]`)
+  // A draining process is not down: it ends its streams one by one.
+  if (item?.dataset.state !== 'ready') return
+  showProcess({ name, state: 'down', streams: 0, clients: [], replays: 0, gaps: 0 })
 }
 
 const lane = name => 'ABC'.indexOf(name) + 1
@@ -119,9 +130,9 @@ function showProcess({ name, pid, state, streams, clients, replays, gaps }) {
   set('.state', STATES[state])
   set('.pid', state === 'down' ? '' : `pid ${pid}`)
   const figures = [plural(streams, 'stream'), plural(replays, 'replay'), plural(gaps, 'gap')]
-  set('.figures', state === 'down' ? 'Comes back by itself' : figures.join(', '))
-  set('.whom', whom || 'nobody')
-  // One button for both, so that it keeps the keyboard's focus.
+  set('.figures', state === 'down' ? 'Restarts by itself' : figures.join(', '))
+  set('.whom', whom || 'no clients')
+  // One button for Kill and Start, so that it keeps the keyboard focus.
   const [drain, kill] = item.querySelectorAll('button')
   drain.disabled = state !== 'ready'
   setAction(kill, state === 'down' ? 'start' : 'kill', name)
@@ -137,7 +148,7 @@ function addProcess(name) {
   for (const action of ['drain', 'kill']) {
     const button = element('button', 'small')
     button.type = 'button'
-    button.onclick = () => fetch(`control/${name}/${button.dataset.action}`, { method: 'POST' })
+    button.onclick = () => order(name, button.dataset.action)
     setAction(button, action, name)
     buttons.append(button)
   }
@@ -147,13 +158,19 @@ function addProcess(name) {
   return item
 }
 
+async function order(name, action) {
+  const response = await fetch(`control/${name}/${action}`, { method: 'POST' }).catch(() => {})
+  // Without a connection, nothing else tells this page.
+  if (response?.ok && action === 'kill' && !here) showDown(name)
+}
+
 function setAction(button, action, name) {
   button.dataset.action = action
   button.textContent = ACTIONS[action]
   button.ariaLabel = `${ACTIONS[action]} process ${name}`
 }
 
-// ---- Who is where, as any process can tell
+// ---- Which client is on which process
 
 async function ask() {
   const response = await fetch(`where?${new URLSearchParams({ id })}`).catch(() => undefined)
@@ -161,7 +178,8 @@ async function ask() {
   const { asked, locations, count } = await response.json()
   $('#asked').textContent = `process ${asked}`
   $('#located').textContent =
-    locations.map(one => `${one.process}, ${plural(one.streams, 'stream')}`).join('; ') || 'nowhere'
+    locations.map(one => `${one.process}, ${plural(one.streams, 'stream')}`).join('; ') ||
+    'not connected'
   const { processes, clients, streams } = count
   $('#counted').textContent =
     `${plural(processes, 'process')}, ${plural(clients, 'client')}, ${plural(streams, 'stream')}`
