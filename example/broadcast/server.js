@@ -10,45 +10,45 @@ import { ClientPool, sse } from 'koa-sse-pool'
 import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
 
 const MIB = 1024 * 1024
-// For the chart alone: it shows what is held, and not also what is waiting to be thrown away.
+// Only for the chart: it should show what is in use, without garbage that waits for collection.
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
 
-const FILLER = '.'.repeat(1000) // so that an event takes one kilobyte
+const FILLER = '.'.repeat(1000) // makes each event one kilobyte
 
 export async function start({
   port = 0,
   host = '127.0.0.1',
   maxClients = 4,
-  windowBytes = 8 * MIB, // what the log keeps: all the memory that events can take
+  windowBytes = 8 * MIB, // kept in the log: the bound of the memory that events can take
   floodEvents = 30_000,
-  burst = 150, // events in one go, then a pause
+  burst = 150, // events between two pauses
   pauseMs = 25,
   sampleMs = 250,
 } = {}) {
   const pool = new ClientPool({ maxClients, window: { events: 100_000, bytes: windowBytes } })
   const router = new Router()
 
-  // Full: 'reject' would answer 503, and a browser's EventSource never tries again after that.
-  // 'retry' answers with an empty stream that says when to come back, so it waits for a place.
+  // When the pool is full, 'reject' would answer 503, after which a browser's EventSource never tries
+  // again. 'retry' answers with an empty stream that says when to come back, so the page waits.
   router.get('/events', sse({ pool, overflow: 'retry', retry: 2000 }), ctx => {
-    // Whoever gets this has a place; who is only told to come back does not.
-    ctx.sse.send({ event: 'welcome', data: { maxClients } })
+    // The handler runs only for clients that have a place, so `welcome` tells the page that it has one.
+    ctx.sse.send({ event: 'welcome', data: { maxClients, windowMiB: windowBytes / MIB } })
   })
 
-  // ---- How many are here. If ten come at once, only the newest count waits: it has a key.
+  // ---- The count. It has a key, so if ten clients come at once, only the newest count stays queued.
 
   const count = () => {
     pool.broadcast({ event: 'count', data: pool.connections, key: 'count' })
   }
   pool.on('open', count)
   pool.on('close', count)
-  // The streams that `pool.close()` ends are not worth counting any more.
+  // While closing, counts cannot be sent any more; that is not worth an error.
   pool.on('error', error => {
     if (!isClosing) app.emit('error', error)
   })
 
-  // ---- To all
+  // ---- Announcements
 
   router.post('/announce', async ctx => {
     const { text: given = '' } = /** @type {{ text?: unknown }} */ (ctx.request.body ?? {})
@@ -58,7 +58,7 @@ export async function start({
     ctx.status = 204
   })
 
-  // ---- A flood. It asks nobody whether he can keep up: slow readers are the pool's business.
+  // ---- The flood. It does not wait for slow clients, because the pool handles them.
 
   let flooded = 0
   let isFlooding = false
@@ -78,16 +78,16 @@ export async function start({
     ctx.status = 202
   })
 
-  // ---- Clients as bad as can be: they ask for the events and never read one
+  // ---- Silent clients: they request the events and never read one
 
-  /** @type {Map<net.Socket, number>} Each with the state of the flood at which it came. */
+  /** @type {Map<net.Socket, number>} Each with the number of flood events sent before it connected. */
   const silent = new Map()
 
   router.post('/silent', ctx => {
     if (pool.connections >= maxClients) ctx.throw(409, 'no place left')
     const socket = net.connect(site.port, host).pause()
     socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
-    // The pool closes one whose socket has taken nothing for 30 s, as `slow`.
+    // The pool closes a socket that accepts no data for 30 s, as `slow`.
     socket.on('error', () => {}).on('close', () => silent.delete(socket))
     silent.set(socket, flooded)
     ctx.status = 204
@@ -97,7 +97,7 @@ export async function start({
     ctx.status = 204
   })
 
-  // ---- What it costs, for the chart
+  // ---- Memory samples for the chart
 
   function sample() {
     collectGarbage()

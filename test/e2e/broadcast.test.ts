@@ -39,11 +39,24 @@ describe.each(ENGINES)('example/broadcast in %s', engine => {
     onTestFinished(() => third.close())
     await third.goto(origin)
     await stateIs(third, 'full')
+    expect(await isShown(third, '#count')).toBe(false)
     expect(pool.stats()).toMatchObject({ streams: 2, refused: { full: 1 } })
 
     await second.goto('about:blank')
     await stateIs(third, 'open')
+    await waitFor(third, () => document.querySelector('#count:not([hidden])'))
+    expect(await textOf(third, '#count')).toBe('2 of 2')
     expect(pool.stats()).toMatchObject({ streams: 2, opened: 3 })
+  })
+
+  test('shows no count before it knows one, and names the real bound of the memory', async () => {
+    const { origin } = await startExample({ windowBytes: 3 * 2 ** 20 })
+    const html = await (await fetch(origin)).text()
+    expect(html).toContain('<p id="count" hidden>')
+    const page = await openPage(origin)
+    await textIs(page, '#window', '3 MiB')
+    await textIs(page, '#count', '1 of 4')
+    expect(await isShown(page, '#count')).toBe(true)
   })
 
   test('keeps its memory flat while 20 MB go past clients that do not read', async () => {
@@ -116,6 +129,10 @@ async function announce(page: Page, text: string): Promise<void> {
     if (input) input.value = given
     document.querySelector<HTMLFormElement>('#form')?.requestSubmit()
   }, text)
+}
+
+function isShown(page: Page, selector: string): Promise<boolean> {
+  return page.eval(s => document.querySelector<HTMLElement>(s)?.offsetParent !== null, selector)
 }
 
 function textIs(page: Page, selector: string, text: string): Promise<void> {

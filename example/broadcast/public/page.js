@@ -5,8 +5,8 @@ const samples = []
 
 let source // the EventSource
 let isAdmitted = false // has a place in the pool
-let isAnswered = false // the server has answered at all
-let newest = 0 // the number of the newest event of the flood
+let isAnswered = false // the server has answered
+let newest = 0 // the number of the newest flood event
 let received = 0
 let missing = 0
 
@@ -21,21 +21,24 @@ function open() {
   }
   stream.onerror = () => {
     if (stream !== source) return stream.close()
-    // An answer without a welcome: no place is left, and the browser was told when to come back.
+    // An answer without a welcome means that the pool is full; the browser was told when to come back.
     setState(isAnswered && !isAdmitted ? 'full' : 'connecting')
     isAdmitted = isAnswered = false
-    // After an HTTP error, as from a proxy while the server restarts, it does not by itself.
+    // A browser does not reconnect after an HTTP error, such as a proxy's while the server restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000)
   }
 
   on('welcome', event => {
     isAdmitted = true
     setState('open')
-    const { maxClients } = JSON.parse(event.data)
-    for (const node of document.querySelectorAll('#max, .max')) node.textContent = maxClients
+    const { maxClients, windowMiB } = JSON.parse(event.data)
+    for (const node of document.querySelectorAll('.max')) node.textContent = maxClients
+    $('#window').textContent = `${windowMiB} MiB`
+    showCount()
   })
   on('count', event => {
     $('#count b').textContent = event.data
+    showCount()
   })
   on('announce', event => announce(JSON.parse(event.data).text))
   on('sample', event => draw(JSON.parse(event.data)))
@@ -45,12 +48,12 @@ function open() {
     newest = n
     received += 1
   })
-  // This page itself was too slow for the log, or away for too long.
+  // This page was too slow for the log, or away for too long.
   on('sse.gap', event => announce(`Gap: ${JSON.parse(event.data).reason}`))
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
       if (stream !== source) return stream.close()
       listener(event)
     })
@@ -76,7 +79,16 @@ function setState(state) {
   const words = { connecting: 'Connecting', open: 'Connected', full: 'Full: waiting for a place' }
   $('#state').dataset.state = state
   $('#state').textContent = words[state]
-  if (state !== 'open') for (const button of $('.actions').children) button.disabled = true
+  if (state === 'open') return
+  for (const button of $('.actions').children) button.disabled = true
+  // Without a connection the page does not know the count.
+  $('#count b').textContent = ''
+  showCount()
+}
+
+/** The count may arrive before the welcome that says of how many. */
+function showCount() {
+  $('#count').hidden = $('#count b').textContent === '' || $('.max').textContent === ''
 }
 
 function announce(text) {
@@ -88,7 +100,7 @@ function announce(text) {
   if ($('#log').children.length > 100) $('#log').lastChild.remove()
 }
 
-/** Four times a second, and for all that has come since: the flood alone would paint too often. */
+/** Runs four times a second. Painting for each flood event would slow the page down. */
 function draw(sample) {
   const { memory, unread, silent, isFlooding, stats } = sample
   samples.push(sample)
@@ -101,7 +113,7 @@ function draw(sample) {
   $('#missing').textContent = missing.toLocaleString('en')
   $('#stats').textContent = JSON.stringify(stats, null, 2)
   $('#flood').disabled = isFlooding
-  $('#silent').disabled = stats.streams >= Number($('#max').textContent)
+  $('#silent').disabled = stats.streams >= Number($('.max').textContent)
   $('#release').disabled = silent === 0
 
   const highest = Math.max(...samples.flatMap(one => [one.memory, one.unread]))
