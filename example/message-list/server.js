@@ -13,18 +13,19 @@ const TEXTS = [
   'The piano is being tuned on Friday.',
 ]
 
-/** Two servers: the page and its session on one origin, the events on another. */
+/** Starts two servers: the page and its session on one origin, the events on another. */
 export async function start({
   port = 0,
   host = '127.0.0.1',
   everyMs = 1000, // between two messages
-  retryMs = 2000, // until a browser comes back after a cut
-  kept = 10, // events that the log keeps for those who are away
+  retryMs = 2000, // until a browser reconnects after a cut
+  pingMs = 15_000, // between two heartbeats
+  kept = 10, // events that the log keeps for disconnected clients
 } = {}) {
-  // What signs the cookies. In your app from the configuration, or a restart signs everyone out.
+  // Signs the cookies. Load it from the configuration in your app, or a restart signs everyone out.
   const keys = [randomUUID()]
-  const pool = new ClientPool({ window: { events: kept } })
-  /** @type {{ n: number, text: string }[]} What a page fetches when the log cannot help it. */
+  const pool = new ClientPool({ window: { events: kept }, pingInterval: pingMs })
+  /** @type {{ n: number, text: string }[]} The state, which a page fetches after a gap. */
   const messages = []
 
   // ---- The site: the page, and the session
@@ -36,13 +37,18 @@ export async function start({
     return next()
   })
   pages.get('/session', ctx => {
-    // The same host name: cookies know no ports, and go to both origins.
-    ctx.body = { user: userOf(ctx), events: `http://${ctx.hostname}:${events.port}` }
+    ctx.body = {
+      user: userOf(ctx),
+      // The same host name: cookies ignore ports, so the browser sends them to both origins.
+      events: `http://${ctx.hostname}:${events.port}`,
+      // After this many seconds away, the log has lost some of the messages.
+      logSeconds: Math.ceil((kept * everyMs) / 1000),
+    }
   })
   pages.get('/messages', ctx => {
     ctx.body = messages
   })
-  // By way of the log: a page that is away at this moment is told when it comes back.
+  // Goes through the log: a page that is disconnected right now learns of it when it reconnects.
   pages.post('/end', async ctx => {
     await pool.remove(userOf(ctx) ?? ctx.throw(401), 'The server has ended the stream.')
     ctx.status = 204
@@ -50,31 +56,31 @@ export async function start({
   servePage(pages, import.meta.url)
   const main = await listen(site.use(pages.routes()).use(pages.allowedMethods()), port, host)
 
-  // ---- The events: another origin, so the browser asks whether the page may read them
+  // ---- The events: another origin, so the browser checks whether the page may read them
 
   const push = new Koa({ keys })
   const streams = new Router()
   const options = {
     pool,
-    // Exact origins; all others get 403, before they take a place in the pool.
+    // Exact origins. All others get 403 before they take a place in the pool.
     allowedOrigins: ['localhost', '127.0.0.1'].map(name => `http://${name}:${main.port}`),
-    // The session says who it is. A browser sends the cookie because of `withCredentials`.
+    // The user comes from the session. The browser sends its cookie because of `withCredentials`.
     id: ctx => userOf(ctx) ?? ctx.throw(401, 'no session'),
     closeEvent: 'end',
     retry: retryMs,
   }
   streams.get('/events', sse(options), ctx => {
-    // What was missed comes first, so this event also tells the page that it is up to date.
+    // Arrives after the replay, so it also tells the page that it is up to date.
     ctx.sse.send({ event: 'hi', data: { user: ctx.sse.id } })
   })
   const events = await listen(push.use(streams.routes()), port && port + 1, host)
 
-  // ---- Messages to everybody, and after each third one an update
+  // ---- Broadcasts every message, and an update after every third
 
   function say(text) {
     const n = messages.push({ n: messages.length + 1, text })
     pool.broadcast({ data: { n, text } })
-    // Of all the updates that wait for somebody, only the newest is worth sending: they have a key.
+    // With a key, a client that has several updates pending gets only the newest.
     if (n % 3 === 0) pool.broadcast({ event: 'update', data: { messages: n }, key: 'messages' })
   }
   const timer = setInterval(() => say(TEXTS[messages.length % TEXTS.length]), everyMs)

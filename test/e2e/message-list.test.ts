@@ -109,6 +109,22 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     await hasMessage(page, 1)
   })
 
+  test('says how long to stay away for a gap, and shows a heartbeat only while connected', async () => {
+    const page = await openPage()
+    const { port } = await startExample({ everyMs: 500, kept: 6, pingMs: 100 })
+    await page.goto(`http://127.0.0.1:${port}`)
+    await waitFor(page, () => document.querySelector('#log-seconds')?.textContent === '3')
+    const isBeating = () => !document.querySelector<HTMLElement>('#heartbeat')?.hidden
+    expect(await page.eval(isBeating)).toBe(false)
+    await connect(page)
+    await waitFor(page, isBeating)
+    await press(page, '#disconnect')
+    await stateIs(page, 'closed')
+    expect(await page.eval(isBeating)).toBe(false)
+    await press(page, '#connect')
+    await waitFor(page, isBeating)
+  })
+
   test('clears the list and keeps the connection', async () => {
     const page = await openPage()
     await connect(page)

@@ -4,18 +4,19 @@ const session = await (await fetch('session')).json()
 $('#user').textContent = session.user
 $('#page-origin').textContent = location.origin
 $('#events-origin').textContent = session.events
+$('#log-seconds').textContent = session.logSeconds
 
 let source // the EventSource; none while closed
 let lastId = '' // the newest event id
-let behind = false // from a loss until all that was missed is here
+let behind = false // from a loss until the replay is complete
 const shown = new Set() // the numbers of the messages that have arrived
 
 function connect() {
   source?.close()
   const url = new URL('events', session.events)
-  // A new EventSource knows no Last-Event-ID. One that reconnects by itself sends the header.
+  // A new EventSource sends no Last-Event-ID header. One that reconnects by itself does.
   if (lastId) url.searchParams.set('lastEventId', lastId)
-  // With credentials, or the other origin would not get the session's cookie.
+  // Without credentials the browser would not send the session's cookie to the other origin.
   const stream = new EventSource(url, { withCredentials: true })
   source = stream
   behind = lastId !== ''
@@ -27,9 +28,9 @@ function connect() {
   }
   stream.onerror = () => {
     if (stream !== source) return stream.close()
-    // After 204, 4xx and 5xx it is closed for good: ended, refused, or the server is a new one.
+    // After 204, 4xx or 5xx it is closed for good: ended, refused, or the server has restarted.
     if (stream.readyState === EventSource.CLOSED) {
-      note('refused', 'Refused: reload the page for a new session')
+      note('refused', 'Refused: reload the page to get a new session')
       disconnect()
       return
     }
@@ -43,22 +44,27 @@ function connect() {
     $('#total').textContent = JSON.parse(event.data).messages
     showEvent(event, `${JSON.parse(event.data).messages} messages so far`)
   })
-  // The handler on the server sends it, after what was missed.
+  // Sent by the handler on the server; arrives after the replay.
   on('hi', event => {
     showEvent(event, `Hello, ${JSON.parse(event.data).user}`)
     behind = false
   })
-  // Away for longer than the log goes back: the page fetches the state instead.
+  // The page was away for longer than the log goes back, so it fetches the state instead.
   on('sse.gap', event => {
     const { reason } = JSON.parse(event.data)
-    fillGap(showEvent(event, `The log goes back no further (${reason}): fetched instead`))
+    fillGap(
+      showEvent(
+        event,
+        `Some events are gone from the log (${reason}); fetched the messages instead`,
+      ),
+    )
   })
-  // The heartbeat: keeps the id fresh while nothing happens.
+  // The heartbeat keeps the id recent while there are no other events.
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
   })
-  // The server wants no more of this. Its id only says so to the server, and is no place to resume.
+  // The server has ended the stream for good. The id of this event is no position to resume from.
   on('end', event => {
     showEvent(event, event.data)
     lastId = ''
@@ -67,7 +73,7 @@ function connect() {
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
       if (stream !== source) return stream.close()
       lastId = event.lastEventId
       listener(event)
@@ -92,7 +98,7 @@ $('#disconnect').onclick = () => {
   note('left', 'Disconnected')
   disconnect()
 }
-// Only the list: the connection and the last event id stay as they are.
+// Clears only the list; the connection and the last event id stay.
 $('#clear').onclick = () => $('#log').replaceChildren()
 $('#end').onclick = () => fetch('end', { method: 'POST' })
 setState('closed')
@@ -104,11 +110,13 @@ function setState(state) {
   $('#connect').disabled = state !== 'closed'
   $('#disconnect').disabled = state === 'closed'
   $('#end').disabled = state !== 'open'
+  // Its green dot means a live connection. The next heartbeat shows it again.
+  if (state !== 'open') $('#heartbeat').hidden = true
 }
 
 // ---- The list, newest first
 
-/** Puts the messages that never came just above the mark of the gap, oldest first. */
+/** Inserts the messages that never arrived just above the gap's entry, oldest first. */
 async function fillGap(mark) {
   const response = await fetch('messages')
   for (const message of await response.json()) {
