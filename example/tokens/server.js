@@ -10,39 +10,39 @@ import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
 /** @typedef {{ stop: AbortController, n: number, text: string }} Job */
 
 const answer = await readFile(new URL('answer.txt', import.meta.url), 'utf8')
-/** As a model would cut it: short pieces, which together are the text. */
+/** Split the way a model would: short pieces that add up to the text. */
 const tokens = answer.trim().match(/\s*\S{1,6}/g) ?? []
 
 export async function start({
   port = 0,
   host = '127.0.0.1',
   everyMs = 40, // between two tokens
-  retryMs = 1500, // until a page comes back after a cut
-  abandonMs = 20_000, // for how long a job goes on when nobody reads it
-  forgetMs = 600_000, // until what a job has written is thrown away
+  retryMs = 1500, // until a page reconnects after a cut
+  abandonMs = 20_000, // how long a job continues without a client
+  forgetMs = 600_000, // until the text of a finished job is deleted
   kept = 10_000, // events that the log keeps
 } = {}) {
   const app = new Koa()
   const router = new Router()
   const pool = new ClientPool({ window: { events: kept } })
 
-  // ---- One way: straight into the response. Who leaves ends it, and there is no way back.
+  // ---- First way: directly into the response. A lost connection ends it, and it cannot be resumed.
 
   router.post('/direct', sse({ pool, resume: false }), async ctx => {
     const producer = begin(ctx)
-    // `stream` reads no faster than the client does, and the signal stops the producer at once.
+    // `stream` reads no faster than the client, and the signal stops the producer at once.
     const source = generate(producer, ctx.sse.signal)
     await ctx.sse.stream(source, token => ({ event: 'token', data: token }))
     ctx.sse.send({ event: 'done', data: '' })
     ctx.sse.end()
   })
 
-  // ---- The other way: a job writes to its id, in the pool's log. Who is cut off reads on there.
+  // ---- Second way: a job sends to its own id, through the pool's log. A reconnecting page resumes there.
 
   /** @type {Map<string, Job>} */
   const jobs = new Map()
 
-  // Without the option `id` it is a random UUID: nobody can guess it, and who knows it may read.
+  // Without the option `id`, the id is a random UUID. It cannot be guessed; whoever knows it may read.
   router.post('/jobs', sse({ pool, retry: retryMs }), ctx => {
     run(ctx.sse.id, begin(ctx)).catch(error => app.emit('error', error))
   })
@@ -62,24 +62,24 @@ export async function start({
       if (!signal.aborted) throw error
     }
     setTimeout(() => jobs.delete(id), forgetMs).unref()
-    // Ends the stream of the page, or that of its return: after all that it has missed.
+    // Ends the page's stream, now or after a reconnect, once everything missed has been delivered.
     if (!isClosing) await pool.remove(id)
   }
 
-  // Comes back with Last-Event-ID, and gets what it missed; without one it gets all.
+  // With Last-Event-ID the page gets what it missed; without it, everything.
   const back = sse({ pool, id: ctx => ctx.params.job, replay: 'all', retry: retryMs })
   router.get('/jobs/:job', jobOf, back, ctx => {
     ctx.sse.state = { socket: ctx.req.socket }
     ctx.sse.send({ event: 'ready', data: '' })
   })
 
-  // The state itself, for a page that was away for longer than the log goes back.
+  // The whole text, for a page that was away for longer than the log goes back.
   router.get('/jobs/:job/text', jobOf, ctx => {
     const { n, text } = ctx.state.job
     ctx.body = { n, text }
   })
 
-  // A connection that breaks is no wish to stop, so that wish has a request of its own.
+  // A broken connection does not mean that the user wants to stop, so stopping is a separate request.
   router.delete('/jobs/:job', jobOf, ctx => {
     ctx.state.job.stop.abort('cancelled')
     ctx.status = 204
@@ -90,13 +90,13 @@ export async function start({
     return next()
   }
 
-  // A crashed browser cancels nothing: a job that nobody has read for a while stops too.
+  // A crashed browser cannot cancel, so a job without a client stops after a while.
   pool.on('close', ({ id }) => {
     const check = () => pool.has(id) || jobs.get(id)?.stop.abort('abandoned')
     setTimeout(check, abandonMs).unref()
   })
 
-  // ---- What stands for the model: slow, costly, and to be stopped when nobody wants it
+  // ---- The stand-in for the model: slow, expensive, and worth stopping when nobody reads it
 
   async function* generate(producer, signal) {
     let n = 0
@@ -112,7 +112,7 @@ export async function start({
     }
   }
 
-  // ---- For the page: what the producers do. By number, since the ids of jobs are secrets.
+  // ---- The state of the producers, for the page. Identified by number, because job ids are secret.
 
   const watchers = new ClientPool({ window: { events: 1000 } })
   router.get('/producers', sse({ pool: watchers }))
@@ -132,7 +132,7 @@ export async function start({
     return producer
   }
 
-  // Only for the demo: as if the network went away.
+  // Only for the demo: simulates a network failure.
   router.post('/cut/:id', ctx => {
     for (const { state } of pool.get(String(ctx.params.id))?.streams ?? []) {
       if (state.socket instanceof Socket) state.socket.destroy()
@@ -140,7 +140,7 @@ export async function start({
     ctx.status = 204
   })
 
-  // A bare name, as the page imports it by its import map.
+  // The page imports it by its bare name, through the import map.
   const parser = new URL(import.meta.resolve('eventsource-parser'))
   servePage(router, import.meta.url, { '/lib/eventsource-parser.js': parser })
   const site = await listen(app.use(router.routes()).use(router.allowedMethods()), port, host)

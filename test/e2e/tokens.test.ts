@@ -56,6 +56,8 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       await hasNote('done')
       expect(await textOf(page, '#answer')).toBe(example.answer)
       expect(await replayed()).toBeGreaterThan(0)
+      // The id of the close event is not shown, and not kept: it is no position to resume from.
+      await lastIdIs('none')
       expect(example.pool.stats()).toMatchObject({ opened: 2, replays: 1, gaps: 0 })
     })
 
@@ -89,6 +91,18 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       await press(page, '#stop')
       await producerIs('stopped: cancelled')
       expect(await isPartOfAnswer()).toBe(true)
+    })
+
+    test('does not reconnect when the server has stopped the job', async () => {
+      await open({ everyMs: 20, retryMs: 10 })
+      await ask('jobs')
+      await hasToken(10)
+      const [job] = example.jobs.values()
+      job?.stop.abort('abandoned')
+      await hasNote('stopped')
+      await lastIdIs('none')
+      await stateIs(page, 'closed')
+      expect(example.pool.stats()).toMatchObject({ opened: 1, streams: 0 })
     })
 
     test('stops the producer when nobody has come back for a while', async () => {
@@ -171,6 +185,10 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       wanted => document.querySelector('#producer')?.textContent === wanted,
       state,
     )
+  }
+
+  function lastIdIs(id: string): Promise<void> {
+    return waitFor(page, wanted => document.querySelector('#last-id')?.textContent === wanted, id)
   }
 
   function replayed(): Promise<number> {

@@ -2,12 +2,12 @@ import { createParser } from 'eventsource-parser'
 
 const $ = selector => document.querySelector(selector)
 
-let run // the present answer
-const producers = new Map() // what the server tells of its producers, by number
+let run // the current answer
+const producers = new Map() // the newest report of each producer, by number
 
 /**
- * EventSource can only GET, and reconnects by itself also when it should not. For a POST the page
- * reads the response, hands the text to a parser, and decides itself what a cut means.
+ * EventSource can only GET, and it reconnects even when it should not. For a POST the page reads the
+ * response, passes the text to a parser, and decides for itself what to do after a cut.
  */
 async function read(url, { method, lastId, signal, onEvent, onRetry }) {
   const headers = { Accept: 'text/event-stream' }
@@ -15,7 +15,7 @@ async function read(url, { method, lastId, signal, onEvent, onRetry }) {
   const response = await fetch(url, { method, headers, signal })
   if (!response.ok) throw Object.assign(new Error(response.statusText), { isRefused: true })
   const parser = createParser({ onEvent, onRetry })
-  // A character may be split between two chunks: the decoder puts it together again.
+  // A character may be split between two chunks; the decoder joins it.
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   for (;;) {
     const { done, value } = await reader.read()
@@ -33,7 +33,7 @@ function ask() {
   run.following = follow(run)
 }
 
-/** Reads to the end, over as many connections as that takes. */
+/** Reads to the end, reconnecting as often as needed. */
 async function follow(mine) {
   const isOn = () => mine === run && mine.state === 'writing' && !mine.isHidden
   while (isOn()) {
@@ -53,10 +53,10 @@ async function follow(mine) {
     }
     if (!isOn()) return
     if (mine.mode === 'direct' || !mine.id) {
-      finish(mine, 'lost', 'Cut: the rest is lost, and the producer has stopped')
+      finish(mine, 'lost', 'Connection cut: the rest is lost, and the producer has stopped')
       return
     }
-    note('cut', 'Cut: the job goes on')
+    note('cut', 'Connection cut: the job continues')
     mine.isBehind = true
     show('connecting')
     await new Promise(resolve => setTimeout(resolve, mine.retry))
@@ -64,7 +64,7 @@ async function follow(mine) {
 }
 
 function take(mine, { event, id, data }) {
-  // Only pool events and heartbeats have one; it says how far this page has read.
+  // Only pool events and heartbeats have an id: how far this page has read.
   if (id !== undefined) mine.lastId = id
   const handlers = {
     start() {
@@ -79,19 +79,24 @@ function take(mine, { event, id, data }) {
       if (mine.held) mine.held.push(token)
       else write(mine, token)
     },
-    // After what was missed.
+    // Arrives after the replay.
     ready() {
-      note('resumed', `Back: up to token ${mine.n} from the log`)
+      note('resumed', `Reconnected: up to date with token ${mine.n}`)
       mine.isBehind = false
       show('open')
     },
-    // The log goes back no further: the text so far comes by another way.
+    // The log does not go back far enough, so fetch the text instead.
     'sse.gap'() {
-      note('gap', 'Away for longer than the log: fetching the text')
+      note('gap', 'Away for longer than the log goes back: fetching the text')
       fetchText(mine)
     },
     done() {
       finish(mine, 'done', 'Finished')
+    },
+    // The stream has ended for good. The id of this event, sse.end, is no position to resume from.
+    close() {
+      mine.lastId = ''
+      if (mine.state === 'writing') finish(mine, 'stopped', 'The server has stopped the job')
     },
   }
   handlers[event]?.()
@@ -99,7 +104,7 @@ function take(mine, { event, id, data }) {
 }
 
 async function fetchText(mine) {
-  mine.held = [] // what arrives meanwhile belongs after that text
+  mine.held = [] // tokens that arrive meanwhile belong after that text
   const response = await fetch(`jobs/${mine.id}/text`)
   const { n, text } = await response.json()
   if (mine !== run) return
@@ -110,7 +115,7 @@ async function fetchText(mine) {
 }
 
 function write(mine, { n, text, how }) {
-  if (n <= mine.n) return // is in the text that was fetched
+  if (n <= mine.n) return // the fetched text already contains it
   mine.n = n
   const token = document.createElement('span')
   token.textContent = text
@@ -122,7 +127,7 @@ function write(mine, { n, text, how }) {
 function stop() {
   const { mode, id } = run
   finish(run, 'stopped', 'Stopped')
-  // For a direct answer this is all: the server sees the stream close, and its signal aborts.
+  // A direct answer needs no more: the server sees the stream close, and its signal aborts.
   run.connection.abort()
   if (mode === 'jobs' && id) fetch(`jobs/${id}`, { method: 'DELETE' })
 }
@@ -147,7 +152,7 @@ addEventListener('pageshow', async event => {
   if (!event.persisted) return
   watch()
   const mine = run
-  // Not before the aborted one has ended, or two would read on.
+  // Wait until the aborted loop has ended, or two loops would read the same answer.
   await mine?.following
   if (mine?.state !== 'writing') return
   mine.isHidden = false
@@ -155,7 +160,7 @@ addEventListener('pageshow', async event => {
   mine.following = follow(mine)
 })
 
-// ---- What the producers do, by an ordinary EventSource
+// ---- The state of the producers, through an ordinary EventSource
 
 let watching
 watch()
@@ -164,7 +169,7 @@ function watch() {
   const stream = new EventSource('producers')
   watching = stream
   stream.addEventListener('producer', event => {
-    // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+    // In WebKit a stream closed in pagehide comes back to life when the page is restored.
     if (stream !== watching) return stream.close()
     const report = JSON.parse(event.data)
     producers.set(report.producer, report)
