@@ -1,7 +1,7 @@
 // @ts-check
-// What each transport costs: its requests, and the bytes of their sockets, in both directions.
+// Measures each transport: its requests, and the bytes of their sockets in both directions.
 
-/** Pages that are remembered; the oldest are forgotten. */
+/** The number of pages whose costs are kept; the oldest are dropped. */
 const PAGES = 100
 
 /**
@@ -26,11 +26,11 @@ export function meter(server, whose) {
       accounts.delete(socket)
     })
   })
-  // Before the app, which may answer at once.
+  // Prepended, because the app may answer at once.
   server.prependListener('request', begin)
   server.prependListener('upgrade', begin)
 
-  /** A browser uses a socket again, for another transport too: only from here on it is this one's. */
+  /** Browsers reuse sockets across transports, so each request settles the account of the one before. */
   function begin(req) {
     const account = accounts.get(req.socket)
     if (account === undefined) return
@@ -38,7 +38,7 @@ export function meter(server, whose) {
     const asked = whose(req)
     account.cost = asked && costsOf(asked.page)[asked.transport]
     if (account.cost) account.cost.requests += 1
-    // The request itself has been read by now.
+    // By now the request itself has been read; count it too.
     settle(req.socket)
   }
 
@@ -74,7 +74,7 @@ export function meter(server, whose) {
       for (const socket of accounts.keys()) settle(socket)
       return costsOf(page)
     },
-    /** As a network that breaks: nobody is told. */
+    /** Like a network failure: without any notice to either side. */
     cut() {
       for (const socket of accounts.keys()) socket.destroy()
     },

@@ -17,27 +17,27 @@ const BY_HAND = {
   webSocket: ['public/websocket.js', 'socket.js'],
   sse: ['public/sse.js'],
 }
-/** Of which the page shows what became of each. */
+/** The number of outages that the page is told about. */
 const OUTAGES = 10
 
 export async function start({
   port = 0,
   host = '127.0.0.1',
   everyMs = 250, // between two readings
-  burst = 60, // readings at once
+  burst = 60, // readings in a burst
   pollMs = 2000, // between two polls
-  latest = 10, // readings that a poll gets: those of two seconds, and two to spare
-  retryMs = 1000, // until a page comes back after a cut
+  latest = 10, // readings in a poll's answer: those of two seconds, plus two
+  retryMs = 1000, // until a page reconnects after a cut
   offlineMs = 5000,
   pingMs = 15_000,
-  figuresMs = 500, // between two looks at what it costs
+  figuresMs = 500, // between two requests for the figures
 } = {}) {
   const pool = new ClientPool()
   const router = new Router()
 
   // ---- One feed
 
-  /** @type {{ n: number, at: number, value: number }[]} For those who poll; the pool has its own log. */
+  /** @type {{ n: number, at: number, value: number }[]} For polling; the pool has its own log. */
   const newest = []
   let n = 0
   let newestId = ''
@@ -56,9 +56,9 @@ export async function start({
   await tell()
   const timer = setInterval(tell, everyMs)
 
-  // ---- Four ways to it: WebSocket is the fourth, in socket.js
+  // ---- Three of the four ways to read it; WebSocket is in socket.js
 
-  // Both are this one line: a stream for who accepts text/event-stream, JSON for who would rather.
+  // SSE and long polling: a stream for text/event-stream, JSON for application/json.
   router.get('/events', sse({ pool, longPoll: true, retry: retryMs }))
 
   router.get('/latest', ctx => {
@@ -66,7 +66,7 @@ export async function start({
     ctx.body = newest
   })
 
-  // ---- What they cost, and what the page has to know
+  // ---- Settings and figures for the page
 
   const run = randomUUID()
   const settings = { run, everyMs, burst, pollMs, latest, retryMs, offlineMs, figuresMs }
@@ -82,7 +82,7 @@ export async function start({
     ctx.body = { run, now: Date.now(), outages, costs: costs.costsOf(String(ctx.query.page)) }
   })
 
-  // ---- What can go wrong
+  // ---- Simulated failures
 
   /** @type {{ from: number, to: number }[]} */
   const outages = []
@@ -90,7 +90,7 @@ export async function start({
   /** @type {NodeJS.Timeout | undefined} */
   let back
 
-  /** Cuts all connections, and takes none for so long. */
+  /** Cuts all connections, and accepts no new ones for that time. */
   function goOffline(ms = 0) {
     const from = Date.now()
     outages.push({ from, to: from + ms })
@@ -103,7 +103,7 @@ export async function start({
       isOffline = false
     }, ms)
   }
-  // When the answer is on its way, as it would be cut off with all others.
+  // Waits until the answer has been sent, or it would be cut off too.
   router.post('/cut', ctx => {
     ctx.status = 204
     ctx.res.once('finish', () => goOffline())
@@ -142,7 +142,7 @@ export async function start({
 
 /** @param {import('node:http').IncomingMessage} req */
 function whose({ url = '/', headers }) {
-  // It is not from a page: `//` is a path to Node, and no URL.
+  // Not from a page: Node accepts the path `//`, which is not a valid URL.
   if (!URL.canParse(url, 'http://localhost')) return undefined
   const { pathname, searchParams } = new URL(url, 'http://localhost')
   const page = searchParams.get('page')
@@ -154,7 +154,7 @@ function whose({ url = '/', headers }) {
   return page === null || transport === undefined ? undefined : { page, transport }
 }
 
-/** Lines of code, without comments and empty ones. */
+/** Counts lines of code, without comments and empty lines. */
 function addLines(sum, name) {
   const text = readFileSync(file(name), 'utf8').replaceAll(/\/\*.*?\*\//gs, '')
   const code = text.split('\n').filter(line => line.trim() !== '' && !/^\s*\/\//.test(line))

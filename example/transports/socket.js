@@ -1,8 +1,8 @@
 // @ts-check
-// The WebSocket's side of the server. With SSE all of this is the package's, or the browser's.
+// The server side of the WebSocket. With SSE the package or the browser does all of this.
 import { WebSocketServer } from 'ws'
 
-/** Bytes that may wait in the process for one socket. */
+/** The number of bytes that may be buffered in the process for one socket. */
 const MAX_BUFFERED = 64 * 1024
 
 /**
@@ -30,11 +30,11 @@ export function serveSockets(server, pool, { newestId, pingMs }) {
     ws.once('close', () => gone.abort())
     ws.on('error', () => ws.terminate())
     const callOff = keepAlive(ws, pingMs)
-    // Who is cut off before the first reading must know where to go on, too.
+    // Lets a page that is cut off before the first reading resume too.
     ws.send(JSON.stringify({ id: since, event: 'cursor' }))
     for await (const entry of pool.events({}, { since, signal: gone.signal })) {
       const sent = new Promise(resolve => ws.send(JSON.stringify(entry), resolve))
-      // `send` takes whatever it is given, and keeps it in memory for a reader that is slow.
+      // `send` accepts any amount and would keep it in memory for a slow client.
       if (ws.bufferedAmount > MAX_BUFFERED) await sent
     }
     callOff()
@@ -45,7 +45,7 @@ export function serveSockets(server, pool, { newestId, pingMs }) {
 }
 
 /**
- * A peer that vanished without a word never closes: it is asked, and has until the next question.
+ * A peer that vanished silently never closes. It has to answer each ping before the next one.
  *
  * @param {import('ws').WebSocket} ws
  * @param {number} pingMs

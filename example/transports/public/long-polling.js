@@ -1,4 +1,4 @@
-/** Each answer names the cursor of the next question, and is held back until there is something. */
+/** The server answers once there is an event; each answer has the cursor for the next request. */
 export function longPoll(page, panel, { retryMs }) {
   const stop = new AbortController()
   let cursor = ''
@@ -7,7 +7,7 @@ export function longPoll(page, panel, { retryMs }) {
     const headers = { Accept: 'application/json', 'Last-Event-ID': cursor }
     const response = await fetch(`events?page=${page}`, { headers, signal: stop.signal })
     if (!response.ok) throw new Error(response.statusText)
-    // Cut off in here it throws: nothing is taken, and the cursor stays.
+    // If the connection breaks here, this throws: no reading is taken and the cursor stays.
     const answer = await response.json()
     panel.open()
     cursor = answer.cursor

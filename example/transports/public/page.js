@@ -10,14 +10,14 @@ const $ = selector => document.querySelector(selector)
 const TRANSPORTS = { polling: poll, longPolling: longPoll, webSocket: converse, sse: listen }
 const PAINT_MS = 100
 
-/** So that the server can tell what this page costs; it decides nothing. */
+/** Identifies this page to the server's meter, and has no other purpose. */
 const page = String(Math.random()).slice(2)
 const settings = await (await fetch('settings')).json()
 let plots = []
 let outages = []
 let isReachable = true
 
-/** The server's clock. What lies within the error of the measurement is no difference. */
+/** The server's clock. A difference within the measurement error counts as none. */
 const clock = {
   offset: 0,
   error: Number.POSITIVE_INFINITY,
@@ -37,7 +37,7 @@ for (const node of document.querySelectorAll('[data-setting]')) {
   node.textContent = { seconds: value / 1000, rate: Math.round(1000 / value) }[unit] ?? value
 }
 
-// The clock first: each reading is measured by it.
+// Before the transports start, because every reading is measured by this clock.
 await look()
 plots = Object.keys(TRANSPORTS).map(name => {
   const node = document.getElementById(name)
@@ -68,12 +68,12 @@ function paint() {
   draw(plots, outages, clock.now())
 }
 
-/** What it costs so far; this itself is not counted. */
+/** Fetches the figures; these requests are not counted. */
 async function look() {
   const asked = Date.now()
   try {
     const figures = await (await fetch(`figures?page=${page}`)).json()
-    // The server is a new one, and counts from the beginning.
+    // The server has restarted and counts from the beginning.
     if (figures.run !== settings.run) location.reload()
     clock.set(figures.now, asked, Date.now())
     outages = figures.outages
@@ -82,7 +82,7 @@ async function look() {
   } catch {
     isReachable = false
   }
-  // At first there is none.
+  // The first call comes before the panels exist.
   if (plots.length > 0) showState()
 }
 

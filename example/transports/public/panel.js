@@ -1,19 +1,19 @@
-/** What one transport has brought, checked reading by reading, and shown. */
+/** Checks and shows what one transport has delivered. */
 const KEPT_MS = 20_000
 
 export class Panel {
-  /** For the plot, by the server's clock: { at, late, isReplayed }. */
+  /** For the plot, in the server's time: { at, late, isReplayed }. */
   readings = []
-  /** When what was missed had been sent, as near as can be told. */
+  /** Estimated times at which the missed readings were sent. */
   misses = []
-  /** When it was answered. */
+  /** Times of the answers, or connections. */
   answers = []
   state = 'connecting'
   #node
   #clock
   #changed
   #newest // the last reading in order
-  #missing = new Set() // numbers that were skipped, and may still come
+  #missing = new Set() // skipped numbers, which may still arrive
   #received = 0
   #doubled = 0
   #openedAt = 0
@@ -47,7 +47,7 @@ export class Panel {
     this.readings.push({ at, late, isReplayed: at < this.#openedAt - 100 })
   }
 
-  /** Forgets what is too old to be drawn. */
+  /** Drops what is too old for the plot. */
   prune(now) {
     const from = now - KEPT_MS
     while (this.readings[0]?.at < from) this.readings.shift()
@@ -55,7 +55,7 @@ export class Panel {
     while (this.answers[0] < from) this.answers.shift()
   }
 
-  /** Not with each reading: in a burst that would be what makes them late. */
+  /** Not called for each reading: in a burst, the painting itself would delay them. */
   show() {
     if (!this.#newest) return
     this.#fact('received', this.#received.toLocaleString('en'))

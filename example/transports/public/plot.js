@@ -1,4 +1,4 @@
-/** Draws how late each reading came, over the time at which it was sent; all by the same scale. */
+/** Plots how late each reading arrived against the time it was sent, on one scale for all transports. */
 const SPAN_MS = 20_000
 const STEPS = [500, 1000, 2500, 5000, 7500, 10_000, 20_000, 60_000]
 

@@ -1,4 +1,4 @@
-/** As people do it: every so often, whatever is the newest. */
+/** Polling as it is usually done: a timer, and the newest few readings. */
 export function poll(page, panel, { pollMs }) {
   async function ask() {
     try {

@@ -1,4 +1,4 @@
-/** All of it: the browser reconnects by itself, and says which reading was the last. */
+/** This is all: the browser reconnects by itself and sends the id of the last reading. */
 export function listen(page, panel) {
   const source = new EventSource(`events?page=${page}`)
   source.onopen = () => panel.open()

@@ -1,4 +1,4 @@
-/** The page's half; the other one is socket.js on the server. */
+/** The page's half; the server's half is socket.js. */
 export function converse(page, panel, { retryMs }) {
   let socket
   let timer
@@ -12,10 +12,10 @@ export function converse(page, panel, { retryMs }) {
       const entry = JSON.parse(event.data)
       lastId = entry.id
       if (entry.event === 'message') panel.take(JSON.parse(entry.data))
-      // The first one: not before is it known where to go on.
+      // The first message: only now does the page know where to resume.
       else if (entry.event === 'cursor') panel.open()
     }
-    // It never comes back by itself; and not all pages at once, after a restart.
+    // A WebSocket never reconnects by itself. Random, so that not all pages return at once after a restart.
     socket.onclose = () => {
       panel.lost()
       timer = setTimeout(connect, retryMs * (0.5 + Math.random()))
