@@ -9,9 +9,9 @@ import { ClientPool, SseError, sse } from 'koa-sse-pool'
 import { servePage } from '../shared/serve.js'
 
 /**
- * Who is here: the pages that have the client open, and how far its jobs are.
- * The pool knows the open streams. A page whose connection is down for a moment has none, and has
- * not left: that is why the app keeps its pages itself.
+ * A client that is present: its open pages, and the progress of its jobs.
+ * The pool knows only open streams. A page whose connection is down for a moment has no stream but has
+ * not left, so the app keeps track of pages itself.
  *
  * @typedef {{ pages: Set<string>, jobs: Map<string, number> }} Presence
  */
@@ -19,7 +19,7 @@ import { servePage } from '../shared/serve.js'
 export function createApp({
   pool = new ClientPool(),
   stepMs = 1000, // between two steps of a job
-  retryMs = 3000, // until a browser comes back after a cut
+  retryMs = 3000, // until a browser reconnects after a cut
   forgetMs = 600_000, // until a page that vanished counts as gone
 } = {}) {
   const app = new Koa()
@@ -27,7 +27,7 @@ export function createApp({
   /** @type {Map<string, Presence>} */
   const present = new Map()
 
-  // Here anyone may listen to any id. In your app take it from the session: ctx.session.userId.
+  // In this example anyone may listen to any id. In your app take it from ctx.session.userId.
   router.get('/event/push', sse({ pool, id: ctx => ctx.query.id, retry: retryMs }), ctx => {
     const { id } = ctx.sse
     const page = String(ctx.query.page)
@@ -35,7 +35,7 @@ export function createApp({
     const client = present.get(id) ?? { pages: new Set(), jobs: new Map() }
     present.set(id, client)
     client.pages.add(page)
-    // What was missed comes first, so this event also tells the page that it is up to date.
+    // Arrives after the replay, so it also tells the page that it is up to date.
     ctx.sse.send({ event: 'ready', data: { id } })
   })
 
@@ -45,37 +45,37 @@ export function createApp({
     if (!client) return ctx.throw(404, 'no such client')
     const job = randomUUID().slice(0, 8)
     client.jobs.set(job, 0)
-    run(id, client, job).catch(() => {}) // the pool's `error` event, below, reports it
+    run(id, client, job).catch(() => {}) // already reported by the pool's `error` event, below
     ctx.status = 202
     ctx.body = { job }
   })
 
-  // Nobody connected is no reason to stop: the log keeps each step until the client is back.
+  // Continues without a connection: the log keeps each step until the client is back.
   async function run(id, client, job) {
     for (let count = 5; count <= 100; count += 5) {
       await sleep(stepMs)
-      if (present.get(id) !== client) return // it has left
+      if (present.get(id) !== client) return // the client has left
       client.jobs.set(job, count)
-      // With `key: job` a client that comes back would get the newest step only, not every one.
+      // With `key: job`, a reconnecting client would get only the newest step instead of every step.
       await pool.send(id, { event: 'update', data: { job, count } })
     }
   }
 
-  // The state itself, for a page that is new or was away for longer than the log goes back.
+  // The state, for a page that is new or was away for longer than the log goes back.
   router.get('/event/jobs', ctx => {
     ctx.body = Object.fromEntries(present.get(String(ctx.query.id))?.jobs ?? [])
   })
 
-  // One page of the client leaves, by its beacon. Without `page` the whole client does.
+  // A page's beacon says that it leaves. Without `page`, the whole client leaves.
   router.post('/event/remove', async ctx => {
     const { id, page } = bodyOf(ctx)
-    // Some proxies do not say that the browser has gone: its stream would stay.
+    // Some proxies do not report that the browser has left, so its stream would stay open.
     for (const stream of streams(id, page)) stream.end()
     if (page === undefined ? present.delete(id) : leave(id, page)) await pool.remove(id)
     ctx.status = 204
   })
 
-  // Only for the demo: as if the network went away.
+  // Only for the demo: simulates a network failure.
   router.post('/event/cut', ctx => {
     const { id, page } = bodyOf(ctx)
     for (const { state } of streams(id, page)) {
@@ -89,7 +89,7 @@ export function createApp({
     if (!atShutdown) app.emit('error', error)
   })
 
-  // A crashed browser sends no beacon.
+  // A crashed browser sends no beacon, so its pages are dropped after a while.
   pool.on('close', ({ id, state: { page } }) => {
     const forget = () => streams(id, page).length > 0 || leave(id, page)
     setTimeout(forget, forgetMs).unref()
@@ -98,7 +98,7 @@ export function createApp({
   const streams = (id, page) =>
     [...(pool.get(id)?.streams ?? [])].filter(stream => stream.state.page === page)
 
-  /** True when this was the client's last page; its jobs stop then. */
+  /** Returns true if this was the client's last page; its jobs stop then. */
   function leave(id, page) {
     const client = present.get(id)
     client?.pages.delete(page)

@@ -1,10 +1,11 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { ClientPool } from 'koa-sse-pool'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { createApp } from '../../example/progress/app.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { photograph, wantsShots } from './page.js'
+import { fireTransition, photograph, wantsShots } from './page.js'
 
 const STEPS = Array.from({ length: 20 }, (_, step) => (step + 1) * 5)
 
@@ -20,7 +21,8 @@ describe.each(ENGINES)('example/progress in %s', engine => {
 
   beforeEach(async () => {
     // A cut lasts several steps, so that there is something to miss.
-    const example = createApp({ stepMs: 50, retryMs: 400 })
+    const testPool = new ClientPool({ pingInterval: 200 })
+    const example = createApp({ pool: testPool, stepMs: 50, retryMs: 400 })
     pool = example.pool
     const server = http.createServer(example.app.callback()).listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -61,6 +63,13 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     expect(new Set(ids).size).toBe(STEPS.length)
     expect(replayed).toBeGreaterThan(0)
     expect(pool.stats()).toMatchObject({ replays: 1, gaps: 0 })
+  })
+
+  test('shows a heartbeat only while it is connected', async () => {
+    const page = await openPage('ada')
+    await appears(page, '#heartbeat:not([hidden])')
+    await fireTransition(page, 'pagehide')
+    await appears(page, '#heartbeat[hidden]')
   })
 
   test('reaches both tabs of one id, and one that closes does not cut the other', async () => {

@@ -186,7 +186,7 @@ async function ask() {
 }
 $('#ask').onclick = ask
 
-// ---- Small things
+// ---- Helpers
 
 function note(kind, text) {
   const item = element('li')

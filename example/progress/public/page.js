@@ -10,9 +10,9 @@ const words = {
     stopped: 'stopped',
     replayed: 'replayed',
     lost: 'Connection lost',
-    back: 'Connected again',
+    back: 'Reconnected',
     ended: 'The server ended the stream',
-    failed: 'The server did not take the job',
+    failed: 'The server did not accept the job',
   },
   zh: {
     title: '断线也不丢消息',
@@ -53,16 +53,16 @@ const id = new URLSearchParams(location.search).get('id') || token()
 $('#client').textContent = id
 $('#twin').href = `?${new URLSearchParams({ id })}`
 
-let page = token() // who this page is to the server, until it leaves
-let source // the EventSource; none while closed
+let page = token() // identifies this page to the server until it leaves
+let source // the EventSource; undefined while closed
 let lastId = '' // the newest event id
-let cut = false // from the loss of the connection until all that was missed is here
-let silence // the timer that notices a connection that died without a word
+let cut = false // from the loss of the connection until the replay is complete
+let silence // the timer that detects a connection that died silently
 
 function open(from = '') {
   source?.close()
   const query = new URLSearchParams({ id, page })
-  if (from) query.set('lastEventId', from) // a new EventSource knows no Last-Event-ID
+  if (from) query.set('lastEventId', from) // a new EventSource sends no Last-Event-ID
   const stream = new EventSource(`event/push?${query}`)
   source = stream
   setState('connecting')
@@ -78,12 +78,12 @@ function open(from = '') {
     if ($('#state').dataset.state === 'open') note('lost')
     cut = true
     setState('connecting')
-    // After an HTTP error a browser does not try again: a proxy says 502 while the server restarts.
+    // A browser does not reconnect after an HTTP error, such as a proxy's 502 while the server restarts.
     if (stream.readyState === EventSource.CLOSED)
       setTimeout(reopen, 3000 + Math.random() * 3000, stream)
   }
 
-  // The handler on the server sends it, after what was missed.
+  // Sent by the handler on the server; arrives after the replay.
   on('ready', event => {
     log(event)
     loadJobs()
@@ -95,18 +95,18 @@ function open(from = '') {
     log(event)
     showJob(job, count, cut ? 'replayed' : 'live')
   })
-  // The page was away for longer than the server remembers: fetch the state instead.
+  // The page was away for longer than the log goes back, so it fetches the state instead.
   on('sse.gap', event => {
     log(event)
     loadJobs()
   })
-  // The heartbeat: also keeps the browser's Last-Event-ID fresh while nothing happens.
+  // The heartbeat also keeps the browser's Last-Event-ID recent while there are no other events.
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
     restart($('#heartbeat'))
   })
-  // The server ended the stream. Without close() the browser would come back once more.
+  // The server has ended the stream. Without close() the browser would reconnect once more.
   on('close', event => {
     log(event)
     stop()
@@ -115,7 +115,7 @@ function open(from = '') {
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
       if (stream !== source) return stream.close()
       listenForSilence()
       listener(event)
@@ -137,7 +137,7 @@ function stop() {
   setState('closed')
 }
 
-// Heartbeats come every 15 s. When two were missed, the connection is dead.
+// Heartbeats come every 15 s. After two missed heartbeats the connection counts as dead.
 function listenForSilence() {
   clearTimeout(silence)
   silence = setTimeout(reopen, 40_000, source)
@@ -145,15 +145,15 @@ function listenForSilence() {
 
 open()
 
-// `pagehide`, not `beforeunload`: phones fire no other, and it leaves the page fit for the cache.
+// `pagehide`, not `beforeunload`, which phones do not fire and which keeps the page out of the cache.
 addEventListener('pagehide', () => {
   stop()
   navigator.sendBeacon('event/remove', new URLSearchParams({ id, page }))
 })
 addEventListener('pageshow', event => {
   if (!event.persisted) return
-  cut = false // the client had left, so there is nothing to catch up
-  page = token() // or a late beacon would end the new stream
+  cut = false // the client had left, so nothing is replayed
+  page = token() // with the old token, a late beacon would end the new stream
   open()
 })
 
@@ -178,9 +178,11 @@ function setState(state) {
   pill.textContent = t(state === 'connecting' && cut ? 'reconnecting' : state)
   $('#cut').disabled = state !== 'open'
   if (state === 'closed') $('#start').disabled = true
+  // Its green dot means a live connection. The next heartbeat shows it again.
+  if (state !== 'open') $('#heartbeat').hidden = true
 }
 
-// ---- The jobs: a bar of twenty cells each, one for each step that has arrived
+// ---- The jobs: each has a bar of twenty cells, one per step
 
 async function loadJobs() {
   const response = await fetch(`event/jobs?${new URLSearchParams({ id })}`).catch(() => undefined)
@@ -194,7 +196,7 @@ async function loadJobs() {
   }
 }
 
-/** Without `how` it is known that the job got so far, but its steps did not arrive here. */
+/** Without `how`, the job is known to have got this far, but the steps did not arrive in this page. */
 function showJob(job, count, how) {
   const item = document.querySelector(`.job[data-job="${CSS.escape(job)}"]`) ?? addJob(job)
   const bar = item.querySelector('progress')
@@ -251,13 +253,13 @@ function addToLog(item) {
   if ($('#log').children.length > 200) $('#log').lastChild.remove()
 }
 
-// ---- Small things
+// ---- Helpers
 
 function element(name, properties = {}) {
   return Object.assign(document.createElement(name), properties)
 }
 
-// crypto.randomUUID() is absent on plain http, as when a phone opens this page in your network.
+// crypto.randomUUID() is missing over plain HTTP, for example on a phone in your network.
 function token() {
   return Array.from(crypto.getRandomValues(new Uint32Array(2)), n => n.toString(36)).join('')
 }
