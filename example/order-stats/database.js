@@ -1,32 +1,32 @@
 // @ts-check
-// The orders and their counts, in PostgreSQL. Nothing here is about events.
+// Stores the orders and their counts in PostgreSQL. Nothing here is about events.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 
 /**
- * The orders of a month. The version grows with each change of the row, in the order of the commits.
+ * The orders of a month. The version grows with each change of the row, in commit order.
  *
  * @typedef {{ month: string, orders: number, cents: number, version: number }} Month
  */
 
 const MONTH = 'month, orders, cents::float8 AS cents, version'
 
-/** Orders of the last twelve months, so that the chart is not empty at first. */
+/** Orders of the last twelve months, so that the chart does not start empty. */
 export const SEED = [38, 45, 41, 52, 60, 57, 49, 66, 72, 69, 81, 34]
 
 /**
- * @param {string | undefined} url of any PostgreSQL; by default one is started that lasts as long as
- *   this process
- * @param {number[]} seed orders a month up to the present one, if there are none yet
+ * @param {string | undefined} url of any PostgreSQL; by default, one is started and ends with this
+ *   process
+ * @param {number[]} seed orders per month, ending with the current one; used if there are none yet
  */
 export async function openDatabase(url, seed) {
   const own = url ? undefined : await startPostgres()
   const db = new pg.Pool(
     own ? { host: own.folder, user: 'postgres', database: 'postgres' } : { connectionString: url },
   )
-  // Of connections that are idle; without a listener the loss of one would end the process.
+  // Without a listener, the loss of an idle connection would crash the process.
   db.on('error', error => db.ending || console.error(`database: ${error.message}`))
   await transaction(client => setUp(client, seed))
 
@@ -37,8 +37,8 @@ export async function openDatabase(url, seed) {
         'INSERT INTO order_stats.orders (product, cents, day) VALUES ($1, $2, $3) RETURNING id',
         [product, cents, day],
       )
-      // The row of the month is locked until COMMIT. Of two orders at once the second waits here, and
-      // counts the first one; by `SELECT count(*)` neither would see the other, and both say 42.
+      // The month's row is locked until COMMIT, so the second of two concurrent orders waits here and
+      // counts the first. With `SELECT count(*)` neither would see the other: both would report 42.
       const month = await client.query(
         `INSERT INTO order_stats.months AS m (month, orders, cents, version)
          VALUES (left($1, 7), 1, $2, 1)
@@ -51,7 +51,7 @@ export async function openDatabase(url, seed) {
     })
   }
 
-  /** One statement, and so one moment: the counts and their versions belong together. */
+  /** One statement reads one snapshot, so the counts and their versions match. */
   async function readMonths() {
     const { rows } = await db.query(`SELECT ${MONTH} FROM order_stats.months ORDER BY month`)
     return /** @type {Month[]} */ (rows)
@@ -74,7 +74,7 @@ export async function openDatabase(url, seed) {
       failure = /** @type {Error} */ (error)
       throw error
     } finally {
-      // A connection in a failed transaction is of no use to the next one: it is closed.
+      // With an error, the pool closes the connection: its failed transaction would break the next one.
       client.release(failure)
     }
   }
@@ -86,10 +86,10 @@ export async function openDatabase(url, seed) {
   return { placeOrder, readMonths, query: db.query.bind(db), close }
 }
 
-/** A real server, from npm packages; it ends with this process, however that ends. */
+/** Starts a real server from npm packages. It ends with this process, however that ends. */
 export async function startPostgres() {
   const file = fileURLToPath(new URL('postgres.js', import.meta.url))
-  // Of a group of its own: Ctrl+C in a terminal is for the app, which ends its streams first.
+  // In its own process group, so that Ctrl+C in a terminal reaches only the app.
   const keeper = fork(file, { detached: true, execArgv: [] })
   const exit = once(keeper, 'exit')
   const died = exit.then(([code]) => [{ error: `its process ended with code ${code}` }])
@@ -103,7 +103,7 @@ export async function startPostgres() {
   return { folder, stop }
 }
 
-/** In a schema of its own, as the database may be somebody's. */
+/** Uses its own schema, because the database may belong to somebody. */
 async function setUp(client, seed) {
   // Several processes may start at once.
   await client.query('SELECT pg_advisory_xact_lock(20250327)')

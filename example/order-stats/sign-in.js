@@ -1,5 +1,5 @@
 // @ts-check
-// Who is signed in. In your app: accounts and sessions in the database, and a limit on attempts.
+// Accounts and sessions. In your app keep both in the database, and limit the number of attempts.
 import { randomUUID, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 
@@ -29,14 +29,14 @@ export async function openSessions() {
   async function signIn(ctx) {
     const { name, password } = /** @type {any} */ (ctx.request.body) ?? {}
     if (typeof name !== 'string' || typeof password !== 'string') return ctx.throw(400)
-    // Also for names that do not exist, or the time would tell which do.
+    // Hashed for unknown names too, or the response time would reveal which names exist.
     const given = /** @type {Buffer} */ (await hash(password, salt, 32))
     const account = accounts.find(one => one.name === name)
     if (!account || !timingSafeEqual(account.secret, given)) return ctx.throw(401)
     const { mayView } = account
     const session = { id: randomUUID(), name, mayView, until: Date.now() + 8 * HOUR }
     sessions.set(session.id, session)
-    // HttpOnly: no script of the page can read it. Signed: who knows an id cannot make the cookie.
+    // HttpOnly by default: scripts cannot read it. Signed: knowing an id is not enough to forge it.
     ctx.cookies.set('session', session.id, { signed: true, sameSite: 'strict' })
     return session
   }
@@ -59,7 +59,7 @@ export async function openSessions() {
     return undefined
   }
 
-  /** Whether the session, if there still is one, may see the figures. */
+  /** Whether the session still exists and may see the figures. */
   function mayView(id) {
     return find(id)?.mayView ?? false
   }

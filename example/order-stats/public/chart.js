@@ -1,9 +1,9 @@
-// The bars, by Chart.js, which is a script of its own and so a global: window.Chart.
+// Draws the bars with Chart.js. It is loaded by a script tag, so it is a global: window.Chart.
 
 const PARTS = ['snapshot', 'live', 'replayed']
 const COLOURS = { snapshot: '--known', live: '--live', replayed: '--replayed' }
 
-/** Draws a map of months, by its `show`. */
+/** Draws the months of the map; call `show` after each change. */
 export function drawMonths(canvas, months) {
   const isCalm = matchMedia('(prefers-reduced-motion: reduce)').matches
   window.Chart.defaults.font.family = getComputedStyle(canvas).fontFamily
@@ -30,7 +30,7 @@ export function drawMonths(canvas, months) {
   paint()
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', paint)
 
-  /** In the colours of the page's style sheet. */
+  /** Uses the colours of the page's style sheet. */
   function paint() {
     const style = getComputedStyle(document.documentElement)
     const colour = name => style.getPropertyValue(name).trim()
@@ -44,7 +44,7 @@ export function drawMonths(canvas, months) {
 
   let isWaiting = false
 
-  /** The figures at once; the bars with the next frame, one time for all events that came since. */
+  /** Takes the figures at once, but draws the bars once per frame, however many events arrive. */
   function show() {
     const rows = [...months.values()].sort((a, b) => (a.month < b.month ? -1 : 1))
     chart.data.labels = rows.map(({ month }) => labelOf(month))
@@ -59,7 +59,7 @@ export function drawMonths(canvas, months) {
   return { show }
 }
 
-/** Two lines in January: with the year. */
+/** In January, a second line has the year. */
 function labelOf(month) {
   const date = new Date(`${month}-01T00:00:00Z`)
   const name = date.toLocaleDateString('en-GB', { month: 'short', timeZone: 'UTC' })

@@ -2,19 +2,19 @@ import { drawMonths } from './chart.js'
 
 const $ = selector => document.querySelector(selector)
 
-/** The newest that is known of each month, by its name. */
+/** The newest known figures of each month, by month. */
 const months = new Map()
 const chart = drawMonths($('#chart'), months)
 
-let source // the EventSource; none while there is no stream
+let source // the EventSource; undefined without a stream
 let hasSnapshot = false
-let isBehind = false // from a loss until all that was missed is here
+let isBehind = false // from a loss until the replay is complete
 let failures = 0
 let timer
 
 // ---- The stream
 
-/** A new stream, by a new ticket. The browser reconnects by itself, with the old one and its cookie. */
+/** Opens a stream with a new ticket. To reconnect, the browser uses the old ticket and its cookie. */
 async function connect() {
   disconnect()
   setState('connecting')
@@ -22,7 +22,7 @@ async function connect() {
   connect.latest = mine
   const response = await fetch('event/ticket', { method: 'POST' }).catch(() => undefined)
   const { ticket } = response?.ok ? await response.json() : {}
-  if (connect.latest !== mine) return // another has begun, or the page was left
+  if (connect.latest !== mine) return // superseded by a later call, or the page was left
   if (response?.status === 401) return signedOut('The sign-in has ended.')
   if (response?.status === 403) return refused()
   if (!ticket) return again()
@@ -45,8 +45,8 @@ function listen(stream) {
     if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
     setState('connecting')
     isBehind = true
-    // After 401 and other errors it is closed for good. And one that was cut off before the snapshot
-    // may have had an order already, and would come back with its id, as if it needed no snapshot.
+    // After 401 and other errors it is closed for good. A stream cut off before the snapshot may have
+    // received an order, and would resume from its id without ever getting a snapshot.
     if (stream.readyState === EventSource.CLOSED || !hasSnapshot) again()
   }
 
@@ -65,14 +65,14 @@ function listen(stream) {
     show()
     showOrder({ id, product, month: month.month, how })
   })
-  // The handler on the server sends it to those who come back, after what they missed.
+  // Sent by the handler on the server after a reconnect; arrives after the replay.
   on('ready', () => {
-    if (isBehind) note('back', 'Back, with the same ticket')
+    if (isBehind) note('back', 'Reconnected with the same ticket')
     isBehind = false
     failures = 0
   })
-  // Away for longer than the log goes back: the server sends a snapshot next.
-  on('sse.gap', ({ reason }) => note('gap', `The log goes back no further (${reason})`))
+  // The page was away for longer than the log goes back; the server sends a snapshot next.
+  on('sse.gap', ({ reason }) => note('gap', `Some events are gone from the log (${reason})`))
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
@@ -80,14 +80,14 @@ function listen(stream) {
 
   function on(name, listener) {
     stream.addEventListener(name, event => {
-      // In WebKit a stream that was closed in pagehide lives again when the page is restored.
+      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
       if (stream !== source) return stream.close()
       listener(event.data && JSON.parse(event.data))
     })
   }
 }
 
-/** One rule for snapshots and changes, in whatever order they come: the newest version of a month. */
+/** Keeps the newest version of a month, for snapshots and changes alike, in whatever order they arrive. */
 function take(row, how) {
   const known = months.get(row.month) ?? {
     orders: 0,
@@ -108,7 +108,7 @@ function disconnect() {
   source = undefined
 }
 
-/** Later each time, and not all windows at once: the server may have just been restarted. */
+/** Waits longer each time, and at random: after a restart not all windows should return at once. */
 function again() {
   disconnect()
   failures += 1
@@ -130,7 +130,7 @@ $('#sign-in').onsubmit = async event => {
   $('#refusal').textContent =
     response?.status === 401
       ? 'The name or the password is wrong.'
-      : 'That did not work; try again.'
+      : 'Signing in failed. Try again.'
 }
 
 $('#sign-out').onclick = async () => {
@@ -160,7 +160,7 @@ function signedOut(why) {
 
 function refused() {
   signedOut(`${$('#user').textContent} may not see the figures.`)
-  note('refused', 'No ticket: 403')
+  note('refused', 'Ticket refused: 403')
 }
 
 function forget() {
@@ -169,7 +169,7 @@ function forget() {
   for (const selector of ['#view', '.sum']) $(selector).hidden = true
 }
 
-// ---- The shop, for everybody
+// ---- The shop, open to everyone
 
 const PRODUCTS = ['cup', 'teapot', 'kettle', 'tea, a tin']
 
@@ -183,11 +183,11 @@ async function place(amount) {
   )
   const answers = await Promise.allSettled(orders)
   const placed = answers.filter(({ value }) => value?.ok).length
-  const words = placed === 1 ? 'One order was placed.' : `${placed} orders were placed.`
+  const words = placed === 1 ? 'One order placed.' : `${placed} orders placed.`
   $('#shop').textContent = placed === amount ? words : `${words} The others failed.`
 }
 
-/** Of the last year, as months that are over would not move otherwise. */
+/** A day in the last year, so that past months change too. */
 function someDay() {
   const now = new Date()
   const then = Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - random(12), 1)
@@ -203,13 +203,15 @@ function post(path, body) {
   return fetch(path, { method: 'POST', headers, body: JSON.stringify(body) })
 }
 
-// ---- What is to be seen
+// ---- Display
 
 function setState(state) {
   const words = { closed: 'Not signed in', connecting: 'Connecting', open: 'Live' }
   $('#state').dataset.state = state
   $('#state').textContent = words[state]
   $('#cut').disabled = state !== 'open'
+  // Its green dot means a live connection. The next heartbeat shows it again.
+  if (state !== 'open') $('#heartbeat').hidden = true
 }
 
 function show() {
@@ -278,7 +280,7 @@ function clock() {
   return new Date().toLocaleTimeString('en-GB')
 }
 
-// ---- The beginning
+// ---- Start
 
 const session = await fetch('session')
 if (session.status === 200) signedIn(await session.json())
