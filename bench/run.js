@@ -1,29 +1,30 @@
 // @ts-check
 /**
- * Measures this package against the field. How to run it, from the root:
+ * Measures this package and its peers. Run it from the root:
  *
  *     npm run bench               about twenty-five minutes; writes bench/RESULTS.md
- *     npm run bench -- --quick    within two minutes; fewer streams and rows, only printed
+ *     npm run bench -- --quick    under two minutes; fewer streams and rows, only printed
  *     npm run bench -- --rounds=5 --only=net,ours --workloads=feed,latency
  *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
  *
- * It prints a Markdown table of what was measured, and one of the targets. What keeps it honest:
+ * It prints one Markdown table of the figures and one of the targets. What keeps the figures honest:
  *
  * - Rounds are interleaved: every server once, then all again; each workload in fresh processes.
- * - A figure is the median over the rounds, with the least and the most; a ratio is the median of
- *   the ratios within a round, so that a noisy minute strikes both. Of what takes long, peers have
- *   the first round only.
- * - CPU time is the server process's own, over all its threads, and not the wall clock's.
- * - Server and client are pinned to different cores where there is `taskset`.
- * - The client checks every frame of every stream: count and order, and that it was meant for it. A
- *   server that fails has no figure, and a note says so.
- * - "One at a time" means that every client has an entry before the next is published.
- * - "As fast as possible" means that the client's process feeds entries by a socket and keeps 64
- *   of them unacknowledged: the same feed for all, but that nchan's comes as pipelined POSTs.
+ * - A figure is the median over the rounds, with minimum and maximum; a ratio is the median of the
+ *   ratios within each round, so that a noisy minute affects both sides. Long workloads measure peers
+ *   in the first round only.
+ * - CPU time is that of the server's process, over all its threads; it is not wall-clock time.
+ * - Server and client are pinned to different cores if `taskset` is available.
+ * - The client checks every frame of every stream: count, order, and that the stream should get it. A
+ *   server that fails the check has no figure, and a note says so.
+ * - "One at a time" means that every client has received an entry before the next is published.
+ * - "As fast as possible" means that the client's process feeds entries through a socket and keeps 64
+ *   of them unacknowledged. The feed is the same for all, except that nchan's consists of pipelined
+ *   POSTs.
  * - Latency is read from one monotonic clock; no two clocks are compared.
- * - Fan-in is of a receiver that has stood still, so that as much waits for it as it can take.
- * - Peers are used as their readmes say, and at their best: JSON is made once wherever they allow
- *   it. See servers/, a file each; and workloads/, a file each.
+ * - Fan-in is measured after the receiver was stopped, so that it can take in as much as it is able to.
+ * - Peers are used as their readmes say, and at their best: JSON is encoded once wherever they allow
+ *   it. See servers/ and workloads/, one file each.
  */
 import { execSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -70,7 +71,7 @@ const plan = options.quick
     }
 
 const given = process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : []
-/** Only a whole run is worth keeping. */
+/** Only a complete run is written to RESULTS.md. */
 const isPartial = Boolean(options.quick || options.only || options.workloads)
 const only = options.only?.split(',')
 const servers = SERVERS.filter(
@@ -80,7 +81,7 @@ const wanted = options.workloads?.split(',')
 const chosen = Object.keys(WORKLOADS).filter(name =>
   wanted ? wanted.includes(name) : !(options.quick && WORKLOADS[name]?.isSlow),
 )
-/** Several processes on one log, which no peer has. */
+/** Several processes on one log; no peer offers that. */
 const hasEngines =
   (wanted ? wanted.includes('engines') : !options.quick) && (!only || only.includes('ours'))
 const left = Object.keys(WORKLOADS).filter(name => !chosen.includes(name))
@@ -100,13 +101,13 @@ const results = [
   '# Results',
   '',
   `From \`${['npm run bench', ...given].join(' ')}\`. **Median** ×ratio to bare \`net\` (least–most) of ${rounds} ` +
-    'interleaved rounds; less is better throughout.',
+    'interleaved rounds; lower is better in every row.',
   '',
   ...(chosen.length > 0 ? [tableOf(figures, titles(), servers), ''] : []),
   ...(hasEngines ? engineResults() : []),
   '## Targets',
   '',
-  'Of koa-sse-pool. A ratio is the median of those within each round.',
+  'Targets of koa-sse-pool. A ratio is the median of the ratios within each round.',
   '',
   sized(targetsOf(figures, rounds, isPartial)),
   '',
@@ -152,7 +153,7 @@ function engineResults() {
   return [
     '## Engines',
     '',
-    'Two processes of koa-sse-pool on one log. More fan-in is better, less of all others.',
+    'Two processes of koa-sse-pool on one log. Higher is better for fan-in, lower for all other rows.',
     '',
     tableOf(figures, Object.fromEntries(rows), ENGINES),
     '',
@@ -172,7 +173,7 @@ function titles() {
   return Object.fromEntries(rows.map(([metric, title]) => [metric, sized(title)]))
 }
 
-/** @param {string} text in which a size is named, such as {many} */
+/** @param {string} text with names of sizes, such as {many} */
 function sized(text) {
   const number = new Intl.NumberFormat('en')
   const sizes = /** @type {Record<string, number>} */ (plan)
@@ -183,13 +184,13 @@ function notes() {
   const cores = availableParallelism()
   return [
     `Node ${process.version} on ${process.platform}, ${cores} cores (${cpus()[0]?.model.trim()}), ` +
-      `${isPinned ? 'server and client pinned to one each' : 'not pinned, as there is no taskset or no second core'}; ` +
+      `${isPinned ? 'server and client pinned to one each' : 'not pinned, because taskset or a second core is missing'}; ` +
       `${files} open files allowed.`,
-    ...(nchanIsHere ? [] : ['nginx with nchan was not there (Debian: libnginx-mod-nchan).']),
+    ...(nchanIsHere ? [] : ['nginx with nchan was not installed (Debian: libnginx-mod-nchan).']),
     ...(left.length === 0 ? [] : [`Left out of this run: ${left.join(', ')}.`]),
-    'An idle event loop shows a p99 of 1 to 2 ms, the resolution of the measurement.',
-    'Targeted: with bare `net`, to frame the event, to look up the socket, and one `socket.write`.',
-    'The stalled client: the same 50 MB were published once before it came, which fills histories.',
+    'An idle event loop has a p99 of 1 to 2 ms, which is the resolution of the measurement.',
+    'Targeted: bare `net` frames the event, looks up the socket, and calls `socket.write` once.',
+    'Stalled client: the same 50 MB were published once before it connected, so that histories were full.',
     ...[...failures].map(failure => `Not measured: ${failure}.`),
   ]
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// Several processes on one log: how fast it is taken in, how much later an event arrives than with
-// the memory log, and what the engine has to do when everybody comes back.
+// Several processes on one log: how fast entries are read, how much latency an engine adds to that of
+// the memory log, and how much work the engine has when all clients reconnect.
 import { monotonic } from '../parts/event.js'
 import { Worker } from '../parts/worker.js'
 import { openHub } from './logs.js'
@@ -10,30 +10,30 @@ export const ENGINES = [
   { file: 'memory', title: 'memory' },
   { file: 'redis', title: 'Redis, `redis`', service: 'redis' },
   { file: 'ioredis', title: 'Redis, `ioredis`', service: 'redis' },
-  // It pushes what the receiver cannot take yet, so reading is not told from appending.
+  // NATS pushes before the receiver can read, so reading cannot be separated from appending.
   { file: 'nats', title: 'NATS', service: 'nats', pushes: true },
   { file: 'cluster', title: 'cluster' },
 ]
 
 /** @type {Record<string, string>} */
 export const ENGINE_ROWS = {
-  'fan-in': 'fan-in of entries of 200 bytes: thousands for a second of CPU',
-  'fan-in-clock': 'the same, thousands a second by the clock',
-  'engine-cpu': 'the engine’s own CPU µs for an entry that is appended, and read by two processes',
-  'engine-read': 'of these, for one of the two that read it',
+  'fan-in': 'fan-in, entries of 200 bytes: thousands per second of CPU',
+  'fan-in-clock': 'the same: thousands per second of wall-clock time',
+  'engine-cpu': 'an entry appended, and read by two processes: CPU µs of the engine',
+  'engine-read': 'of these, for one of the two readers',
   'steady-cpu':
-    '1,000 entries a second to 10 streams: CPU µs an entry in the process that has them',
-  'steady-engine': 'the same: the engine’s own CPU µs an entry, read by two processes',
+    '1,000 entries a second to 10 streams: CPU µs per entry in the process with the streams',
+  'steady-engine': 'the same: CPU µs of the engine per entry, read by two processes',
   'engine-p50': 'latency p50, 1,000 entries a second to 10 streams: ms',
   'engine-p99': 'latency p99, 1,000 entries a second to 10 streams: ms',
-  'storm-known': '{stormy} come back with a cursor in the window: questions to the engine',
-  'storm-known-cpu': 'the same: CPU µs a stream that comes back',
-  'storm-unknown': '{stormy} come back with a cursor that is not: questions to the engine',
-  'storm-unknown-cpu': 'the same: CPU µs a stream that comes back',
-  'entry-bytes': 'an entry of 200 bytes in the engine: bytes',
+  'storm-known': '{stormy} reconnects with a cursor in the window: questions to the engine',
+  'storm-known-cpu': 'the same: CPU µs per reconnect',
+  'storm-unknown': '{stormy} reconnects with a cursor outside the window: questions to the engine',
+  'storm-unknown-cpu': 'the same: CPU µs per reconnect',
+  'entry-bytes': 'size of a 200-byte entry in the engine: bytes',
 }
 
-/** Published while the receiver stands still, so that it then has as much as it can take. */
+/** Published while the receiver is stopped, so that it then never waits for more. */
 const LOT = 20_000
 const LOTS = 5
 const STREAMS = 10
@@ -50,7 +50,7 @@ export async function measureEngine(
   { stormy, seconds },
   report,
 ) {
-  if (!isHere(service)) throw new Error(`${service}-server is not there`)
+  if (!isHere(service)) throw new Error(`${service}-server is not installed`)
   await withService(service, async (address, engineCpu) => {
     const isCluster = file === 'cluster'
     if (isCluster) openHub()
@@ -58,7 +58,7 @@ export async function measureEngine(
     const start = (/** @type {'server' | 'client'} */ part) =>
       new Worker('engines/member.js', part, settings, isCluster)
     const receiver = start('server')
-    // The memory log is one process's own.
+    // The memory log belongs to one process.
     const publisher = file === 'memory' ? receiver : start('client')
     try {
       const [{ port }] = await Promise.all([receiver.ready, publisher.ready])
@@ -97,13 +97,13 @@ function latency({ receiver, publisher, port, count, engineCpu }, report) {
       const engineAfter = engineCpu()
       const cpuAfter = await receiver.ask('count')
       from += some
-      // The first ones only warm up.
+      // The first entries only warm up.
       if (some !== count) continue
       const { p50, p99 } = await client.ask('delays', { times })
       report('engine-p50', p50)
       report('engine-p99', p99)
       report('steady-cpu', (cpuAfter - cpu) / count)
-      // Only Linux tells; and the memory log has no engine.
+      // Only Linux reports it, and the memory log has no engine.
       if (Number.isFinite(engine) && publisher !== receiver) {
         report('steady-engine', (engineAfter - engine) / count)
       }
@@ -132,7 +132,7 @@ async function fanIn({ receiver, publisher, engineCpu, pushes }, report) {
     const start = monotonic()
     const engineBetween = engineCpu()
     const after = await receiver.ask('until', { count: LOT })
-    // The first one only warms up.
+    // The first lot only warms up.
     if (lot === 0) continue
     cpu += after.cpu - before
     clock += after.at - start
@@ -142,13 +142,13 @@ async function fanIn({ receiver, publisher, engineCpu, pushes }, report) {
   }
   report('fan-in', (LOT * LOTS) / (cpu / 1000))
   report('fan-in-clock', (LOT * LOTS) / clock)
-  // Only Linux tells.
+  // Only Linux reports it.
   if (Number.isFinite(engine)) {
     report('engine-cpu', engine / LOT / LOTS)
     if (!pushes) report('engine-read', read / LOT / LOTS)
   }
   const { gaps, window } = await receiver.ask('stats')
-  if (gaps > 0 || window.events < 10_000) throw new Error('the receiver has lost entries')
+  if (gaps > 0 || window.events < 10_000) throw new Error('the receiver lost entries')
 }
 
 /**
@@ -159,7 +159,7 @@ async function storms(receiver, publisher, port, stormy, report) {
   await receiver.ask('count')
   const known = await publisher.ask('send', { count: 1 })
   await receiver.ask('until', { count: 1 })
-  // Of this log by its look, and of the same place in it, but never given to anybody.
+  // Looks like an id of this log at the same position, but was never assigned.
   const unknown = known.slice(0, -1) + (known.endsWith('A') ? 'B' : 'A')
   for (const [metric, lastEventId] of [
     ['storm-known', known],
@@ -173,12 +173,13 @@ async function storms(receiver, publisher, port, stormy, report) {
       report(`${metric}-cpu`, ((await receiver.ask('count')) - cpu) / stormy)
       report(metric, (await receiver.ask('asked')) - asked)
       report('storm-streams', stormy)
-      // The last of them wait for the next question to the engine, some milliseconds.
+      // The last streams wait a few milliseconds for the next question to the engine.
       let now = await receiver.ask('stats')
       while (now.parked > 0) now = await receiver.ask('stats')
       const { replays, gaps } = now
       const decided = metric === 'storm-known' ? replays - before.replays : gaps - before.gaps
-      if (decided !== stormy) throw new Error(`${decided} of ${stormy} were told where they go on`)
+      if (decided !== stormy)
+        throw new Error(`only ${decided} of ${stormy} streams were resumed or got a gap`)
     })
   }
 }

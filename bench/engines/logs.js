@@ -1,6 +1,6 @@
 // @ts-check
-// The log of each engine, how often it has asked its server for something, and how much an entry
-// takes there.
+// The log of each engine, the number of requests it has sent to its server, and the size of an entry
+// there.
 import { jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
 import { Redis } from 'ioredis'
@@ -9,14 +9,14 @@ import { clusterLog } from '../../dist/cluster.js'
 import { natsLog } from '../../dist/nats.js'
 import { redisLog } from '../../dist/redis.js'
 
-/** Not less than one lot that is published while the receiver stands still. */
+/** At least one lot, which is published while the receiver is stopped. */
 const maxEntries = 30_000
 
 /**
  * @typedef Engine
- * @property {any} [log] none: the memory log
- * @property {() => number | Promise<number>} [asked] commands or messages that reached the server,
- *   or that this process has sent to it
+ * @property {any} [log] absent for the memory log
+ * @property {() => number | Promise<number>} [asked] commands or messages that the server received,
+ *   or that this process sent to it
  * @property {() => Promise<number>} [bytesOfEntry] in the server
  */
 
@@ -65,7 +65,7 @@ export const LOGS = {
   },
 }
 
-/** Called in the primary too, which keeps the entries. */
+/** Called in the primary, which holds the entries. */
 export function openHub() {
   clusterLog({ events: maxEntries })
 }
@@ -77,7 +77,7 @@ function redisFigures(command) {
       const stats = String(await command('INFO', 'commandstats'))
       let calls = 0
       for (const [, name = '', count] of stats.matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)) {
-        // What a connection begins with, and this very question.
+        // Excludes the commands of a new connection, and this INFO itself.
         if (!/^(info|hello|client|select)/.test(name)) calls += Number(count)
       }
       return calls

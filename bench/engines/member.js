@@ -1,6 +1,6 @@
 // @ts-check
-// One process of several that share a log: a pool as an app has it, which publishes, or serves
-// streams and takes in what others publish.
+// One of several processes that share a log: a pool as in an app, which publishes, or serves streams and
+// reads what others publish.
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import { ClientPool, sse } from '../../dist/index.js'
@@ -8,11 +8,11 @@ import { eventAt, monotonic } from '../parts/event.js'
 import { answer, listen } from '../parts/host.js'
 import { LOGS } from './logs.js'
 
-/** Of a frame, to the last line break. */
+/** The size of a frame, including the last line break. */
 const FRAME_BYTES = 200
-/** As an app has them whose clients are sent to one by one. */
+/** The number of client ids, as in an app that sends to clients one by one. */
 const IDS = 10_000
-/** Appends that wait for their acknowledgement at a time. */
+/** The number of unacknowledged appends at a time. */
 const OUTSTANDING = 1000
 
 const text = 'x'.repeat(FRAME_BYTES - 'event: update\ndata: \n\n'.length)
@@ -28,12 +28,12 @@ let reached = () => {}
 if (log) countEntries()
 
 const pool = new ClientPool({ maxClients: 100_000, pingInterval: 600_000, ...(log && { log }) })
-// At the end its log is lost to a cluster worker as well, which is no news.
+// At the end a cluster worker loses its log, which is expected.
 pool.on('error', error => process.connected && process.stderr.write(`${name}: ${error}\n`))
 const app = new Koa().use(sse({ pool, id: ctx => ctx.query.id }))
 
 answer({
-  /** To one client each, of many. Answers the id of the last one. */
+  /** Sends each entry to another client. Answers the id of the last one. */
   async send({ count }) {
     let last = ''
     for (let done = 0; done < count; done += OUTSTANDING) {
@@ -45,13 +45,13 @@ answer({
     }
     return last
   },
-  /** To everyone, at a steady pace; answers when each was published. */
+  /** Broadcasts at a steady pace; answers the time at which each entry was published. */
   async publishSteadily({ from, count, perSecond }) {
     /** @type {number[]} */
     const times = []
     const start = monotonic()
     await new Promise(resolve => {
-      // Timers are late now and then: what is due by the clock is published.
+      // Timers are late at times, so publish whatever is due by the clock.
       const timer = setInterval(() => {
         const due = Math.min(count, ((monotonic() - start) * perSecond) / 1000)
         while (times.length < due) {
@@ -66,12 +66,12 @@ answer({
     })
     return times
   },
-  /** Begins to count what comes, and CPU time. */
+  /** Starts counting entries and CPU time. */
   count() {
     received = 0
     return cpu()
   },
-  /** When so many have come: µs of CPU, and when that was. */
+  /** Once that many have arrived: CPU time in µs, and the time of arrival. */
   async until({ count }) {
     if (received < count) {
       goal = count
@@ -95,7 +95,7 @@ function cpu() {
   return user + system
 }
 
-/** Between the log and the pool, so that nothing has to be polled while CPU time is measured. */
+/** Counts between the log and the pool, so that no polling adds to the CPU time measured. */
 function countEntries() {
   const open = log.open.bind(log)
   log.open = (/** @type {any} */ sink) =>

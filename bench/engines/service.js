@@ -1,5 +1,5 @@
 // @ts-check
-// The engines' servers: on a free loopback port, in a folder of their own, on the client's core.
+// Runs the engines' servers on a free loopback port, in a temporary folder, on the client's core.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -13,11 +13,11 @@ import { pin } from '../parts/worker.js'
  * @typedef Service
  * @property {string} program
  * @property {(port: number, folder: string) => string[]} args
- * @property {string} ready what it says when it is
+ * @property {string} ready what it prints when it is ready
  * @property {string} scheme
  */
 
-/** As docs/scaling.md says that they should be set. @type {Record<string, Service>} */
+/** Configured as docs/scaling.md recommends. @type {Record<string, Service>} */
 const SERVICES = {
   redis: {
     program: 'redis-server',
@@ -43,8 +43,8 @@ export function isHere(name) {
 }
 
 /**
- * Runs it while something is done with its address, and a way to ask for its µs of CPU. Where there is
- * no such service, the address is empty, and this process is what the CPU time is of.
+ * Runs the service while `work` uses its address and a function that returns its CPU time in µs. For an
+ * engine without a service, the address is empty and the CPU time is that of this process.
  *
  * @template Result
  * @param {string} name @param {(address: string, cpu: () => number) => Promise<Result>} work
@@ -73,7 +73,7 @@ function isReady(child, { program, ready }) {
   let output = ''
   return new Promise((resolve, reject) => {
     const onData = (/** @type {Buffer} */ text) => {
-      // Read on, as a full pipe would hold it up.
+      // Keeps reading, or a full pipe would block the program.
       if (output.length < 10_000) output += text
       if (output.includes(ready)) resolve(undefined)
     }
@@ -83,7 +83,7 @@ function isReady(child, { program, ready }) {
   })
 }
 
-/** Not a number where the system does not tell. @param {number} pid */
+/** NaN where the system does not report it. @param {number} pid */
 function cpuOf(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')

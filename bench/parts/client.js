@@ -1,6 +1,6 @@
 // @ts-check
-// The load client: raw sockets that read into one shared buffer, and look at no more than the
-// number in each frame. It checks every frame of every stream: none lost, none twice, in order.
+// The load client: raw sockets that read into one shared buffer and parse only the number in each frame.
+// It checks every frame of every stream: none lost, none duplicated, in order.
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DIGITS, groupOf, MARK, monotonic } from './event.js'
@@ -16,8 +16,8 @@ const buffer = Buffer.allocUnsafe(256 * 1024)
  * @property {number} index
  * @property {import('node:net').Socket} socket
  * @property {number} next the number that the next frame must have
- * @property {number} value of the number that is being read
- * @property {number} missing digits of it
+ * @property {number} value of the digits read so far
+ * @property {number} missing digits still to be read
  * @property {number} beats
  */
 
@@ -25,15 +25,15 @@ const buffer = Buffer.allocUnsafe(256 * 1024)
 const streams = []
 /** @type {string | undefined} */
 let wrong
-/** What is expected: each number, or each that falls to the stream where there are groups. */
+/** Expected numbers: every one, or with groups those of the stream's own group. */
 let expected = { from: 1, groups: 1 }
-/** Frames since `begin`, and what somebody waits for. */
+/** Frames since `begin`, and the number that `until` waits for. */
 let frames = 0
 let goal = Number.POSITIVE_INFINITY
 let reached = () => {}
-/** When each frame came, where that is asked. @type {{ value: number, at: number }[] | undefined} */
+/** The arrival time of each frame, if requested. @type {{ value: number, at: number }[] | undefined} */
 let arrivals
-/** Heartbeats since `begin`, where they are counted, and how many bytes each has. */
+/** Heartbeats since `begin`, if counted, and the size of each in bytes. */
 let beats = 0
 let beatSize = -1
 let countsBeats = false
@@ -60,14 +60,14 @@ function read(stream, length) {
 /** @param {Stream} stream */
 function arrive(stream) {
   const { value, next, index } = stream
-  if (value !== next) fail(`stream ${index} got ${value}, not ${next}`)
+  if (value !== next) fail(`stream ${index} got entry ${value} instead of ${next}`)
   stream.next = value + expected.groups
   frames += 1
   arrivals?.push({ value, at: monotonic() })
   if (frames >= goal) reached()
 }
 
-/** A read without an entry. Its size tells one heartbeat from two. @param {Stream} stream @param {number} length */
+/** A read without an entry counts as a heartbeat. Its size shows whether it was one or two. @param {Stream} stream @param {number} length */
 function beat(stream, length) {
   if (beatSize === -1) beatSize = length
   if (length !== beatSize) {
@@ -77,7 +77,7 @@ function beat(stream, length) {
   stream.beats += 1
 }
 
-/** Whoever waits for the rest need not wait any longer. @param {string} reason */
+/** Records the failure and ends a pending `until`. @param {string} reason */
 function fail(reason) {
   wrong ??= reason
   reached()
@@ -132,7 +132,7 @@ function requestOf(query, lastEventId) {
 
 /** @type {Record<string, (args: any) => unknown>} */
 const commands = {
-  /** Until there are so many streams. */
+  /** Connects until there are `count` streams. */
   async connect({ port, count, channels = 0, lastEventId }) {
     while (streams.length < count) {
       const some = Math.min(count - streams.length, 200)
@@ -144,7 +144,7 @@ const commands = {
       )
     }
   },
-  /** The next entry has this number. With groups, each stream gets only those that fall to it. */
+  /** The next entry has the number `from`. With groups, each stream gets only its own group's entries. */
   begin({ from, groups = 1, timed = false, withBeats = false }) {
     expected = { from, groups }
     frames = 0
@@ -157,7 +157,7 @@ const commands = {
       stream.beats = 0
     }
   },
-  /** Resolves when so many frames have arrived since `begin`. */
+  /** Resolves when `count` frames have arrived since `begin`. */
   async until({ count }) {
     if (frames < count && wrong === undefined) {
       goal = count
@@ -166,23 +166,23 @@ const commands = {
       })
       goal = Number.POSITIVE_INFINITY
     }
-    if (frames > count) wrong ??= `${frames} frames arrived, not ${count}`
+    if (frames > count) wrong ??= `${frames} frames arrived instead of ${count}`
     if (wrong !== undefined) throw new Error(wrong)
   },
-  /** From publish to arrival; `times` are when the entries since `begin` were published. */
+  /** Delays from publish to arrival; `times` are the times at which the entries since `begin` were published. */
   delays({ times }) {
     const delays = (arrivals ?? []).map(({ value, at }) => at - times[value - expected.from])
     delays.sort((a, b) => a - b)
     const part = (/** @type {number} */ share) => delays[Math.floor(share * (delays.length - 1))]
     return { p50: part(0.5), p99: part(0.99) }
   },
-  /** Heartbeats since `begin`: all, and those of the streams that got the fewest and the most. */
+  /** Heartbeats since `begin`: the total, and the fewest and the most of any stream. */
   beats() {
     if (wrong !== undefined) throw new Error(wrong)
     const each = streams.map(stream => stream.beats)
     return { all: beats, least: Math.min(...each), most: Math.max(...each) }
   },
-  /** When no heartbeat has come for a while, so that none is under way; or after `most` ms. */
+  /** Resolves when no heartbeat has arrived for a while, so that none is in flight, or after `most` ms. */
   async lull({ most }) {
     const until = monotonic() + most
     for (let before = -1; before !== beats && monotonic() < until; ) {
@@ -190,7 +190,7 @@ const commands = {
       await sleep(100)
     }
   },
-  /** One more client, which keeps the id that the next entry has. */
+  /** Connects one more client, which records the id of the next entry. */
   async learnId({ port }) {
     const socket = connect({ port, host: '127.0.0.1' })
     socket.write(requestOf('id=learner'))
@@ -208,7 +208,7 @@ const commands = {
   },
   learntId: () => learnt,
   feed: feedTo,
-  /** One more client, which asks and then never reads. */
+  /** Connects one more client, which sends its request and then never reads. */
   async stall({ port }) {
     const socket = connect({ port, host: '127.0.0.1' })
     socket.on('error', () => {})

@@ -1,7 +1,7 @@
 // @ts-check
-// What is sent: the same event for every server, about 250 bytes on the wire.
+// The event that every server sends, about 250 bytes on the wire.
 
-/** Occurs once in a frame, so that the client counts frames however the reads cut them. */
+/** Occurs once per frame, so that the client can count frames wherever reads split them. */
 export const MARK = '~'
 export const DIGITS = 8
 
@@ -11,7 +11,7 @@ let text = ''
 /**
  * @typedef {{ id: string, event: string, data: { seq: string, text: string } }} BenchEvent
  *
- * @param {number} seq counts from 1, without a gap, over a server's whole life
+ * @param {number} seq counts from 1 without gaps over a server's lifetime
  * @param {number} [size] of its text
  * @returns {BenchEvent}
  */
@@ -27,16 +27,16 @@ export function frameOf({ id, event, data }) {
 }
 
 /**
- * The client id or channel that an event is for, where each has its own: a client is in the
- * channel of its index, modulo their number.
+ * The client id or channel that an event is addressed to. A client's channel is its index modulo the
+ * number of channels.
  *
- * @param {number} seq @param {number} groups how many ids or channels there are
+ * @param {number} seq @param {number} groups the number of ids or channels
  */
 export function groupOf(seq, groups) {
   return seq % groups
 }
 
-/** Milliseconds of the machine's monotonic clock, the same in every process. */
+/** The machine's monotonic clock in ms, the same in every process. */
 export function monotonic() {
   const [seconds, nanoseconds] = process.hrtime()
   return seconds * 1e3 + nanoseconds / 1e6

@@ -1,14 +1,14 @@
 // @ts-check
-// Entries from elsewhere: the client's process keeps some outstanding, each sent alone, and the
-// server publishes each as it arrives and acknowledges it. So they come by I/O that knows nothing
-// of how the server schedules its work, and pile up in the socket while it is busy.
+// Feeds entries from outside: the client's process keeps some unacknowledged, each sent by itself; the
+// server publishes each as it arrives and acknowledges it. So the input does not depend on how the server
+// schedules its work, and accumulates in the socket while the server is busy.
 import { connect, createServer } from 'node:net'
 import { DIGITS, eventAt } from './event.js'
 
 const ZERO = 0x30
 const ACCEPTED = 'HTTP/1.1 20'
 
-/** The server's end: eight digits are an entry, a byte acknowledges it. @param {(seq: number) => unknown} publish */
+/** The server's end: eight digits are an entry, one byte acknowledges it. @param {(seq: number) => unknown} publish */
 export function listenForFeed(publish) {
   return createServer({ noDelay: true }, socket => {
     let seq = 0
@@ -29,7 +29,7 @@ export function listenForFeed(publish) {
 }
 
 /**
- * The client's end. With a path it speaks HTTP instead, pipelined on one connection.
+ * The client's end. With a path it sends pipelined HTTP requests on one connection instead.
  *
  * @param {{ feed: { port: number, path?: string }, from: number, count: number, outstanding: number }} work
  */
@@ -72,7 +72,7 @@ function postOf(path, seq) {
 /** @param {Buffer} bytes */
 const bytesIn = bytes => bytes.length
 
-/** Replies may be cut anywhere, so what may be the beginning of one is kept. */
+/** Replies may be split anywhere, so a possible beginning of one is kept. */
 function repliesIn() {
   let rest = ''
   return (/** @type {Buffer} */ bytes) => {

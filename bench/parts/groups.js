@@ -1,5 +1,5 @@
 // @ts-check
-// Channels as one makes them by hand: a Map of Sets.
+// Hand-written channels: a Map of Sets.
 
 /** @template Item */
 export class Groups {

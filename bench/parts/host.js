@@ -1,5 +1,5 @@
 // @ts-check
-// What every server under servers/ answers to its parent, so that the files there show only how a
+// Handles the parent's commands for every server in servers/, so that the files there show only how a
 // library is used.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -10,21 +10,21 @@ import { listenForFeed } from './feed.js'
  * @typedef {import('./event.js').BenchEvent} BenchEvent
  * @typedef {{ cpu: number, rss: number, heap?: number }} Usage µs and bytes
  *
- * @typedef Settings of the server, for workloads that need another than the usual one
- * @property {number} ping ms between heartbeats; 0 for none, or as rarely as the server can
- * @property {number} history how many entries are to be kept for replay
+ * @typedef Settings of the server, for workloads that need other than the usual ones
+ * @property {number} ping ms between heartbeats; 0 for none, or as few as the server allows
+ * @property {number} history the number of entries to keep for replay
  * @property {boolean} channels each stream joins the channel that its request names
- * @property {object} [pool] more options for ours
+ * @property {object} [pool] more options for koa-sse-pool
  *
  * @typedef Hosted
- * @property {import('node:net').Server} [server] listens on a port of its own choice
- * @property {number} [port] where somebody else listens already
- * @property {string} [feedPath] where that one takes entries by POST
+ * @property {import('node:net').Server} [server] will listen on any free port
+ * @property {number} [port] of a server that already listens
+ * @property {string} [feedPath] where that server accepts entries by POST
  * @property {(event: BenchEvent) => unknown} broadcast
  * @property {(client: string, event: BenchEvent) => unknown} [send]
  * @property {(channel: string, event: BenchEvent) => unknown} [sendToChannel]
- * @property {boolean} [replays] a client that comes back gets what it missed
- * @property {() => Usage} [usage] of this process, if absent
+ * @property {boolean} [replays] a reconnecting client gets what it missed
+ * @property {() => Usage} [usage] defaults to that of this process
  */
 
 /** @type {Settings} */
@@ -33,7 +33,7 @@ export const settings = {
   ...JSON.parse(process.env.BENCH ?? '{}'),
 }
 
-/** Ends this process: the server cannot be measured, and why. @param {string} reason */
+/** Ends this process because the server cannot be measured. @param {string} reason */
 export function skip(reason) {
   process.send?.({ skipped: reason }, () => process.exit())
 }
@@ -57,7 +57,7 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
         await deliver(to, groups, eventAt(from + i, size))
       }
     },
-    /** By a timer; answers when each was published. */
+    /** Publishes by a timer; answers the time at which each entry was published. */
     publishSteadily: ({ from, count, every }) =>
       new Promise(resolve => {
         /** @type {number[]} */
@@ -100,11 +100,11 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
   process.send?.({ ready: facts })
 }
 
-/** Does what the parent asks for, until that is gone. @param {Record<string, (args: any) => unknown>} commands */
+/** Executes the parent's commands until the parent ends. @param {Record<string, (args: any) => unknown>} commands */
 export function answer(commands) {
   process.on('message', async (/** @type {any} */ { id, command, args }) => {
     const result = await commands[command]?.(args ?? {})
-    // Nobody waits for most publications: an answer to each would be work that is not the server's.
+    // Most publications need no answer; sending one would add work that is not the server's.
     if (id !== undefined) process.send?.({ id, result })
   })
   process.on('disconnect', () => process.exit())
@@ -113,7 +113,7 @@ export function answer(commands) {
 /** @param {import('node:net').Server} server @returns {Promise<number>} */
 export function listen(server) {
   return new Promise(resolve => {
-    // Exclusive, as in a cluster its primary would accept the connections.
+    // Without `exclusive`, a cluster's primary would accept the connections.
     server.listen({ port: 0, host: '127.0.0.1', backlog: 4096, exclusive: true }, () => {
       resolve(/** @type {import('node:net').AddressInfo} */ (server.address()).port)
     })
@@ -128,7 +128,7 @@ function ownUsage() {
 }
 
 async function collectGarbage() {
-  // More than once, as finalizers of one round let go of what only the next one frees.
+  // Several rounds, because finalizers of one round release what only the next round frees.
   for (let round = 0; round < 3; round += 1) {
     await new Promise(resolve => setTimeout(resolve, 50))
     globalThis.gc?.()

@@ -1,15 +1,15 @@
 // @ts-check
-// A server and a client, and what every workload does with them.
+// A server and a client, with the operations that workloads use.
 import { Worker } from './worker.js'
 
 /**
  * @typedef Work
- * @property {number} count of entries
- * @property {number} lot so many must be with every client before the next ones are published
- * @property {number} [perTurn] how many of them in one turn of the event loop
- * @property {'everyone' | 'client' | 'channel'} [to] one of the groups in turn, or everyone
- * @property {number} [groups] how many there are
- * @property {number} [size] of each one's text
+ * @property {number} count number of entries
+ * @property {number} lot entries that every client must have before the next ones are published
+ * @property {number} [perTurn] entries in one turn of the event loop
+ * @property {'everyone' | 'client' | 'channel'} [to] everyone, or one client or channel in turn
+ * @property {number} [groups] number of clients or channels
+ * @property {number} [size] of each entry's text
  */
 
 export class Pair {
@@ -25,12 +25,12 @@ export class Pair {
   }
 
   /**
-   * In fresh processes, so that nothing is inherited.
+   * Uses fresh processes, so that no state carries over.
    *
    * @param {string} name @param {object} settings @param {(pair: Pair) => Promise<void>} workload
    */
   static async with(name, settings, workload) {
-    // nginx is the server then, and what starts it only publishes.
+    // For nchan, nginx is the server, and the process that starts it only publishes.
     const server = new Worker(
       `servers/${name}.js`,
       name === 'nchan' ? 'client' : 'server',
@@ -41,19 +41,19 @@ export class Pair {
       const [facts] = await Promise.all([server.ready, client.ready])
       await workload(new Pair(server, client, facts))
     } finally {
-      // First, so that it does not spend its last moments on reporting thousands of lost connections.
+      // The server ends first, or it would spend its time reporting thousands of lost connections.
       await server.end()
       await client.end()
     }
   }
 
-  /** Until there are so many streams. @param {number} count @param {object} [request] */
+  /** Connects until there are that many streams. @param {number} count @param {object} [request] */
   async grow(count, request) {
     await this.client.ask('connect', { port: this.facts.port, count, ...request })
     this.streams = count
   }
 
-  /** µs of the server's process while something is done. @param {() => Promise<unknown>} work */
+  /** CPU time of the server's process during `work`, in µs. @param {() => Promise<unknown>} work */
   async cpuOf(work) {
     const before = await this.server.ask('usage')
     await work()
@@ -61,7 +61,7 @@ export class Pair {
     return after.cpu - before.cpu
   }
 
-  /** Sends them, and has the client check each. µs of the server's process. @param {Work} work */
+  /** Sends the entries and lets the client check each. Returns the server's CPU time in µs. @param {Work} work */
   async publish({ count, lot, perTurn = lot, to = 'everyone', groups = 1, size }) {
     const each = this.reach(to, groups)
     await this.client.ask('begin', { from: this.seq, groups })
@@ -76,7 +76,7 @@ export class Pair {
   }
 
   /**
-   * CPU µs a delivery, after a quarter of the work that only warms up.
+   * CPU time per delivery in µs, after a warm-up with a quarter of the work.
    *
    * @param {number} deliveries roughly @param {Omit<Work, 'count'>} work
    */
@@ -88,7 +88,7 @@ export class Pair {
     return (await this.publish({ ...work, count })) / (count * each)
   }
 
-  /** How many streams get one entry. @param {Work['to']} to @param {number} [groups] */
+  /** The number of streams that get one entry. @param {Work['to']} to @param {number} [groups] */
   reach(to = 'everyone', groups = 1) {
     return to === 'everyone' ? this.streams : this.streams / groups
   }

@@ -1,5 +1,5 @@
 // @ts-check
-// Figures to Markdown: medians, the spread, and ratios to bare `net` of the same round.
+// Formats figures as Markdown: medians, the spread, and ratios to bare `net` of the same round.
 
 /** @typedef {Map<string, Map<string, (number | undefined)[]>>} Figures metric → server → rounds */
 
@@ -22,7 +22,7 @@ export function tableOf(figures, titles, servers) {
   return markdownOf(rows)
 }
 
-/** @param {string[][]} rows the second of which says how columns are aligned */
+/** @param {string[][]} rows the second one has the alignment of the columns */
 export function markdownOf(rows) {
   return rows.map(row => `| ${row.join(' | ')} |`).join('\n')
 }
@@ -34,7 +34,7 @@ function cellOf(rounds, base) {
   const spread = ` (${short(Math.min(...values))}–${short(Math.max(...values))})`
   const ratios = rounds.flatMap((value, round) => {
     const by = base[round]
-    // A ratio to next to nothing says nothing.
+    // A ratio to a figure close to zero is meaningless.
     return value === undefined || by === undefined || by < 0.05 ? [] : [value / by]
   })
   const ratio = ratios.length === 0 ? '' : ` ×${median(ratios).toFixed(2)}`

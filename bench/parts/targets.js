@@ -1,15 +1,15 @@
 // @ts-check
-// What koa-sse-pool is to reach: ratios to a named peer in the same round, and a few plain figures.
+// The targets of koa-sse-pool: ratios to a peer in the same round, and a few absolute figures.
 import { markdownOf, median, short } from './table.js'
 
 /**
- * @typedef {(metric: string, server: string) => number} At what one round measured; else not a number
+ * @typedef {(metric: string, server: string) => number} At what one round measured, or NaN
  *
  * @typedef Target
  * @property {string} what
  * @property {number} [most]
- * @property {number} [least] where more is better
- * @property {string} [to] whom the ratio is to; without one `of` gives a figure in `unit`
+ * @property {number} [least] if higher is better
+ * @property {string} [to] the peer of the ratio; without it, `of` returns a figure in `unit`
  * @property {string} [unit]
  * @property {(at: At) => number} of
  */
@@ -33,9 +33,9 @@ const TARGETS = [
   ratio('delivery, {many} streams', 'one-many', 'nchan', 0.85),
   ratio('as fast as possible', 'feed', 'nchan', 0.5),
   {
-    what: 'burst of 16 (0.6 µs where one alone costs 4)',
+    what: 'burst of 16 (0.6 µs if a single one costs 4)',
     most: 0.15,
-    to: 'one alone',
+    to: 'a single one',
     of: at => at('burst-16', 'ours') / at('one-1000', 'ours'),
   },
   ratio('targeted, 1,000 ids', 'send-1000', 'net', 2),
@@ -58,7 +58,7 @@ const TARGETS = [
   {
     what: 'heartbeats to a stream written to within the interval',
     most: 0,
-    unit: 'an interval',
+    unit: 'per interval',
     of: at => at('heartbeat-busy', 'ours'),
   },
   {
@@ -72,22 +72,22 @@ const TARGETS = [
   ...['redis', 'ioredis'].flatMap(client => ofRedis(client)),
 ]
 
-/** @param {string} client the package that speaks with Redis @returns {Target[]} */
+/** @param {string} client the package that talks to Redis @returns {Target[]} */
 function ofRedis(client) {
   return [
     {
-      what: `fan-in from Redis by \`${client}\`, entries of 200 bytes for a second of CPU`,
+      what: `fan-in from Redis through \`${client}\`, entries of 200 bytes per second of CPU`,
       ...{ least: 100, unit: 'thousand' },
       of: at => at('fan-in', client),
     },
     {
-      what: `added to the latency p50 by Redis, \`${client}\`, 1,000 entries a second`,
+      what: `latency p50 added by Redis, \`${client}\`, 1,000 entries a second`,
       ...{ most: 1, unit: 'ms' },
       of: at => at('engine-p50', client) - at('engine-p50', 'memory'),
     },
     {
-      what: `commands to Redis, \`${client}\`, for one of {stormy} that come back without a place in the window`,
-      ...{ most: 0.1, unit: 'each' },
+      what: `commands to Redis, \`${client}\`, {stormy} reconnects with a cursor outside the window`,
+      ...{ most: 0.1, unit: 'per reconnect' },
       of: at => at('storm-unknown', client) / at('storm-streams', client),
     },
   ]
@@ -95,7 +95,7 @@ function ofRedis(client) {
 
 /**
  * @param {import('./table.js').Figures} figures @param {number} rounds
- * @param {boolean} isPartial targets that were not measured are left out
+ * @param {boolean} isPartial leaves out targets that were not measured
  */
 export function targetsOf(figures, rounds, isPartial) {
   const rows = [

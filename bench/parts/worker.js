@@ -1,5 +1,5 @@
 // @ts-check
-// A child process with a way to ask it, on a core of its own where the machine allows it.
+// A child process that answers requests, on its own core if the machine allows it.
 import { fork, spawnSync } from 'node:child_process'
 import cluster from 'node:cluster'
 import { readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ const TIMEOUT = 60_000
 /** The cores that this process may use. */
 const cores = listCores()
 
-/** The server has one to itself; the client and this process share the other. */
+/** The server has one core to itself; the client and this process share the other. */
 export const isPinned = cores.length > 1 && spawnSync('taskset', ['--version']).status === 0
 
 /** @param {'server' | 'client'} part @returns {string[]} */
@@ -19,15 +19,15 @@ export function pin(part) {
 }
 
 /**
- * @typedef Facts what a server says of itself; a client says nothing
+ * @typedef Facts what a server reports about itself; a client reports nothing
  * @property {number} port
- * @property {{ port: number, path?: string }} feed where it takes entries
- * @property {boolean} hasLoop it runs on Node, and has an event loop to look at
+ * @property {{ port: number, path?: string }} feed where it accepts entries
+ * @property {boolean} hasLoop it runs on Node, so its event loop can be measured
  * @property {boolean} replays
  * @property {{ client: boolean, channel: boolean }} targets what it can send to
  */
 
-/** The server has said that it cannot be measured. */
+/** The server reported that it cannot be measured. */
 export class Skipped extends Error {}
 
 export class Worker {
@@ -40,11 +40,11 @@ export class Worker {
 
   /**
    * @param {string} file @param {'server' | 'client'} part @param {object} [settings]
-   * @param {boolean} [isCluster] it is a worker of `node:cluster`, of which this process is the primary
+   * @param {boolean} [isCluster] makes it a worker of `node:cluster`, with this process as the primary
    */
   constructor(file, part, settings = {}, isCluster = false) {
     const path = fileURLToPath(new URL(`../${file}`, import.meta.url))
-    // What a library warns of under load is not what is measured.
+    // Printing the warnings of a library under load would be measured too.
     const env = { NODE_NO_WARNINGS: '1', BENCH: JSON.stringify(settings) }
     this.#child = isCluster ? forkInCluster(path, part, env) : forkPinned(path, part, env)
     this.ready = new Promise((resolve, reject) => {
@@ -78,7 +78,7 @@ export class Worker {
     return answer.finally(() => clearTimeout(timeout))
   }
 
-  /** As `ask`, without an answer. @param {string} command @param {object} args */
+  /** Like `ask`, without an answer. @param {string} command @param {object} args */
   tell(command, args) {
     this.#child.send({ command, args })
   }
@@ -107,7 +107,7 @@ function forkPinned(path, part, env) {
   return fork(path, { execPath, execArgv, env: { ...process.env, ...env }, stdio: STDIO })
 }
 
-/** A cluster starts Node itself, so it is pinned afterwards. @type {typeof forkPinned} */
+/** The cluster module starts Node itself, so the process is pinned afterwards. @type {typeof forkPinned} */
 function forkInCluster(path, part, env) {
   cluster.setupPrimary({ exec: path, execArgv: ['--expose-gc'], args: [], stdio: STDIO })
   const child = cluster.fork(env).process

@@ -1,5 +1,5 @@
 // @ts-check
-// @fastify/sse has no broadcast: a Map of `reply.sse`, with the route open by `keepAlive`.
+// @fastify/sse has no broadcast, so this keeps a Map of `reply.sse`; `keepAlive` holds the route open.
 import fastifySse from '@fastify/sse'
 import Fastify from 'fastify'
 import { Groups } from '../parts/groups.js'
@@ -11,7 +11,7 @@ const streams = new Map()
 const channels = new Groups()
 
 const fastify = Fastify()
-// JSON is made once for all, and not by each stream.
+// JSON is encoded once for all streams instead of once per stream.
 await fastify.register(/** @type {any} */ (fastifySse), {
   heartbeatInterval: settings.ping,
   serializer: String,
@@ -32,7 +32,7 @@ await fastify.ready()
 
 host({
   server: fastify.server,
-  // Not awaited: a reader that has stalled must not hold up the others.
+  // Not awaited, because a stalled client must not delay the others.
   broadcast({ id, event, data }) {
     const message = { id, event, data: JSON.stringify(data) }
     for (const stream of streams.values()) void stream.send(message)

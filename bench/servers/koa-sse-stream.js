@@ -1,5 +1,5 @@
 // @ts-check
-// koa-sse-stream has no broadcast: a Map of `ctx.sse`, as its readme does it. JSON is made once.
+// koa-sse-stream has no broadcast, so this keeps a Map of `ctx.sse`, as in its readme. JSON is encoded once.
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import sse from 'koa-sse-stream'

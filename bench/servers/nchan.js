@@ -1,6 +1,6 @@
 // @ts-check
-// nginx with nchan, where it is installed. One worker; what it costs is read from /proc.
-// This process only publishes, and is on the client's core.
+// nginx with nchan, if installed. It has one worker, whose CPU time and memory are read from /proc.
+// This process only publishes, and runs on the client's core.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'

@@ -1,5 +1,5 @@
 // @ts-check
-// Bare node `net`: what no server on Node can beat. One Buffer, framed once, for every socket.
+// Bare Node `net`: the lower bound for any server on Node. One Buffer, framed once, for every socket.
 import { createServer } from 'node:net'
 import { frameOf } from '../parts/event.js'
 import { Groups } from '../parts/groups.js'

@@ -5,7 +5,7 @@ import { settings, skip } from '../parts/host.js'
 
 settings.pool = { lean: true }
 if (knowsLean()) await import('./ours.js')
-else skip('this build knows no option "lean"')
+else skip('this build does not have the option "lean"')
 
 function knowsLean() {
   try {

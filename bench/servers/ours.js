@@ -1,5 +1,5 @@
 // @ts-check
-// koa-sse-pool as built, with every default but the limit on streams and the heartbeat.
+// koa-sse-pool as built, with all defaults except the limit on streams and the heartbeat.
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import { ClientPool, sse } from '../../dist/index.js'
@@ -21,7 +21,7 @@ app.use(
 
 host({
   server: createServer(app.callback()),
-  // Not awaited, as an app would do it: several of one turn go out together.
+  // Not awaited, as in an app: all entries of one turn go out together.
   broadcast({ event, data }) {
     pool.broadcast({ event, data })
   },

@@ -1,5 +1,5 @@
 // @ts-check
-// What one writes by hand under Koa: the frame is made once, then `res.write` for each response.
+// Hand-written SSE in Koa: the frame is built once, then `res.write` for each response.
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import { frameOf } from '../parts/event.js'

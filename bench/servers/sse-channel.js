@@ -1,6 +1,6 @@
 // @ts-check
-// sse-channel on node:http, as its readme does it, with the least history that it can keep where
-// none is asked for. Its ids must be numbers, or a replay compares them as text.
+// sse-channel on node:http, as in its readme, with the shortest possible history if none is requested.
+// Its ids must be numbers, or a replay would compare them as text.
 import { createServer } from 'node:http'
 import SseChannel from 'sse-channel'
 import { host, settings } from '../parts/host.js'

@@ -1,15 +1,15 @@
 // @ts-check
-// To everyone, from few streams to many, one entry at a time and several in a turn.
+// Broadcasts to few and to many streams, one entry at a time and several in one turn.
 
 /** @type {import('./index.js').Workload} */
 export const broadcast = {
   rows: {
-    'one-100': 'broadcast to 100, one entry at a time: CPU µs a delivery',
-    'one-1000': 'broadcast to 1,000, one entry at a time: CPU µs a delivery',
-    'one-many': 'broadcast to {many}, one entry at a time: CPU µs a delivery',
-    growth: 'growth: the cost at {many} over the cost at 1,000',
-    'burst-4': 'burst of 4 entries in a turn to 1,000: CPU µs a delivery',
-    'burst-16': 'burst of 16 entries in a turn to 1,000: CPU µs a delivery',
+    'one-100': 'broadcast to 100, one entry at a time: CPU µs per delivery',
+    'one-1000': 'broadcast to 1,000, one entry at a time: CPU µs per delivery',
+    'one-many': 'broadcast to {many}, one entry at a time: CPU µs per delivery',
+    growth: 'growth: the cost at {many} divided by the cost at 1,000',
+    'burst-4': 'burst of 4 entries in one turn to 1,000: CPU µs per delivery',
+    'burst-16': 'burst of 16 entries in one turn to 1,000: CPU µs per delivery',
   },
 
   async run(pair, { many, deliveries }, report) {

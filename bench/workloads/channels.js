@@ -1,11 +1,11 @@
 // @ts-check
-// A hundred channels, of which each entry goes to one.
+// A hundred channels; each entry goes to one of them.
 
 const CHANNELS = 100
 
 /** @type {import('./index.js').Workload} */
 export const channels = {
-  rows: { channels: '100 channels, {many} streams: CPU µs a delivery' },
+  rows: { channels: '100 channels, {many} streams: CPU µs per delivery' },
   settings: { channels: true },
 
   async run(pair, { many, deliveries }, report) {

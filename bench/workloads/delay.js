@@ -1,5 +1,5 @@
 // @ts-check
-// Whether other requests get their turn while a broadcast is under way.
+// Whether other requests are served while a broadcast is in progress.
 
 /** @type {import('./index.js').Workload} */
 export const delay = {

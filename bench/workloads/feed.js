@@ -1,13 +1,13 @@
 // @ts-check
-// As fast as possible: entries come from outside, and pile up while the server is busy with those
-// before. Does load make its writes larger, or its queue longer?
+// As fast as possible: entries come from outside and accumulate while the server is busy with earlier
+// ones. Does load make its writes larger, or its queue longer?
 
 const OUTSTANDING = 64
 
 /** @type {import('./index.js').Workload} */
 export const feed = {
   rows: {
-    feed: 'as fast as possible, 64 outstanding, to 1,000: CPU µs a delivery',
+    feed: 'as fast as possible, 64 outstanding, to 1,000: CPU µs per delivery',
   },
 
   async run(pair, { fed }, report) {

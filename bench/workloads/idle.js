@@ -1,10 +1,10 @@
 // @ts-check
-// What it costs to come, and then to stay without doing anything.
+// The cost of connecting, and of staying connected without any traffic.
 
 /** @type {import('./index.js').Workload} */
 export const idle = {
   rows: {
-    connect: 'connecting {many}: CPU µs a stream',
+    connect: 'connecting {many}: CPU µs per stream',
     'rss-1000': 'idle stream, of 1,000, after GC: KB of resident memory',
     'rss-many': 'idle stream, of {many}, after GC: KB of resident memory',
     'heap-many': 'idle stream, of {many}, after GC: KB of V8 heap and buffers',
@@ -13,7 +13,7 @@ export const idle = {
   async run(pair, { many }, report) {
     const { server } = pair
     const collect = true
-    // One for what only the first request loads.
+    // A first stream, because the first request loads code.
     await pair.grow(1)
     const empty = await server.ask('usage', { collect })
     let connected = 0

@@ -1,5 +1,5 @@
 // @ts-check
-// What is measured, and in which order the table shows it: a file each.
+// The workloads, one file each, in the order of the table.
 import { Pair } from '../parts/pair.js'
 import { broadcast } from './broadcast.js'
 import { channels } from './channels.js'
@@ -15,22 +15,22 @@ import { targeted } from './targeted.js'
 /**
  * @typedef Plan
  * @property {number} many streams of the large workloads
- * @property {number} most streams under which the event loop is looked at
- * @property {number} deliveries how many a figure is made of, roughly
- * @property {number} fed entries that are fed as fast as possible
- * @property {number} seconds for which latency is looked at
+ * @property {number} most streams while the delay of the event loop is measured
+ * @property {number} deliveries per figure, roughly
+ * @property {number} fed entries fed as fast as possible
+ * @property {number} seconds of the latency measurement
  * @property {number} beats heartbeats for each stream
- * @property {number} stormy streams that come back at once
- * @property {number} missed entries that each of them gets
+ * @property {number} stormy streams that reconnect at once
+ * @property {number} missed entries replayed to each of them
  *
  * @typedef {(metric: string, value: number) => void} Report
  * @typedef {(pair: Pair, plan: Plan, report: Report) => Promise<void>} Run
  *
  * @typedef Workload
  * @property {Record<string, string>} rows of the table, by metric
- * @property {Partial<import('../parts/host.js').Settings>} [settings] that the server starts with
- * @property {boolean} [isSlow] it is left out of a quick run
- * @property {boolean} [isLong] peers are measured in the first round only, being far off
+ * @property {Partial<import('../parts/host.js').Settings>} [settings] of the server
+ * @property {boolean} [isSlow] left out of a quick run
+ * @property {boolean} [isLong] peers are measured in the first round only, because they are far slower
  * @property {Run} run
  */
 
@@ -41,7 +41,7 @@ export const WORKLOADS = {
 }
 
 /**
- * One round of one workload. @param {string} server @param {Workload} workload
+ * Runs one round of one workload. @param {string} server @param {Workload} workload
  * @param {Plan} plan @param {Report} report
  */
 export function measure(server, { run, settings = {} }, plan, report) {

@@ -1,5 +1,5 @@
 // @ts-check
-// From publish to arrival at a steady pace, with one clock for both (CLOCK_MONOTONIC).
+// The time from publish to arrival at a steady pace, read from one clock (CLOCK_MONOTONIC).
 
 const PER_SECOND = 10
 const WARM_UP = 10

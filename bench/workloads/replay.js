@@ -1,11 +1,11 @@
 // @ts-check
-// Everybody comes back at once with the same cursor, for those servers that keep a history.
+// All clients reconnect at once with the same cursor; only for servers that keep a history.
 
 /** @type {import('./index.js').Workload} */
 export const replay = {
   rows: {
-    replay: 'replay storm, {stormy} × {missed} entries missed: CPU µs an entry',
-    return: 'replay storm, {stormy} × {missed} entries missed: CPU µs a stream that comes back',
+    replay: 'replay storm, {stormy} × {missed} entries missed: CPU µs per entry',
+    return: 'replay storm, {stormy} × {missed} entries missed: CPU µs per reconnect',
   },
   settings: { history: 2000 },
   isSlow: true,

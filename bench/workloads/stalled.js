@@ -1,7 +1,7 @@
 // @ts-check
-// A client that never reads: what the server keeps for it.
+// A client that never reads: how much the server buffers for it.
 
-/** Text of an event, and how many make 50 MB. */
+/** The size of an event's text, and the number of events that make 50 MB. */
 const SIZE = 10_000
 const COUNT = 5000
 const LOT = 10
@@ -9,13 +9,13 @@ const LOT = 10
 /** @type {import('./index.js').Workload} */
 export const stalled = {
   rows: {
-    stalled: 'a client that never reads while 50 MB are published: MB of growth',
+    stalled: 'a client that never reads while 50 MB are published: growth in MB',
   },
   isSlow: true,
 
   async run(pair, _plan, report) {
     await pair.grow(1)
-    // Once without it: what a server keeps for a history, or has grown to, is not the client's doing.
+    // Once without the client, so that a history or a grown heap is not counted as its cost.
     const before = await publish(pair)
     await pair.client.ask('stall', { port: pair.facts.port })
     const after = await publish(pair)

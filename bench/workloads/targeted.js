@@ -1,14 +1,14 @@
 // @ts-check
-// To one client by its id, each in turn, so that every socket is cold. With bare `net` this is to
-// frame the event, to look up the socket, and one `socket.write`.
+// Sends to one client by its id, each in turn, so that every socket is cold. Bare `net` frames the
+// event, looks up the socket, and calls `socket.write` once.
 
 const SENDS = 20_000
 
 /** @type {import('./index.js').Workload} */
 export const targeted = {
   rows: {
-    'send-1000': 'targeted, to one of 1,000 ids: CPU µs a send',
-    'send-many': 'targeted, to one of {many} ids: CPU µs a send',
+    'send-1000': 'targeted, to one of 1,000 ids: CPU µs per send',
+    'send-many': 'targeted, to one of {many} ids: CPU µs per send',
   },
 
   async run(pair, { many }, report) {
