@@ -4,6 +4,7 @@
  */
 import { channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
+import { didYouMean } from '../lib/errors.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { EventMap } from '../wire/event.js'
@@ -26,6 +27,17 @@ const DIAGNOSTICS = {
   close: { channel: channel('koa-sse-pool:close'), fields: ['stream', 'reason'] },
   gap: { channel: channel('koa-sse-pool:gap'), fields: ['stream', 'reason'] },
   error: { channel: channel('koa-sse-pool:error'), fields: ['error'] },
+}
+
+/**
+ * A listener for a misspelt event would wait for ever.
+ *
+ * @throws TypeError for a name that is neither an event of a pool nor one of Node's own.
+ */
+export function checkEventName(name: string | symbol): void {
+  const known = [...Object.keys(DIAGNOSTICS), 'newListener', 'removeListener']
+  if (typeof name === 'symbol' || known.includes(name)) return
+  throw new TypeError(`A ClientPool has no event "${name}"${didYouMean(name, known)}`)
 }
 
 export class SafeEmitter {

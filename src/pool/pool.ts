@@ -9,7 +9,7 @@ import type { EventMap, PoolEvent } from '../wire/event.js'
 import type { Channel } from './channel.js'
 import { checkClaim } from './claims.js'
 import type { SendOptions } from './client.js'
-import type { PoolEventMap } from './emitter.js'
+import { checkEventName, type PoolEventMap } from './emitter.js'
 import { attachHub, Hub } from './hub.js'
 import { type PoolOptions, resolvePoolOptions } from './options.js'
 import type { Location, PoolCount } from './presence.js'
@@ -40,7 +40,7 @@ import {
  * ```
  */
 export class ClientPool<Events extends object = EventMap>
-  extends EventEmitter<PoolEventMap<Events>>
+  extends EventEmitter
   implements AsyncDisposable
 {
   readonly #hub: Hub
@@ -48,7 +48,7 @@ export class ClientPool<Events extends object = EventMap>
   /** @throws TypeError that names the option, when one is unknown or wrong. */
   constructor(options: PoolOptions<Events> = {}) {
     super()
-    this.#hub = new Hub(resolvePoolOptions(options), this as EventEmitter)
+    this.#hub = new Hub(resolvePoolOptions(options), this)
     attachHub(this, this.#hub)
   }
 
@@ -252,6 +252,46 @@ export class ClientPool<Events extends object = EventMap>
   events(targets: EventTargets = {}, options: EventsOptions = {}): AsyncGenerator<PoolEntry> {
     const { since, replay, signal } = checkEvents(targets, options)
     return iterate(this.#hub.subscribe(targets, since, replay), signal)
+  }
+
+  /**
+   * Adds a listener for one of the pool's events:
+   *
+   * - `open` (stream): a stream has joined the pool; its handler runs next, and may still refuse it
+   * - `close` (stream, reason): a stream has left the pool, once for each `open`
+   * - `gap` (stream, reason): a stream has missed something
+   * - `error` (error): the log, a listener or `authorize` failed, or a send was not stored
+   *
+   * An `error` without a listener becomes a process warning, once for each pool. A listener that throws,
+   * or returns a promise that rejects, becomes an `error` and stops no other listener.
+   *
+   * @throws TypeError for an event that does not exist.
+   * @example
+   * pool.on('close', (stream, reason) => console.log(stream.id, reason))
+   */
+  override on<Name extends keyof PoolEventMap>(
+    event: Name,
+    listener: (...args: PoolEventMap<Events>[Name]) => void,
+  ): this {
+    checkEventName(event)
+    return super.on(event, listener)
+  }
+
+  /** As {@link on}, for the next event only. */
+  override once<Name extends keyof PoolEventMap>(
+    event: Name,
+    listener: (...args: PoolEventMap<Events>[Name]) => void,
+  ): this {
+    checkEventName(event)
+    return super.once(event, listener)
+  }
+
+  /** Removes a listener that was added by {@link on} or {@link once}. */
+  override off<Name extends keyof PoolEventMap>(
+    event: Name,
+    listener: (...args: PoolEventMap<Events>[Name]) => void,
+  ): this {
+    return super.off(event, listener)
   }
 
   /** What a logger shows; the clients and the log behind it are left out. */

@@ -1,8 +1,8 @@
 /** The tests in which the engine fails. */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { LogFault } from './index.js'
 import { append, ids, type LogProcess, nonce, type TestPlan } from './process.js'
+import type { LogFault } from './shared-log.js'
 
 /** Appends like an app that must not lose the event: with the same nonce until it is stored. */
 async function appendUntilStored({ log }: LogProcess, frame: string): Promise<string> {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
-import type { SharedLog } from './index.js'
+import type { SharedLog } from './shared-log.js'
 
 /** Tests by name; `open` starts one more process. */
 export type TestPlan = Record<
