@@ -6,8 +6,9 @@ export default defineConfig({
   format: ['esm', 'cjs'],
   target: 'node20',
   dts: true,
+  sourcemap: true,
   clean: true,
-  // Both entries share one copy of the core, so `instanceof` holds between them. For CommonJS
+  // All subpaths share one copy of the core, so `instanceof` holds between them. For CommonJS
   // `splitting` needs `treeshake`: without it tsup rewrites `?.` and `??` into slow helpers.
   splitting: true,
   treeshake: true,
