@@ -1,4 +1,4 @@
-/** Who is forgotten, and where those go on who came before the log was there. */
+/** Clients that leave, or join a channel, before the log has opened or answered. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -8,8 +8,8 @@ import { deferred } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
-describe('who left', () => {
-  test('before the log was there is forgotten', async () => {
+describe('a client that left', () => {
+  test('before the log opened is forgotten', async () => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as () => void
     const log = new FakeLog()
@@ -20,13 +20,13 @@ describe('who left', () => {
       subscription.close()
       return new WeakRef(subscription)
     })
-    // What a turn has looked at by a weak reference lives until it is over.
+    // The target of a weak reference that was read stays alive until the end of the turn.
     await turn()
     collect()
     expect(subscriptions.filter(subscription => subscription.deref() !== undefined)).toEqual([])
   })
 
-  test('while the log failed to answer is not asked for again', async () => {
+  test('while the log failed to answer is not asked about again', async () => {
     const log = new FakeLog()
     const pool = testPool({ log })
     pool.on('error', () => {})
@@ -45,8 +45,8 @@ describe('who left', () => {
   })
 })
 
-describe('who joins a channel before the log was there', () => {
-  test('gets it from the tail only, as at any other time', async () => {
+describe('a client that joins a channel before the log opened', () => {
+  test('gets the channel from its tail only, as at any other time', async () => {
     const log = new FakeLog()
     log.boots = false
     const entry = (id: string, target: string) => ({

@@ -24,7 +24,7 @@ async function block(stream: Stream): Promise<number> {
 }
 
 describe('a healthy reader', () => {
-  test('gets 50,000 sends of one tick without a gap, through a window of 10,000', async () => {
+  test('gets 50,000 sends of one tick without a gap through a window of 10,000', async () => {
     const { pool, client } = await open()
     for (let i = 1; i <= 50_000; i++) void pool.send('ada', String(i))
     await client.until(({ events }) => events.length > 50_000)
@@ -32,7 +32,7 @@ describe('a healthy reader', () => {
     expect(pool.stats()).toMatchObject({ gaps: 0, entries: 50_000, deliveries: 50_000 })
   })
 
-  test('gets them in a few writes, not in one each', async () => {
+  test('gets a burst in a few writes, not in one write for each entry', async () => {
     const { pool, client, stream } = await open()
     const write = vi.spyOn(stream, 'write')
     for (let i = 1; i <= 1000; i++) void pool.broadcast(String(i))
@@ -40,7 +40,7 @@ describe('a healthy reader', () => {
     expect(write).toHaveBeenCalledTimes(1)
   })
 
-  test('gets them in a few writes also when they are more than the window holds', async () => {
+  test('gets a burst in a few writes even if it is larger than the window', async () => {
     const { pool, client, stream } = await open({ window: { events: 100 } })
     const write = vi.spyOn(stream, 'write')
     for (let i = 1; i <= 1000; i++) void pool.broadcast(String(i))
@@ -73,7 +73,7 @@ describe('a healthy reader', () => {
 })
 
 describe('a direct send', () => {
-  test('arrives after an earlier pool.send, and before a later one', async () => {
+  test('arrives after an earlier pool.send and before a later one', async () => {
     const { pool, client, stream } = await open()
     for (const round of [1, 2, 3]) {
       void pool.send('ada', `pooled ${round}`)
@@ -85,7 +85,7 @@ describe('a direct send', () => {
     expect(client.data).toEqual([...rounds, 'last'])
   })
 
-  test('keeps its place also while the reader is blocked', async () => {
+  test('keeps its place even while the reader is blocked', async () => {
     const { pool, client, stream } = await open()
     client.response.pause()
     const fillers = await block(stream)
@@ -114,7 +114,7 @@ describe('a key', () => {
     expect(client.data).toEqual(['plain', 'b1', 'a2', 'last'])
   })
 
-  test('spares a slow reader all but the newest', async () => {
+  test('spares a slow reader everything but the newest', async () => {
     const { pool, client, stream } = await open()
     client.response.pause()
     const fillers = await block(stream)
@@ -128,7 +128,7 @@ describe('a key', () => {
     expect(client.data.slice(fillers)).toEqual(['100 %', 'done'])
   })
 
-  test('holds no reader back that is quick enough for each', async () => {
+  test('drops nothing for a reader that keeps up', async () => {
     const { pool, client } = await open()
     for (const data of ['1', '2', '3']) {
       await pool.send('ada', { data, key: 'progress' })
@@ -138,7 +138,7 @@ describe('a key', () => {
   })
 })
 
-test('an exception holds for one client in batches that all others share', async () => {
+test('an exception applies to one client in batches that all others share', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool, channels: () => ['news'] })
   const [ada, bob, eve] = await Promise.all(
@@ -159,7 +159,7 @@ test('an exception holds for one client in batches that all others share', async
   }
 })
 
-test('a slow reader holds nobody else back', async () => {
+test('a slow reader delays nobody else', async () => {
   const { pool, origin, client, stream } = await open()
   const quick = await connect(origin, '/?id=bob')
   client.response.pause()
@@ -194,7 +194,7 @@ describe('the pump', () => {
     vi.useRealTimers()
   })
 
-  test('works in slices, in which a small target need not wait for a large one', async () => {
+  test('works in slices, so that a small target does not wait for a large one', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const { reader, send } = makePump({ onTake: () => vi.advanceTimersByTime(1) })
     const streams = Array.from({ length: 1000 }, (_, i) => reader(`client-${i}`))
@@ -227,7 +227,7 @@ describe('the pump', () => {
     }
   })
 
-  test('serves everybody once who was there, though members leave and join in between', async () => {
+  test('serves each member of a target once, though others leave and join in between', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const { reader, send, window } = makePump({ onTake: () => vi.advanceTimersByTime(1) })
     const streams = Array.from({ length: 200 }, (_, i) => reader(`client-${i}`))
@@ -254,7 +254,7 @@ describe('the pump', () => {
     expect([ada, blocked].flatMap(({ gaps }) => gaps)).toEqual([])
   })
 
-  test('nor one that waits for a stream which only had its share of a slice', async () => {
+  test('evicts no entry that a stream has not reached because its share of a slice was used up', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const { reader, send } = makePump({
       bytes: 10_000_000,
@@ -265,7 +265,7 @@ describe('the pump', () => {
     await turn()
     const had = ada.got.length
     expect(had).toBeLessThan(8_000_000)
-    // Now others fill the window, in one tick.
+    // Then other targets fill the window in one tick.
     for (let i = 0; i < 200; i++) send('@nobody', 'x'.repeat(100_000))
     while (ada.got.length < 8_000_000 && ada.gaps.length === 0) await turn()
     expect(ada.gaps).toEqual([])
@@ -283,7 +283,7 @@ describe('the pump', () => {
     expect(ada.got).toBe(bob.got)
   })
 
-  test('tells of a gap once, with the tail as new cursor', async () => {
+  test('reports a gap once, with the tail as the new cursor', async () => {
     const { reader, send } = makePump({ events: 10 })
     const ada = reader('ada')
     ada.isFull = true

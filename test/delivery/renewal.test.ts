@@ -1,4 +1,4 @@
-/** What the window filled anew must not bring back. */
+/** What a window that is filled again must not bring back. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { deferred, nextOpen, watchCloses } from '../helpers/app.js'
@@ -8,7 +8,7 @@ import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 const entry = (id: string, target: string) => ({ id, target, nonce: id, frame: `data: ${id}\n\n` })
 
-test('a channel joined while behind does not replay when the window is filled anew', async () => {
+test('a channel joined while behind is not replayed when the window is filled again', async () => {
   const log = new FakeLog()
   log.stored = [entry('1', '*')]
   const pool = testPool({ log })
@@ -27,7 +27,7 @@ test('a channel joined while behind does not replay when the window is filled an
   expect(client.data).toEqual(['live'])
 })
 
-test('a removal before it came does not end a stream with replay all when the window is filled anew', async () => {
+test('a removal from before it came does not end a stream with replay: all when the window is filled again', async () => {
   const log = new FakeLog()
   log.stored = [entry('1', '*'), entry('2', '-ada'), entry('3', '*')]
   const pool = testPool({ log })
@@ -45,7 +45,7 @@ test('a removal before it came does not end a stream with replay all when the wi
   expect(closes.reasons).toEqual([])
 })
 
-test('a reader that is blocked still meets a removal from before the log was replaced', async () => {
+test('a blocked reader still meets a removal from before the log was replaced', async () => {
   const log = new FakeLog()
   log.stored = [entry('1', '*')]
   const pool = testPool({ log })

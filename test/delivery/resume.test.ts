@@ -15,15 +15,15 @@ async function serve(log: FakeLog, options = {}) {
   return { pool, origin }
 }
 
-/** The pool's errors; having a listener keeps them from being warned of. */
+/** Collects the pool's errors. Without a listener the pool would print a warning for each. */
 function errorsOf(pool: ClientPool): Error[] {
   const errors: Error[] = []
   pool.on('error', error => errors.push(error))
   return errors
 }
 
-describe('a cursor that this process does not know yet', () => {
-  test('is parked until the window has caught up, and then goes on without a gap', async () => {
+describe('a client whose cursor this process does not know yet', () => {
+  test('is parked until the window has caught up, then resumes without a gap', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
@@ -40,7 +40,7 @@ describe('a cursor that this process does not know yet', () => {
     expect(log.barriers).toBe(1)
   })
 
-  test('is a gap once the window has got as far as the log and still lacks it', async () => {
+  test('gets a gap once the window has caught up with the log and still lacks the cursor', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     log.isLive = false
@@ -53,7 +53,7 @@ describe('a cursor that this process does not know yet', () => {
     expect(client.data).toEqual([])
   })
 
-  test('gets heartbeats without id, and direct sends, while it is parked', async () => {
+  test('gets heartbeats without an id, and direct sends, while it is parked', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const log = new FakeLog('a')
     const barrier = deferred()
@@ -76,7 +76,7 @@ describe('a cursor that this process does not know yet', () => {
     expect(client.data).toEqual(['direct', 'three'])
   })
 
-  test('is forgotten when the client leaves before it is decided', async () => {
+  test('is forgotten if it disconnects before that is decided', async () => {
     const log = new FakeLog('a')
     const barrier = deferred()
     log.beforeBarrier = () => barrier.promise
@@ -90,7 +90,7 @@ describe('a cursor that this process does not know yet', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, parked: 0, gaps: 0 })
   })
 
-  test('fault 18: asks the log once for all who come while it answers', async () => {
+  test('shares one question to the log with all clients that arrive meanwhile (fault 18)', async () => {
     const log = new FakeLog('a')
     const barrier = deferred()
     log.beforeBarrier = () => barrier.promise
@@ -103,17 +103,17 @@ describe('a cursor that this process does not know yet', () => {
     expect(pool.stats().parked).toBe(50)
     barrier.resolve()
     for (const client of clients) await client.event('sse.gap')
-    // One for the first, one for all who came while that was under way.
+    // One for the first client, one for all that arrived while that was pending.
     expect(log.barriers).toBeLessThanOrEqual(2)
   })
 })
 
-describe('a log out of reach', () => {
+describe('a log that', () => {
   afterEach(() => {
     vi.useRealTimers()
   })
 
-  test('decides nothing, and is asked again when it is back', async () => {
+  test('is out of reach decides nothing and is asked again once it is back', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     const errors = errorsOf(pool)
@@ -140,7 +140,7 @@ describe('a log out of reach', () => {
     expect(errors).toEqual([])
   })
 
-  test('that fails to answer is asked again at the next heartbeat', async () => {
+  test('fails to answer is asked again at the next heartbeat', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const log = new FakeLog('a')
     log.beforeBarrier = () => Promise.reject(new Error('timed out'))
@@ -156,7 +156,7 @@ describe('a log out of reach', () => {
     expect(log.barriers).toBe(2)
   })
 
-  test('fault 32: at the start it serves, parks, and recovers', async () => {
+  test('is absent at the start lets the pool serve and park clients until it is there (fault 32)', async () => {
     const log = new FakeLog('a')
     log.boots = false
     log.beforeAppend = () => Promise.reject(new SseError('ERR_SSE_LOG_DOWN', 'down'))
@@ -187,7 +187,7 @@ describe('a log out of reach', () => {
     expect(errors).toHaveLength(1)
   })
 
-  test('that cannot be opened at all is the pool’s error, and streams go on with direct sends', async () => {
+  test('cannot be opened at all is the pool’s error, and direct sends still arrive', async () => {
     const log = new FakeLog('a')
     log.boots = false
     const { pool, origin } = await serve(log)
@@ -201,7 +201,7 @@ describe('a log out of reach', () => {
     expect(pool.stats().log).toBe('down')
   })
 
-  test('that refuses an entry rejects and is the pool’s error, and nothing goes unhandled', async () => {
+  test('refuses an entry rejects the send and is the pool’s error, and no rejection is unhandled', async () => {
     const unhandled = vi.fn()
     process.on('unhandledRejection', unhandled)
     onTestFinished(() => {
@@ -229,7 +229,7 @@ describe('a log out of reach', () => {
 
 describe('a reset of the window', () => {
   for (const reason of ['trimmed', 'replaced'] as const) {
-    test(`as ${reason} is a gap for those whose place is gone, and nothing for the others`, async () => {
+    test(`as ${reason} is a gap for readers whose place is gone and nothing for the others`, async () => {
       const log = new FakeLog('a')
       const { pool, origin } = await serve(log)
       await pool.broadcast('one')
@@ -238,7 +238,7 @@ describe('a reset of the window', () => {
       log.isLive = false
       for (const data of ['two', 'three', 'four']) log.store(data)
       log.seen = log.stored.length
-      // The place of `ada` is no longer there; that of whoever comes with `a-3` is.
+      // The place of `ada` is gone; a client with the cursor `a-3` still finds its place.
       log.sink.reset(log.stored.slice(2), reason)
       expect(await behind.event('sse.gap')).toMatchObject({
         id: 'a-4',
@@ -255,9 +255,9 @@ describe('a reset of the window', () => {
     })
   }
 
-  test('that still has everybody’s place gives what was missed, exactly once', async () => {
+  test('that still has every reader’s place delivers what was missed exactly once', async () => {
     const log = new FakeLog('a')
-    // The new window is more than this process keeps, so that some of it is evicted at once.
+    // The new window is larger than this process keeps, so part of it is evicted at once.
     const { pool, origin } = await serve(log, { window: { events: 5 } })
     const client = await connect(origin, '/?id=ada')
     for (let i = 1; i <= 8; i++) await pool.broadcast(String(i))
@@ -269,7 +269,7 @@ describe('a reset of the window', () => {
     expect(pool.stats().gaps).toBe(0)
   })
 
-  test('in which only processes have spoken has a cursor all the same', async () => {
+  test('that contains only messages between processes still gives a cursor', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
@@ -280,7 +280,7 @@ describe('a reset of the window', () => {
     for (const frame of ['{}', '{}']) log.store({ nonce: 'n', target: MESSAGE, frame })
     log.reset('replaced')
     const { id } = await client.event('sse.gap')
-    // The same in every process, however many of these each has heard already.
+    // It is the same in every process, however many of these messages each has received.
     expect(id).toBe('b-1')
     client.close()
     await pool.broadcast('two')
@@ -289,7 +289,7 @@ describe('a reset of the window', () => {
     expect(pool.stats().gaps).toBe(1)
   })
 
-  test('to another log that is shorter keeps nobody parked who waited for the old one', async () => {
+  test('to a shorter log leaves no client parked that waited for the old one', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
     await pool.broadcast('one')
@@ -311,7 +311,7 @@ describe('a reset of the window', () => {
 })
 
 describe('a removed client', () => {
-  test('that resumes from before its removal is ended, and may come anew without a cursor', async () => {
+  test('that resumes from before its removal is ended, and may return without a cursor', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const id = await pool.send('ada', 'one')
@@ -334,7 +334,7 @@ describe('a removed client', () => {
     expect(pool.stats().closed.removed).toBe(1)
   })
 
-  test('that is open is ended after what was sent to it before', async () => {
+  test('whose stream is open gets what was sent before the removal, then the end', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const tabs = await Promise.all([1, 2].map(() => connect(origin, '/?id=ada')))
@@ -349,7 +349,7 @@ describe('a removed client', () => {
     expect(pool.size).toBe(0)
   })
 
-  test('is ended too when its cursor is so old that it has left the window', async () => {
+  test('is ended too if its cursor is so old that it has left the window', async () => {
     const pool = testPool({ window: { events: 5 } })
     const { origin } = await serveStreams({ pool })
     const id = await pool.send('ada', 'one')
@@ -362,8 +362,8 @@ describe('a removed client', () => {
   })
 })
 
-describe('a client that came anew after its removal', () => {
-  /** Lets it fall behind until it gets a gap, which must not bring the removal back. */
+describe('a client that returned after its removal', () => {
+  /** Lets the client fall behind until it gets a gap, which must not bring the removal back. */
   async function lag(pool: ClientPool, client: TestClient) {
     const stream = streamOf(pool, 'ada')
     client.response.pause()
@@ -383,7 +383,7 @@ describe('a client that came anew after its removal', () => {
 
   const REMOVAL = { nonce: 'n', target: '-ada', frame: 'data: bye\n\n' }
 
-  test('stays when the log comes up with that removal in it', async () => {
+  test('stays when the log opens with that removal in it', async () => {
     const log = new FakeLog('a')
     log.boots = false
     log.store(REMOVAL)
@@ -393,7 +393,7 @@ describe('a client that came anew after its removal', () => {
     await lag(pool, client)
   })
 
-  test('stays when the window is filled anew', async () => {
+  test('stays when the window is filled again', async () => {
     const log = new FakeLog('a')
     log.store(REMOVAL)
     const { pool, origin } = await serve(log, { window: { events: 5 } })
@@ -403,7 +403,7 @@ describe('a client that came anew after its removal', () => {
     await lag(pool, client)
   })
 
-  test('is ended by the next one', async () => {
+  test('is ended by the next removal', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     await pool.remove('ada')
@@ -427,7 +427,7 @@ describe('a client that was cut off before the first event was ever sent', () =>
     expect(pool.stats()).toMatchObject({ gaps: 0, replays: 1 })
   })
 
-  test('misses nothing on a log that was not there yet when it came', async () => {
+  test('misses nothing on a log that was not open yet when it came', async () => {
     const log = new FakeLog('a')
     log.boots = false
     log.store('long ago')
@@ -444,7 +444,7 @@ describe('a client that was cut off before the first event was ever sent', () =>
   })
 })
 
-describe('a stream without a cursor', () => {
+describe('a new stream', () => {
   const history = async (pool: ClientPool) => {
     await pool.broadcast('1')
     await pool.broadcast({ data: '2', key: 'a' })
@@ -461,7 +461,7 @@ describe('a stream without a cursor', () => {
     ['latest', ['3', '5', '6', '7', '8']],
     ['all', ['1', '3', '4', '5', '6', '7', '8']],
   ] as const) {
-    test(`gets what replay: '${replay}' says, then what is live`, async () => {
+    test(`gets what replay: '${replay}' says, then live events`, async () => {
       const pool = testPool()
       const { origin } = await serveStreams({ pool, replay })
       await history(pool)
@@ -472,7 +472,7 @@ describe('a stream without a cursor', () => {
     })
   }
 
-  test('that has one resumes there, whatever replay says', async () => {
+  test('with a cursor resumes there, whatever replay says', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool, replay: 'all' })
     await pool.broadcast('1')

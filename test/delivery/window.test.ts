@@ -3,7 +3,7 @@ import type { Member, Slot, Target } from '../../src/delivery/target.js'
 import { type CursorState, Window, type WindowListener } from '../../src/delivery/window.js'
 import type { Entry } from '../../src/log/log.js'
 
-/** Ids are `e1`, `e2`, …; what follows a dash is a nonce that order ignores. */
+/** Ids are `e1`, `e2`, …; the part after a dash is a nonce, which the order ignores. */
 const compare = (a: string, b: string) => orderOf(a) - orderOf(b)
 const orderOf = (id: string) => Number(/^e(\d+)(-|$)/.exec(id)?.[1])
 
@@ -75,7 +75,7 @@ describe('a window finds', () => {
     expect(window.tailId).toBeUndefined()
   })
 
-  test('what it keeps, and knows what it no longer does, also after its array was moved', () => {
+  test('what it keeps and not what it has evicted, even after its array was moved', () => {
     const { window, append } = makeWindow({ events: 100 })
     for (let i = 1; i <= 1000; i++) {
       append('*')
@@ -95,19 +95,19 @@ describe('a window finds', () => {
 })
 
 describe('a window keeps', () => {
-  test('so many events, or so many bytes, whichever is reached first', () => {
+  test('entries up to a number of events or of bytes, whichever is reached first', () => {
     const { window, append } = makeWindow({ events: 10, bytes: 1000 })
     for (let i = 0; i < 20; i++) append('*')
     expect(window.size.events).toBe(10)
     append('*', { frame: `data: ${'é'.repeat(450)}\n\n` })
     expect(window.size.bytes).toBeLessThanOrEqual(1000)
     expect(window.size.events).toBeLessThan(10)
-    // One that is larger than all of it is kept alone.
+    // An entry larger than the whole limit is kept alone.
     append('*', { frame: 'x'.repeat(5000) })
     expect(window.size.events).toBe(1)
   })
 
-  test('a mark as a cursor, and shows it to nobody', () => {
+  test('a mark as a cursor, and shows it to no reader', () => {
     const { window, append } = makeWindow()
     const reader = makeReader(window, ['*', '@ada'])
     append('')
@@ -134,7 +134,7 @@ describe('a window keeps', () => {
     expect(window.target('@ada')).not.toBe(ada)
   })
 
-  test('growing positions when it is cleared', () => {
+  test('rising positions when it is cleared', () => {
     const { window, append } = makeWindow()
     const reader = makeReader(window, ['*'])
     append('*')
@@ -145,7 +145,7 @@ describe('a window keeps', () => {
     expect(idsOf(window, { ...reader, cursor: 1 })).toEqual(['e2'])
   })
 
-  test('an entry until everybody had the chance to get it', () => {
+  test('an entry until every reader had the chance to get it', () => {
     const evicted: string[] = []
     const { window, append } = makeWindow(
       { events: 2 },
@@ -158,7 +158,7 @@ describe('a window keeps', () => {
 })
 
 describe('what waits for a reader', () => {
-  test('is what its targets have beyond its cursor, in the order of the log', () => {
+  test('is what its targets hold beyond its cursor, in the order of the log', () => {
     const { window, append } = makeWindow()
     for (const target of ['*', '@ada', '#news', '@bob', '@ada', '#other', '*']) append(target)
     const reader = makeReader(window, ['*', '@ada', '#news'])
@@ -168,7 +168,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, { ...reader, cursor: 7 })).toBeUndefined()
   })
 
-  test('is one and the same batch for all with the same cursor', () => {
+  test('is the same batch for all readers with the same cursor', () => {
     const { window, append } = makeWindow()
     append('*')
     append('*')
@@ -183,7 +183,7 @@ describe('what waits for a reader', () => {
     expect(window.next(bob, 3)).not.toBe(batch)
   })
 
-  test('is shared by all but those whom an entry leaves out', () => {
+  test('is shared by all readers but those that an entry excepts', () => {
     const { window, append } = makeWindow()
     append('*')
     append('*\nada')
@@ -194,7 +194,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, bob)).toEqual(['e1', 'e2', 'e3'])
   })
 
-  test('is only the newest of each key and target', () => {
+  test('is only the newest entry of each key and target', () => {
     const { window, append } = makeWindow()
     append('*', { key: 'a' })
     append('*', { key: 'b' })
@@ -208,7 +208,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, everyone)).toEqual(['e2', 'e3', 'e5', 'e6'])
   })
 
-  test('is not superseded by a newer one that leaves this reader out', () => {
+  test('is not superseded by a newer entry that excepts this reader', () => {
     const { window, append } = makeWindow()
     append('*', { key: 'a' })
     append('*\nada', { key: 'a' })
@@ -219,7 +219,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, reader('eve'))).toEqual(['e3'])
   })
 
-  test('is not what a channel had before it joined', () => {
+  test('does not include what a channel held before the reader joined', () => {
     const { window, append } = makeWindow()
     append('#news')
     append('@ada')
@@ -229,7 +229,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, { ...reader, joinedAt })).toEqual(['e2', 'e3'])
   })
 
-  test('is, for "latest", the newest of each key and the newest without one, then all that is live', () => {
+  test('is, for "latest", the newest of each key and the newest without one, then everything live', () => {
     const { window, append } = makeWindow()
     append('*')
     append('*', { key: 'a' })
@@ -243,7 +243,7 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, reader)).toEqual(['e3', 'e4', 'e5', 'e6', 'e7'])
   })
 
-  test('ends at its removal, unless that happened before it came anew', () => {
+  test('ends at its removal, unless that happened before it returned', () => {
     const { window, append } = makeWindow()
     append('@ada')
     append('-ada', { frame: 'data: bye\n\n' })
@@ -277,8 +277,8 @@ describe('what waits for a reader', () => {
   })
 })
 
-describe('a reader has lost something', () => {
-  test('only when an entry for one of its own targets was evicted before it got there', () => {
+describe('an evicted entry', () => {
+  test('is lost only for a reader of its target that had not reached it', () => {
     const { window, append } = makeWindow({ events: 3 })
     const ada = makeReader(window, ['*', '@ada'])
     const bob = makeReader(window, ['*', '@bob'], { id: 'bob' })
@@ -289,7 +289,7 @@ describe('a reader has lost something', () => {
     expect(window.hasLost(bob)).toBe(false)
   })
 
-  test('but not when a newer one supersedes it', () => {
+  test('is not lost if a newer one supersedes it', () => {
     const { window, append } = makeWindow({ events: 2 })
     const ada = makeReader(window, ['@ada'])
     append('@ada', { key: 'k' })
@@ -301,7 +301,7 @@ describe('a reader has lost something', () => {
     expect(window.hasLost(ada)).toBe(true)
   })
 
-  test('but not what a channel had before it joined', () => {
+  test('is not lost for a reader that joined its channel later', () => {
     const { window, append } = makeWindow({ events: 1 })
     append('#news')
     const ada = makeReader(window, ['@ada', '#news'])
@@ -312,7 +312,7 @@ describe('a reader has lost something', () => {
   })
 })
 
-test('a removal that a slow reader keeps does not keep what was sent to that id after it', () => {
+test('a removal kept for a slow reader does not keep what was sent to that id after it', () => {
   const { window, append } = makeWindow({ events: 2 })
   let removal: Slot | undefined
   makeReader(window, ['@ada'], {

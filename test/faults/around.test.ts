@@ -18,7 +18,7 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-/** A session store that takes a turn of the event loop for each call, as a database would. */
+/** A session store whose calls take turns of the event loop, as those of a database would. */
 function slowStore() {
   const sessions = new Map<string, unknown>()
   const turns = async () => {
@@ -37,7 +37,7 @@ describe.each([
   ['3', Koa3],
   ['2.16', Koa2],
 ])('on Koa %s', (_, Koa) => {
-  /** Everything that people put around their routes, then `outer`, the stream and its handler. */
+  /** The middleware that people commonly put around their routes, then `outer`, the stream and its handler. */
   async function serve({
     outer = (_, next) => next(),
     handler = (_, next) => next(),
@@ -49,7 +49,7 @@ describe.each([
   } = {}) {
     const pool = testPool()
     const consoleError = vi.spyOn(console, 'error').mockImplementation(() => {})
-    // Where koa-etag announces its successor.
+    // koa-etag announces its successor there.
     vi.spyOn(console, 'warn').mockImplementation(() => {})
     const logged: string[] = []
     const failed = deferred()
@@ -72,7 +72,7 @@ describe.each([
       pool,
       failed: failed.promise,
       onError,
-      /** That neither the app nor the console heard of an error. */
+      /** Asserts that no error reached the app or the console. */
       expectQuiet() {
         expect(onError).not.toHaveBeenCalled()
         expect(consoleError).not.toHaveBeenCalled()
@@ -95,7 +95,7 @@ describe.each([
     ['in the cookie', undefined],
     ['in an asynchronous store', slowStore()],
   ])(
-    'fault 41: headers and cookies of all around it arrive, frames at once, with the session %s',
+    'headers and cookies of all middleware around it arrive, and frames at once, with the session %s (fault 41)',
     async (_, store) => {
       const { pool, origin, expectQuiet } = await serve({
         store,
@@ -131,7 +131,7 @@ describe.each([
     },
   )
 
-  test('fault 41: a browser that leaves is no error and no line in the log', async () => {
+  test('a browser that disconnects causes no error and no log line (fault 41)', async () => {
     const { pool, port, expectQuiet } = await serve()
     const closes = watchCloses(pool)
     const opened = new Promise(resolve => pool.once('open', resolve))
@@ -144,7 +144,7 @@ describe.each([
     expectQuiet()
   })
 
-  test('fault 41: a browser that leaves before the handler has returned is none either', async () => {
+  test('a browser that disconnects before the handler returns causes no error either (fault 41)', async () => {
     const entered = deferred<Koa3.Context>()
     const proceed = deferred()
     const over = deferred()
@@ -169,7 +169,7 @@ describe.each([
     expectQuiet()
   })
 
-  test('fault 41: a handler that takes long streams from its first send on', async () => {
+  test('a slow handler streams from its first send on (fault 41)', async () => {
     const confirmed = deferred()
     const { origin, expectQuiet } = await serve({
       handler: async ctx => {
@@ -188,7 +188,7 @@ describe.each([
     expectQuiet()
   })
 
-  test('fault 41: a session that is committed too late is reported, and the stream goes on', async () => {
+  test('a session that is committed too late is reported and the stream continues (fault 41)', async () => {
     const confirmed = deferred()
     const { pool, origin, failed, onError } = await serve({
       handler: async ctx => {
@@ -207,7 +207,7 @@ describe.each([
     await client.until(({ data }) => data.includes('still here'))
   })
 
-  test('fault 41: any error of an outer middleware after the opening is reported, and cuts nothing', async () => {
+  test('any error of outer middleware after the opening is reported and cuts nothing (fault 41)', async () => {
     const confirmed = deferred()
     const { pool, origin, failed, onError } = await serve({
       outer: async (_, next) => {
@@ -228,7 +228,7 @@ describe.each([
     await client.until(({ data }) => data.includes('still here'))
   })
 
-  test('fault 41: an error of an outer middleware before the opening is an ordinary 500', async () => {
+  test('an error of outer middleware before the opening is an ordinary 500 (fault 41)', async () => {
     const { pool, origin, onError } = await serve({
       outer: async (_, next) => {
         await next()

@@ -12,7 +12,7 @@ const EVENTS_PER_RUN = 20
 
 const LIMITS = { serialize: JSON.stringify, maxEventBytes: 1024 * 1024 }
 
-/** Each is a misuse; whatever it is, nothing is written and the stream goes on. */
+/** A stream with its client. Each test misuses it; nothing may be written, and the stream must go on. */
 async function open(options?: PoolOptions) {
   const pool = testPool(options)
   const { origin } = await serveStreams({ pool })
@@ -21,7 +21,7 @@ async function open(options?: PoolOptions) {
   return { pool, client, stream: stream as EventStream }
 }
 
-/** What may arrive of a text: the format cannot carry CR, and UTF-8 no lone surrogate. */
+/** A text as it arrives: the format cannot carry CR, and UTF-8 cannot carry a lone surrogate. */
 const arriving = (text: string) => Buffer.from(text.replace(/\r\n|\r/g, '\n')).toString()
 
 const BREAKS = ['\n', '\r', '\r\n']
@@ -51,7 +51,7 @@ const UNICODE = {
 }
 
 for (const field of ['event', 'id'] as const) {
-  test(`fault 1: a line break in ${field} is a TypeError, and the stream goes on`, async () => {
+  test(`a line break in ${field} is a TypeError and the stream continues (fault 1)`, async () => {
     const { client, stream, pool } = await open()
     for (const lineBreak of BREAKS) {
       const event = { data: 'forged', [field]: `a${lineBreak}data: b` } as { data: string }
@@ -66,20 +66,20 @@ for (const field of ['event', 'id'] as const) {
   })
 }
 
-test('fault 2: NUL in an id is a TypeError', async () => {
+test('NUL in an id is a TypeError (fault 2)', async () => {
   const { stream } = await open()
   expect(() => stream.send({ id: 'a\0b', data: '' })).toThrow(TypeError)
   expect(() => stream.send({ id: 'a\0b', data: '' })).toThrow(/^id /)
 })
 
-test('fault 3: a non-ASCII id is a TypeError', async () => {
+test('a non-ASCII id is a TypeError (fault 3)', async () => {
   const { stream } = await open()
   for (const id of ['é', '日本', '😀', '\u007f', '\ud800']) {
     expect(() => stream.send({ id, data: '' })).toThrow(/^id /)
   }
 })
 
-test('fault 4: controls and invisible characters in names are a TypeError', async () => {
+test('controls and invisible characters in names are a TypeError (fault 4)', async () => {
   const { pool, stream } = await open()
   const controls = [...Array(0x20).keys(), ...Array.from({ length: 0x21 }, (_, i) => 0x7f + i)]
   const invisible = [0x200b, 0x200d, 0x202a, 0x202e, 0x2028, 0x2066, 0x2069, 0xfeff, 0xd800]
@@ -94,12 +94,12 @@ test('fault 4: controls and invisible characters in names are a TypeError', asyn
   expect(pool.stats().channels).toBe(0)
 })
 
-for (const [fault, samples] of [
-  [5, DATA],
-  [6, UNICODE],
+for (const [fault, kind, samples] of [
+  [5, 'line breaks and special beginnings', DATA],
+  [6, 'unusual Unicode', UNICODE],
 ] as const) {
   for (const [what, data] of Object.entries(samples)) {
-    test(`fault ${fault}: data with ${what} arrives as it was in every parser`, async () => {
+    test(`every parser returns data with ${what} as it was sent (fault ${fault})`, async () => {
       const frame = encodeStreamEvent({ event: 'news', data }, LIMITS)
       const expected = [{ event: 'news', id: undefined, data: arriving(data) }]
       expect(readByParser([Buffer.from(frame)])).toEqual(expected)
@@ -109,7 +109,7 @@ for (const [fault, samples] of [
     })
   }
 
-  test(`fault ${fault}: the same data arrives over HTTP, sent directly and through the pool`, async () => {
+  test(`data with ${kind} arrives over HTTP, sent directly and through the pool (fault ${fault})`, async () => {
     const { client, stream, pool } = await open()
     const all = Object.values(samples)
     for (const data of all) stream.send(data)
@@ -120,7 +120,7 @@ for (const [fault, samples] of [
   })
 }
 
-test('fault 7: empty data is dispatched as an event', async () => {
+test('empty data is dispatched as an event (fault 7)', async () => {
   const { client, stream, pool } = await open()
   stream.send('')
   stream.send({ event: 'named', data: '' })
@@ -133,7 +133,7 @@ test('fault 7: empty data is dispatched as an event', async () => {
   ])
 })
 
-test('fault 8: data that cannot be serialized is a TypeError, and the stream goes on', async () => {
+test('data that cannot be serialized is a TypeError and the stream continues (fault 8)', async () => {
   const { client, stream, pool } = await open()
   const cyclic: Record<string, unknown> = {}
   cyclic.self = cyclic
@@ -151,7 +151,7 @@ test('fault 8: data that cannot be serialized is a TypeError, and the stream goe
   expect(pool.stats().entries).toBe(0)
 })
 
-test('fault 9: id 0, an empty id and retry 0 are sent, not skipped', async () => {
+test('id 0, an empty id and retry 0 are sent, not skipped (fault 9)', async () => {
   const { client, stream } = await open()
   stream.send({ id: 0, data: 'zero' })
   stream.send({ id: '', data: 'empty' })
@@ -161,7 +161,7 @@ test('fault 9: id 0, an empty id and retry 0 are sent, not skipped', async () =>
   expect(client.text).toContain('retry: 0\n')
 })
 
-test('fault 10: a retry that browsers would ignore is a TypeError', async () => {
+test('a retry that browsers would ignore is a TypeError (fault 10)', async () => {
   const { stream, pool } = await open()
   for (const retry of [Number.NaN, -1, 1.5, 1e21, Number.POSITIVE_INFINITY, '3000', null]) {
     const event = { retry: retry as number, data: '' }
@@ -170,7 +170,7 @@ test('fault 10: a retry that browsers would ignore is a TypeError', async () => 
   }
 })
 
-test('fault 11: every line of a comment stays a comment', async () => {
+test('every line of a comment stays a comment (fault 11)', async () => {
   const { client, stream } = await open()
   stream.comment('a\ndata: forged\r\n\revent: x\r\rid: 1')
   stream.comment()
@@ -181,9 +181,9 @@ test('fault 11: every line of a comment stays a comment', async () => {
   expect(() => stream.comment(7 as unknown as string)).toThrow(/^comment /)
 })
 
-test('fault 12: a frame over maxEventBytes is a typed error, and nothing is stored', async () => {
+test('a frame over maxEventBytes is a typed error and nothing is stored (fault 12)', async () => {
   const { client, stream, pool } = await open({ maxEventBytes: 100 })
-  // Few characters, many bytes: what counts is what goes over the wire.
+  // Few characters and many bytes: the limit counts what goes over the wire.
   for (const data of ['a'.repeat(100), '日'.repeat(33), '\n'.repeat(20)]) {
     const tooLarge = expect.objectContaining({ code: 'ERR_SSE_EVENT_TOO_LARGE', name: 'SseError' })
     expect(() => stream.send(data)).toThrow(tooLarge)
@@ -200,11 +200,11 @@ test('fault 12: a frame over maxEventBytes is a typed error, and nothing is stor
 })
 
 test(
-  `fault 13: ${FUZZ_RUNS} random events arrive alike in two independent parsers`,
+  `two independent parsers agree on ${FUZZ_RUNS} random events (fault 13)`,
   async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(randomEvent, SIZE), randomCuts, async (events, cuts) => {
-        // A comment between events must not change them either.
+        // Comments between events must not change them.
         const text = events
           .map(({ comment, ...event }) => encodeComment(comment) + encodeStreamEvent(event, LIMITS))
           .join('')
@@ -219,7 +219,7 @@ test(
         let lastId = ''
         expect(await readByUndici(chunks)).toEqual(
           events.map(({ event, id, data }) => {
-            // Against the standard, undici does not let an empty id reset the last one.
+            // Contrary to the standard, undici does not let an empty id reset the last one.
             if (id !== undefined && id !== '') lastId = String(id)
             return { event: event || 'message', id: lastId, data: arriving(data) }
           }),
@@ -232,7 +232,7 @@ test(
 )
 
 test(
-  'fault 13: random fields make a frame that is one event, or a TypeError',
+  'random fields make a frame that is one event, or a TypeError (fault 13)',
   () => {
     const anything = fc.oneof(hostileText, fc.double(), fc.constant(undefined), fc.anything())
     const fields = fc.record({ event: anything, id: anything, retry: anything, data: anything })
@@ -282,7 +282,7 @@ const hostileText = fc
   .array(fc.oneof(hostile, fc.string({ unit: 'binary', maxLength: 3 })), { maxLength: 8 })
   .map(parts => parts.join(''))
 
-/** Names and ids as they are allowed: the property is that none of them makes another event. */
+/** Allowed names and ids. The property is that none of them produces an extra event. */
 const printable = fc.string({ unit: 'grapheme-ascii', maxLength: 8 })
 const notReserved = (text: string) => !text.startsWith('sse.')
 
@@ -306,7 +306,7 @@ const randomEvent = fc.record(
   { requiredKeys: ['data', 'comment'] },
 )
 
-/** Where the bytes are cut on their way, in multi-byte characters too. */
+/** Where the bytes are split in transit, also inside multi-byte characters. */
 const randomCuts = fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1, maxLength: 5 })
 
 function cut(bytes: Buffer, sizes: readonly number[]): Buffer[] {

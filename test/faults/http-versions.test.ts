@@ -51,7 +51,7 @@ async function serveBoth(handler?: Handler, options: PoolOptions = {}) {
 
 const ask = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`
 
-/** The chunks of an HTTP/1.1 body, which must be whole. */
+/** The chunks of an HTTP/1.1 body; fails if one is incomplete. */
 function chunksOf(body: string) {
   const chunks: string[] = []
   let rest = Buffer.from(body)
@@ -66,8 +66,8 @@ function chunksOf(body: string) {
   }
 }
 
-describe('HTTP/1.0', () => {
-  test('fault 42: without chunks, and over when the connection closes', async () => {
+describe('over HTTP/1.0', () => {
+  test('a stream is sent without chunks and ends when the connection closes (fault 42)', async () => {
     const { pool, port } = await serveBoth()
     const opened = nextOpen(pool)
     const socket = await rawGet(port, '/ada', '1.0', 'Connection: keep-alive\r\n')
@@ -87,8 +87,8 @@ describe('HTTP/1.0', () => {
   })
 })
 
-describe('HTTP/1.1', () => {
-  test('fault 42: every frame is a whole chunk, also of text that is not ASCII', async () => {
+describe('over HTTP/1.1', () => {
+  test('every frame is one whole chunk, even with text that is not ASCII (fault 42)', async () => {
     const { pool, port } = await serveBoth()
     const opened = nextOpen(pool)
     const answer = reading(await rawGet(port, '/ada'))
@@ -110,7 +110,7 @@ describe('HTTP/1.1', () => {
     }
   })
 
-  test('fault 42: the connection of a stream that ended serves the next requests', async () => {
+  test('the connection of an ended stream serves the next requests (fault 42)', async () => {
     const { port, pool } = await serveBoth(ctx => {
       ctx.sse.send(`hello ${ctx.sse.id}`)
       ctx.sse.end()
@@ -126,12 +126,12 @@ describe('HTTP/1.1', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, opened: 2, closed: { end: 2 } })
   })
 
-  test('an app that ends the response itself breaks no connection with what it sends after', async () => {
+  test('an app that ends the response itself breaks no connection with what it sends afterwards', async () => {
     let response: http.ServerResponse | undefined
     const handler: Handler = ctx => {
       response = ctx.res
     }
-    // The response of a lean stream is over already: to end it does nothing.
+    // The response of a lean stream is already over, so ending it does nothing.
     const { pool, port } = await serveBoth(handler, { lean: false })
     const opened = nextOpen(pool)
     const socket = await rawConnection(port)
@@ -147,7 +147,7 @@ describe('HTTP/1.1', () => {
     expect(answers.text).toContain('\r\n0\r\n\r\nHTTP/1.1 200 OK')
   })
 
-  test('fault 42: a stream that is pipelined behind a slow answer waits for it, and loses nothing', async () => {
+  test('a stream pipelined behind a slow response waits for it and loses nothing (fault 42)', async () => {
     const { pool, port, slow } = await serveBoth(ctx => {
       ctx.sse.send('direct')
     })
@@ -173,7 +173,7 @@ describe('HTTP/1.1', () => {
     expect(data).toEqual(['direct', 'while it waits', 'afterwards'])
   })
 
-  test('fault 42: a client that leaves while its stream is pipelined is removed', async () => {
+  test('a client that disconnects while its stream is pipelined is removed (fault 42)', async () => {
     const { pool, port } = await serveBoth()
     const opened = nextOpen(pool)
     const { next } = watchCloses(pool)
@@ -185,7 +185,7 @@ describe('HTTP/1.1', () => {
     expect(pool.size).toBe(0)
   })
 
-  test('fault 42: a request that is pipelined behind a stream is answered once that has ended', async () => {
+  test('a request pipelined behind a stream is answered once the stream has ended (fault 42)', async () => {
     const { pool, port } = await serveBoth()
     const opened = nextOpen(pool)
     const socket = await rawConnection(port)
@@ -200,7 +200,7 @@ describe('HTTP/1.1', () => {
     expect(answers.text).toMatch(/\r\n0\r\n\r\nHTTP\/1\.1 200 OK/)
   })
 
-  test('fault 42: two streams on one pipelined connection come one after the other', async () => {
+  test('two streams on one pipelined connection are served one after the other (fault 42)', async () => {
     const { pool, port } = await serveBoth()
     const socket = await rawConnection(port)
     const answers = reading(socket)
@@ -222,7 +222,7 @@ const tls = {
   cert: readFileSync(new URL('../fixtures/localhost.cert.pem', import.meta.url)),
 }
 
-/** As if it were an HTTP/1 response, for the same client. */
+/** An HTTP/2 response in the shape of an HTTP/1 response, so that the same test client reads it. */
 async function connect2(session: ClientHttp2Session, path: string, headers = {}) {
   const stream = session.request({ ':path': path, ...headers })
   stream.on('error', () => {})
@@ -252,7 +252,7 @@ describe.each([
     (app: Koa) => http2.createSecureServer({ ...tls, allowHTTP1: true }, app.callback()),
     'https',
   ],
-])('HTTP/2 by %s', (_, createServer, scheme) => {
+])('over HTTP/2 by %s', (_, createServer, scheme) => {
   async function serve(handler?: Handler) {
     const pool = testPool()
     const app = new Koa()
@@ -265,7 +265,7 @@ describe.each([
     return { pool, errors, server, origin: `${scheme}://localhost:${port}` }
   }
 
-  test('fault 42: streams share a connection, without headers of HTTP/1', async () => {
+  test('streams share a connection and have no HTTP/1 headers (fault 42)', async () => {
     const { pool, origin } = await serve(ctx => {
       ctx.sse.send(`hello ${ctx.sse.id}`)
     })
@@ -290,7 +290,7 @@ describe.each([
     expect(back.client.status).toBe(204)
   })
 
-  test('an app that ends the response itself resets no stream with what it sends after', async () => {
+  test('an app that ends the response itself resets no stream with what it sends afterwards', async () => {
     let response: Koa.Context['res'] | undefined
     const { pool, origin } = await serve(ctx => {
       response = ctx.res
@@ -306,7 +306,7 @@ describe.each([
     expect(client.data).toEqual([])
   })
 
-  test('fault 42: a stream that the client resets leaves the others of its connection alone', async () => {
+  test('a stream that the client resets leaves the others on its connection alone (fault 42)', async () => {
     const { pool, origin, errors } = await serve()
     const closes = watchCloses(pool)
     const session = session2(origin)
@@ -320,7 +320,7 @@ describe.each([
     expect(errors).toEqual([])
   })
 
-  test('fault 38: a connection that breaks while handlers are at work removes its streams, quietly', async () => {
+  test('a connection that breaks while handlers run removes its streams without an error (fault 38)', async () => {
     const entered = deferred()
     const bothClosed = deferred()
     const { pool, origin, errors } = await serve(async ctx => {
@@ -344,7 +344,7 @@ describe.each([
   test.each([
     ['resets its stream', (s: ClientHttp2Stream) => s.close(http2.constants.NGHTTP2_CANCEL)],
     ['breaks its connection', (s: ClientHttp2Stream) => s.session?.destroy()],
-  ])('fault 38: a client that %s during identify is never admitted', async (_, go) => {
+  ])('a client that %s during identification is never admitted (fault 38)', async (_, go) => {
     const pool = testPool()
     const asked = deferred<Koa.Context>()
     const answer = deferred()
@@ -373,7 +373,7 @@ describe.each([
     expect(onError).not.toHaveBeenCalled()
   })
 
-  test('fault 39: a handler that throws after the opening ends its stream without a close event', async () => {
+  test('a handler that throws after the opening ends its stream without a close event (fault 39)', async () => {
     const arrived = deferred()
     const { pool, origin, errors } = await serve(async ctx => {
       ctx.sse.send('first')
@@ -389,7 +389,7 @@ describe.each([
     expect(pool.stats().closed.error).toBe(1)
   })
 
-  test('fault 42: a reader that is slow on one stream gets everything in the end', async () => {
+  test('a reader that is slow on one stream still gets everything (fault 42)', async () => {
     const { pool, origin } = await serve()
     const opened = nextOpen(pool)
     const { client, stream } = await connect2(session2(origin), '/ada')
@@ -403,7 +403,7 @@ describe.each([
     expect(client.data.map(data => Number.parseInt(data, 10))).toEqual([...Array(events).keys()])
   })
 
-  test('a stream is drained at the next heartbeat when its server no longer listens', async () => {
+  test('a stream is drained at the next heartbeat once its server has stopped listening', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const { server, origin, pool } = await serve()
     const { client } = await connect2(session2(origin), '/ada')
@@ -415,12 +415,12 @@ describe.each([
   })
 })
 
-/** Until it is behind: what it could write has left, and what it could not is waiting. */
+/** Waits until the stream is behind: its socket is full and further events wait. */
 async function untilBlocked(pool: ClientPool): Promise<void> {
   while (!streamsOf(pool)[0]?.isBlocked) await new Promise(resolve => setImmediate(resolve))
 }
 
-test('fault 42: a server of HTTP/2 that also speaks HTTP/1.1 frames chunks there', async () => {
+test('an HTTP/2 server that also speaks HTTP/1.1 sends chunks there (fault 42)', async () => {
   const pool = testPool()
   const app = new Koa()
   app.use(sse({ pool, id: byPath }))
@@ -436,7 +436,7 @@ test('fault 42: a server of HTTP/2 that also speaks HTTP/1.1 frames chunks there
   expect(await client.ended).toBe(true)
 })
 
-test('fault 42: HTTPS with HTTP/1.1 frames chunks, too', async () => {
+test('HTTPS with HTTP/1.1 sends chunks too (fault 42)', async () => {
   const pool = testPool()
   const app = new Koa()
   app.use(sse({ pool, id: byPath }))

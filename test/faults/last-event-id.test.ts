@@ -9,23 +9,23 @@ import { connect, rawConnection, serveStreams, testPool } from '../helpers/serve
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
 
-/** The id of another pool's log, such as of this one before a restart. */
+/** An id of another pool's log, such as that of this server before a restart. */
 const foreignId = () => testPool().broadcast('elsewhere')
 
 const FORGED = {
-  unknown: () => 'nonsense',
-  'another pool’s': foreignId,
-  'an older epoch’s': (id: string) => id.replace(/-.*/, '-000000000000'),
-  'a future': (id: string) => id.replace(/^[^-]*/, 'zzzz'),
-  'a wrong nonce’s': (id: string) => `${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}`,
-  // Equal in order to the true one, and yet another id.
-  'an equally ordered': (id: string) => `0${id}`,
-  'a numberless': (id: string) => id.replace(/^[^-]*/, ''),
-  'a fractional': (id: string) => id.replace('-', '.5-'),
+  'an unknown id': () => 'nonsense',
+  'another pool’s id': foreignId,
+  'an id of an older epoch': (id: string) => id.replace(/-.*/, '-000000000000'),
+  'a future id': (id: string) => id.replace(/^[^-]*/, 'zzzz'),
+  'an id with a wrong nonce': (id: string) => `${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}`,
+  // It compares as equal to the real id, but is a different one.
+  'another id with the same place': (id: string) => `0${id}`,
+  'an id without a number': (id: string) => id.replace(/^[^-]*/, ''),
+  'an id with a fraction': (id: string) => id.replace('-', '.5-'),
 }
 
 for (const [what, forge] of Object.entries(FORGED)) {
-  test(`fault 14: ${what} id gets one gap and then goes on live`, async () => {
+  test(`${what} gets one gap, then live events (fault 14)`, async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     await pool.broadcast('one')
@@ -41,7 +41,7 @@ for (const [what, forge] of Object.entries(FORGED)) {
   })
 }
 
-test('fault 14: the reason of a gap is unknown unless the id is an older one of this log', async () => {
+test('the reason of a gap is "unknown" unless the id is an older one of this log (fault 14)', async () => {
   const pool = testPool({ window: { events: 2 } })
   const { origin } = await serveStreams({ pool })
   const trimmed = await pool.broadcast('one')
@@ -52,7 +52,7 @@ test('fault 14: the reason of a gap is unknown unless the id is an older one of 
   expect((await foreign.event('sse.gap')).data).toBe('{"reason":"unknown"}')
 })
 
-/** Notes all that a log is asked. */
+/** Records the arguments of every call to the log. */
 class WatchedLog extends MemoryLog {
   readonly asked: unknown[] = []
   override async append(...args: Parameters<MemoryLog['append']>) {
@@ -80,7 +80,7 @@ const HOSTILE = [
   '%00',
 ]
 
-test('fault 15: a hostile id gets a gap, and is never an argument of a command', async () => {
+test('a hostile id gets a gap and never becomes an argument of a command (fault 15)', async () => {
   const log = new WatchedLog()
   const pool = testPool({ log })
   const { origin } = await serveStreams({ pool })
@@ -95,7 +95,7 @@ test('fault 15: a hostile id gets a gap, and is never an argument of a command',
   expect(log.asked).toEqual([])
 })
 
-test('fault 15: an id of 16 KB is refused by the server with 431', async () => {
+test('an id of 16 KB is refused by the server with 431 (fault 15)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/', resumeWith('a'.repeat(16 * 1024)))
@@ -103,7 +103,7 @@ test('fault 15: an id of 16 KB is refused by the server with 431', async () => {
   expect(pool.connections).toBe(0)
 })
 
-test('fault 15: several ids in the query count as none', async () => {
+test('several ids in the query count as none (fault 15)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const first = await pool.broadcast('before')
@@ -114,7 +114,7 @@ test('fault 15: several ids in the query count as none', async () => {
   expect(pool.stats().gaps).toBe(0)
 })
 
-test('fault 16: an empty header is as good as none', async () => {
+test('an empty header counts as absent (fault 16)', async () => {
   const pool = testPool()
   const { origin, port } = await serveStreams({ pool })
   const id = await pool.broadcast('before')
@@ -138,7 +138,7 @@ test('fault 16: an empty header is as good as none', async () => {
   expect(text).not.toContain('sse.gap')
 })
 
-test('fault 16: the header wins over the query', async () => {
+test('the header wins over the query (fault 16)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const one = await pool.broadcast('one')
@@ -150,7 +150,7 @@ test('fault 16: the header wins over the query', async () => {
   expect([...(pool.get('ada')?.streams ?? [])][0]?.lastEventId).toBe(two)
 })
 
-test('fault 17: an id of somebody else’s event reveals nothing', async () => {
+test('the id of another client’s event reveals nothing (fault 17)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const own = await pool.send('ada', 'own 1')
@@ -167,7 +167,7 @@ test('fault 17: an id of somebody else’s event reveals nothing', async () => {
   expect(bySecret.text).not.toContain('secret')
 })
 
-test('fault 18: 10,000 garbage ids at once ask the log once or twice', async () => {
+test('10,000 garbage ids at once ask the log at most twice (fault 18)', async () => {
   const log = new MemoryLog()
   let barriers = 0
   const window = new Window(log, { events: 100, bytes: 1e6 })
@@ -203,12 +203,12 @@ function append(window: Window) {
   }
 }
 
-test('fault 14: a real EventSource with the cursor of a restarted server gets the gap as an event', async () => {
+test('an EventSource with the cursor of a restarted server gets the gap as an event (fault 14)', async () => {
   const before = testPool()
   const after = testPool()
   const first = await serveStreams({ pool: before, retry: 1 })
   const second = await serveStreams({ pool: after, retry: 1 })
-  // The same URL is answered by another process after the restart.
+  // After the restart, another process answers at the same URL.
   let origin = first.origin
   const source = new EventSource(`${first.origin}/?id=ada`, {
     fetch: (url, init) => fetch(String(url).replace(first.origin, origin), init as RequestInit),

@@ -23,12 +23,12 @@ afterEach(() => {
 
 const byQuery = (ctx: Koa.Context) => ctx.query.id
 
-describe('a client that goes', () => {
+describe('a client that', () => {
   test.each<[string, (socket: Socket) => void]>([
     ['resets its connection', socket => socket.resetAndDestroy()],
-    ['closes its half and goes on listening', socket => socket.end()],
+    ['closes its half and keeps listening', socket => socket.end()],
     ['closes its connection', socket => socket.destroy()],
-  ])('fault 38: a client that %s is removed, once, and nothing of it stays', async (_, go) => {
+  ])('%s is removed once and leaves nothing behind (fault 38)', async (_, go) => {
     const pool = testPool()
     const { port } = await serveStreams({ pool, channels: () => ['news'] })
     const closes = watchCloses(pool)
@@ -50,7 +50,7 @@ describe('a client that goes', () => {
     })
   })
 
-  test('fault 38: a connection that ends before its headers do never gets near the pool', async () => {
+  test('closes its connection before its headers are complete never reaches the pool (fault 38)', async () => {
     const pool = testPool()
     const { port } = await serveStreams({ pool })
     const socket = await rawConnection(port)
@@ -60,7 +60,7 @@ describe('a client that goes', () => {
   })
 
   test.each(['id', 'channels'] as const)(
-    'fault 38: a client that leaves while %s is being found out is never admitted',
+    'disconnects while the option %s is evaluated is never admitted (fault 38)',
     async option => {
       const pool = testPool()
       const asked = deferred<Koa.Context>()
@@ -90,7 +90,7 @@ describe('a client that goes', () => {
     },
   )
 
-  test('fault 38: a client that leaves while the handler is still at work is removed, once', async () => {
+  test('disconnects while the handler is still running is removed once (fault 38)', async () => {
     const pool = testPool()
     const closes = watchCloses(pool)
     const entered = deferred()
@@ -116,7 +116,7 @@ describe('a client that goes', () => {
   })
 })
 
-describe('a handler that fails', () => {
+describe('a handler that', () => {
   test.each<[string, (ctx: Koa.ParameterizedContext<unknown, { sse: EventStream }>) => unknown]>([
     ['throws before anything was sent', () => Promise.reject(new Error('secret'))],
     [
@@ -126,7 +126,7 @@ describe('a handler that fails', () => {
         throw new Error('secret')
       },
     ],
-  ])('fault 39: a handler that %s is an ordinary 500, and the place is free', async (_, fail) => {
+  ])('%s is an ordinary 500 and its place is free again (fault 39)', async (_, fail) => {
     const pool = testPool({ maxClients: 1 })
     const { origin, errors } = await serveApp(sse({ pool, id: () => 'ada' }), async ctx =>
       fail(ctx),
@@ -140,7 +140,7 @@ describe('a handler that fails', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, closed: { error: 2 } })
   })
 
-  test('fault 39: a handler that refuses by ctx.throw keeps its status and message', async () => {
+  test('refuses with ctx.throw keeps its status and message (fault 39)', async () => {
     const pool = testPool()
     const { origin, errors } = await serveApp(sse({ pool }), ctx => ctx.throw(402, 'Pay first'))
     await request(origin).get('/').expect(402, 'Pay first')
@@ -148,7 +148,7 @@ describe('a handler that fails', () => {
     expect(pool.connections).toBe(0)
   })
 
-  test('fault 39: a handler that throws after the opening is reported and its stream is cut', async () => {
+  test('throws after the opening is reported and its stream is cut (fault 39)', async () => {
     const pool = testPool()
     const closes = watchCloses(pool)
     const arrived = deferred()
@@ -168,8 +168,8 @@ describe('a handler that fails', () => {
   })
 })
 
-describe('negotiation', () => {
-  test('fault 40: HEAD gets the headers only, and takes no place', async () => {
+describe('content negotiation', () => {
+  test('answers HEAD with the headers only, which takes no place (fault 40)', async () => {
     const pool = testPool()
     const handler = vi.fn()
     const { origin } = await serveApp(sse({ pool }), handler)
@@ -182,7 +182,7 @@ describe('negotiation', () => {
   })
 
   test.each(['application/json', 'text/event-stream;q=0', 'text/html, text/event-stream;q=0, */*'])(
-    'fault 40: Accept: %s is answered 406',
+    'answers Accept: %s with 406 (fault 40)',
     async accept => {
       const pool = testPool()
       const { origin } = await serveStreams({ pool })
@@ -197,21 +197,21 @@ describe('negotiation', () => {
     'text/*',
     'text/event-stream',
     'text/html, text/event-stream;q=0.1',
-  ])('fault 40: Accept: %s gets a stream', async accept => {
+  ])('answers Accept: %s with a stream (fault 40)', async accept => {
     const { origin } = await serveStreams({ pool: testPool() })
     const client = await connect(origin, '/', accept ? { headers: { accept } } : {})
     expect(client.status).toBe(200)
   })
 })
 
-describe("the server's time limits", () => {
-  // What proves that a limit was applied is another connection, which must fall to it.
+describe('a stream is not cut by', () => {
+  // A second connection that the limit does cut proves that the limit was applied.
   test.each<[string, http.ServerOptions & { timeout?: number }, string]>([
     ['headersTimeout', { headersTimeout: 100 }, 'GET / HTTP/1.1\r\nHo'],
     ['requestTimeout', { requestTimeout: 100, headersTimeout: 100 }, 'GET / HTTP/1.1\r\nHo'],
     ['keepAliveTimeout', { keepAliveTimeout: 100 }, 'GET /plain HTTP/1.1\r\nHost: x\r\n\r\n'],
     ['timeout', { timeout: 100 }, 'GET /never HTTP/1.1\r\nHost: x\r\n\r\n'],
-  ])('fault 43: %s does not cut a stream', async (_, { timeout = 0, ...limits }, victim) => {
+  ])('%s of the server (fault 43)', async (_, { timeout = 0, ...limits }, victim) => {
     const pool = testPool()
     const app = new Koa()
     app.use((ctx, next) => {
@@ -235,7 +235,7 @@ describe("the server's time limits", () => {
 })
 
 describe('a full pool', () => {
-  test('fault 44: rejects with 503 and Retry-After, and the handler never runs', async () => {
+  test('rejects a client with 503 and Retry-After and never runs the handler (fault 44)', async () => {
     const pool = testPool({ maxClients: 1 })
     const handler = vi.fn()
     const { origin, errors } = await serveApp(sse({ pool }), handler)
@@ -254,7 +254,7 @@ describe('a full pool', () => {
     expect((await connect(origin)).status).toBe(200)
   })
 
-  test("fault 44: with overflow 'retry' answers 200 with a jittered retry, and ends", async () => {
+  test("with overflow 'retry' answers 200 with a jittered retry and ends (fault 44)", async () => {
     const pool = testPool({ maxClients: 1 })
     const handler = vi.fn()
     const { origin } = await serveApp(sse({ pool, overflow: 'retry' }), handler)
@@ -272,7 +272,7 @@ describe('a full pool', () => {
     expect(pool.connections).toBe(1)
   })
 
-  test('fault 44: those who were being identified when the last place went are refused too', async () => {
+  test('also refuses clients that were being identified when the last place was taken (fault 44)', async () => {
     const pool = testPool({ maxClients: 1 })
     const both = deferred()
     let asking = 0
@@ -294,7 +294,7 @@ describe('a full pool', () => {
     ['reject', 503],
     ['retry', 200],
   ] as const)(
-    'fault 44: a draining pool answers in the same way (%s)',
+    'and a draining one give the same answer with overflow %s (fault 44)',
     async (overflow, status) => {
       const pool = testPool()
       const handler = vi.fn()
@@ -308,8 +308,8 @@ describe('a full pool', () => {
   )
 })
 
-describe('the same id twice', () => {
-  test('fault 45: both tabs receive, as long as nothing limits them', async () => {
+describe('with the same id twice', () => {
+  test('both tabs receive events if nothing limits them (fault 45)', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const tabs = [await connect(origin, '/?id=ada'), await connect(origin, '/?id=ada')]
@@ -317,7 +317,7 @@ describe('the same id twice', () => {
     for (const tab of tabs) await tab.until(({ data }) => data.includes('both'))
   })
 
-  test("fault 45: 'replace' ends the oldest for good, and its close leaves the new one registered", async () => {
+  test("'replace' ends the oldest stream for good, and its close leaves the new one registered (fault 45)", async () => {
     const pool = testPool({ maxStreamsPerClient: 1 })
     const closes = watchCloses(pool)
     const { origin } = await serveStreams({ pool })
@@ -337,7 +337,7 @@ describe('the same id twice', () => {
     expect(pool.get('ada')?.streams.size).toBe(1)
   })
 
-  test("fault 45: 'replace' needs no room of its own in a full pool", async () => {
+  test("'replace' needs no extra place in a full pool (fault 45)", async () => {
     const pool = testPool({ maxStreamsPerClient: 1, maxClients: 1 })
     const { origin } = await serveStreams({ pool })
     const old = await connect(origin, '/?id=ada')
@@ -347,7 +347,7 @@ describe('the same id twice', () => {
     expect(pool.connections).toBe(1)
   })
 
-  test("fault 45: 'reject' answers the newcomer 429, and the first one stays", async () => {
+  test("'reject' answers the second client with 429 and keeps the first (fault 45)", async () => {
     const pool = testPool({ maxStreamsPerClient: 1, onDuplicate: 'reject' })
     const { origin } = await serveStreams({ pool })
     const first = await connect(origin, '/?id=ada')
@@ -357,7 +357,7 @@ describe('the same id twice', () => {
     expect(pool.stats().refused.duplicate).toBe(1)
   })
 
-  test('fault 45: a removal from before it came does not cut a new stream of the same id', async () => {
+  test('a removal from before the new stream came does not cut it (fault 45)', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool, replay: 'all' })
     const old = await connect(origin, '/?id=ada')
@@ -370,8 +370,8 @@ describe('the same id twice', () => {
   })
 })
 
-describe('sends that reach nobody', () => {
-  test('fault 46: a send to an unknown id resolves to an id, and nothing is thrown', async () => {
+describe('a send', () => {
+  test('to an unknown id resolves to an id and throws nothing (fault 46)', async () => {
     const pool = testPool()
     expect(await pool.send('nobody', 'hello')).toEqual(expect.any(String))
     expect(await pool.remove('nobody')).toEqual(expect.any(String))
@@ -379,7 +379,7 @@ describe('sends that reach nobody', () => {
     expect(pool.stats().deliveries).toBe(0)
   })
 
-  test('fault 46: a send after the close is false, and nothing is thrown', async () => {
+  test('after the close returns false and throws nothing (fault 46)', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const opened = nextOpen(pool)
@@ -399,7 +399,7 @@ describe('sends that reach nobody', () => {
 })
 
 describe('closing a pool', () => {
-  test('fault 47: closing twice is closing once; what is published afterwards is a typed error', async () => {
+  test('twice closes it once, and a later publish is a typed error (fault 47)', async () => {
     const pool = testPool()
     const errors: Error[] = []
     pool.on('error', error => errors.push(error))
@@ -425,7 +425,7 @@ describe('closing a pool', () => {
     expect(errors).toHaveLength(4)
   })
 
-  test('fault 47: with a spread not all go at once, and all are gone when it resolves', async () => {
+  test('with a spread does not end all streams at once and resolves when all are gone (fault 47)', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const clients = await Promise.all(Array.from({ length: 6 }, () => connect(origin)))
@@ -437,8 +437,8 @@ describe('closing a pool', () => {
   })
 })
 
-describe('listeners', () => {
-  test('fault 48: a listener that throws is an error event, and everybody else is served', async () => {
+describe('listeners and filters:', () => {
+  test('a listener that throws is an error event and all other clients are served (fault 48)', async () => {
     const pool = testPool()
     const errors: string[] = []
     const later = vi.fn()
@@ -462,7 +462,7 @@ describe('listeners', () => {
     expect(appErrors).toEqual([])
   })
 
-  test('fault 48: an error listener that throws ends neither the process nor the send', async () => {
+  test('an error listener that throws ends neither the process nor the send (fault 48)', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const pool = testPool()
     pool.on('error', () => {
@@ -475,7 +475,7 @@ describe('listeners', () => {
     expect(warn.mock.calls).toEqual([[new Error('in the error listener')]])
   })
 
-  test('fault 48: a filter that throws, authorize, leaves its stream open and the others served', async () => {
+  test('an authorize filter that throws leaves its stream open and the others served (fault 48)', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool({
       authorize: ({ id }) => {
@@ -496,7 +496,7 @@ describe('listeners', () => {
     expect(errors).toEqual(['in authorize'])
   })
 
-  test('fault 49: streams that close and come in the middle of a broadcast make it skip nobody', async () => {
+  test('streams that close or open in the middle of a broadcast make it skip nobody (fault 49)', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool, channels: () => ['news'] })
     const join = (id: number) => connect(origin, `/?id=${id}`)
@@ -533,7 +533,7 @@ describe('listeners', () => {
     expect(three.data.slice(0, 2)).toEqual(['first', 'second'])
   })
 
-  test('fault 49: an open listener that broadcasts reaches everyone, the newcomer included', async () => {
+  test('an open listener that broadcasts reaches everyone, including the new client (fault 49)', async () => {
     const pool = testPool()
     pool.on('open', ({ id }) => void pool.broadcast(`${id} is here`))
     const { origin } = await serveStreams({ pool })
@@ -545,7 +545,7 @@ describe('listeners', () => {
   })
 })
 
-test('fault 53: with the clock set back an hour ids still rise and heartbeats go on', async () => {
+test('with the clock set back an hour, ids still rise and heartbeats continue (fault 53)', async () => {
   vi.useFakeTimers({ toFake: ['Date', 'setInterval', 'clearInterval'] })
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
@@ -567,7 +567,7 @@ test('fault 53: with the clock set back an hour ids still rise and heartbeats go
   expect(resumed.data).toEqual(['after'])
 })
 
-describe('client ids', () => {
+describe('a client id', () => {
   test.each([
     '__proto__',
     'constructor',
@@ -577,7 +577,7 @@ describe('client ids', () => {
     'ä',
     'a b',
     '\u{1f600}',
-  ])('fault 56: %s is an ordinary id', async id => {
+  ])('%s is an ordinary string (fault 56)', async id => {
     const pool = testPool()
     expect(pool.has(id)).toBe(false)
     expect(pool.get(id)).toBeUndefined()
@@ -590,14 +590,14 @@ describe('client ids', () => {
   })
 
   test.each([
-    ['an array', 'id=a&id=b'],
+    ['in an array', 'id=a&id=b'],
     ['of 10 KB', `id=${'x'.repeat(10_240)}`],
     ['of 257 characters', `id=${'x'.repeat(257)}`],
-    ['an empty one', 'id='],
+    ['that is empty', 'id='],
     ['with a line break', 'id=a%0Adata:%20forged'],
     ['with a NUL', 'id=a%00'],
     ['with DEL', 'id=a%7F'],
-  ])('fault 56: an id that is %s is answered 400', async (_, query) => {
+  ])('%s is answered with 400 (fault 56)', async (_, query) => {
     const pool = testPool()
     const handler = vi.fn()
     const { origin, errors } = await serveApp(sse({ pool, id: byQuery }), handler)

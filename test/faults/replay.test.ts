@@ -9,25 +9,25 @@ const MIB = 1024 * 1024
 
 const resumeWith = (id: string) => ({ headers: { 'Last-Event-ID': id } })
 
-/** Events from one number to another, each of a certain size, as they will arrive. */
+/** The data of the events from one number to another, each padded to a number of bytes. */
 function numbered(from: number, to: number, bytes = 0): string[] {
   return Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`.padEnd(bytes, '.'))
 }
 
-/** The numbers only: a failed comparison of megabytes would take longer than the test. */
+/** Only the numbers: if an assertion failed on megabytes, the diff would take longer than the test. */
 const numbers = (client: TestClient) => client.data.map(data => Number.parseInt(data, 10))
 
 const opening = (pool: ClientPool) =>
   new Promise<EventStream>(resolve => pool.once('open', resolve))
 
-test('fault 19: what is published during a replay arrives exactly once and in order', async () => {
+test('events published during a replay arrive exactly once and in order (fault 19)', async () => {
   const pool = testPool({ window: { bytes: 64 * MIB } })
   const { origin } = await serveStreams({ pool }, async () => {
     // While the handler runs, before the response opens.
     for (const data of numbered(201, 210)) void pool.send('ada', data)
   })
   const first = await pool.send('ada', '0')
-  // Too much for the socket: the replay is still under way when the next ones are sent.
+  // More than the socket takes, so that the replay is still running when the next events are sent.
   for (const data of numbered(1, 200, 100_000)) void pool.send('ada', data)
   const client = await connect(origin, '/?id=ada', resumeWith(first))
   for (const data of numbered(211, 220)) void pool.send('ada', data)
@@ -38,7 +38,7 @@ test('fault 19: what is published during a replay arrives exactly once and in or
   expect(pool.stats()).toMatchObject({ replays: 1, gaps: 0 })
 })
 
-test('fault 20: a cursor at the oldest kept event gets all after it, one older a gap, the tail nothing', async () => {
+test('a cursor at the oldest kept event gets all after it, an older one a gap, the tail nothing (fault 20)', async () => {
   const pool = testPool({ window: { events: 10 } })
   const { origin } = await serveStreams({ pool })
   const ids: string[] = []
@@ -60,7 +60,7 @@ test('fault 20: a cursor at the oldest kept event gets all after it, one older a
   expect(newest.events).toHaveLength(1)
 })
 
-test('fault 21: a client that leaves in mid-replay goes on there', async () => {
+test('a client that disconnects in mid-replay continues from there (fault 21)', async () => {
   const pool = testPool({ window: { bytes: 64 * MIB } })
   const { origin } = await serveStreams({ pool })
   let cursor = await pool.send('ada', '0')
@@ -78,7 +78,7 @@ test('fault 21: a client that leaves in mid-replay goes on there', async () => {
   expect(pool.stats().gaps).toBe(0)
 })
 
-test('fault 21: a real EventSource whose connection is cut again and again misses nothing', async () => {
+test('an EventSource whose connection is cut again and again misses nothing (fault 21)', async () => {
   const pool = testPool()
   const { origin, cut } = await serveStreams({ pool, retry: 1 })
   const opened = opening(pool)
@@ -94,7 +94,7 @@ test('fault 21: a real EventSource whose connection is cut again and again misse
   for (let round = 0; round < 10; round++) {
     const reopened = opening(pool)
     for (const data of numbered(round * 20 + 1, round * 20 + 10)) void pool.send('ada', data)
-    // Some have arrived, some are on their way, and some are sent while it is away.
+    // Some events have arrived, some are in transit, and some are sent while the client is away.
     await new Promise<void>(resolve => {
       arrived = resolve
     })
@@ -111,7 +111,7 @@ test('fault 21: a real EventSource whose connection is cut again and again misse
   expect(pool.stats().gaps).toBe(0)
 })
 
-/** Broadcasts 50 MB to a client that does not read, and returns the most that this process held. */
+/** Broadcasts 50 MB to a client that does not read; returns the most that this process buffered. */
 async function flood(pool: ClientPool, stream: EventStream): Promise<number> {
   let held = 0
   for (const data of numbered(1, 500, 100_000)) {
@@ -122,7 +122,7 @@ async function flood(pool: ClientPool, stream: EventStream): Promise<number> {
   return held
 }
 
-test('fault 22: a client that does not read costs little, and later gets all in order', async () => {
+test('a client that does not read costs little memory and later gets everything in order (fault 22)', async () => {
   const pool = testPool({ window: { bytes: 64 * MIB } })
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
@@ -135,7 +135,7 @@ test('fault 22: a client that does not read costs little, and later gets all in 
   expect(pool.stats().gaps).toBe(0)
 })
 
-test('fault 22: one that fell out of the window gets what was written, one gap, then live', async () => {
+test('a client that fell out of the window gets what was written, one gap, then live events (fault 22)', async () => {
   const pool = testPool({ window: { events: 50 } })
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
@@ -146,7 +146,7 @@ test('fault 22: one that fell out of the window gets what was written, one gap, 
   await client.event('sse.gap')
   await pool.send('ada', '501')
   await client.until(({ data }) => data.includes('501'))
-  // The first of all is the cursor that greets a stream without one.
+  // The first event is the cursor that a new stream is given.
   const events = client.events.slice(1).map(({ event, data }) => event ?? Number.parseInt(data, 10))
   const gap = events.indexOf('sse.gap')
   expect(events.slice(0, gap)).toEqual(numbered(1, gap).map(Number))
@@ -155,7 +155,7 @@ test('fault 22: one that fell out of the window gets what was written, one gap, 
   expect(pool.stats().gaps).toBe(1)
 })
 
-test('fault 22: one that does not read during its replay costs little either', async () => {
+test('a client that does not read during its replay costs little memory either (fault 22)', async () => {
   const pool = testPool({ window: { bytes: 64 * MIB } })
   const { origin } = await serveStreams({ pool })
   const first = await pool.broadcast('0')
@@ -172,7 +172,7 @@ test('fault 22: one that does not read during its replay costs little either', a
   expect(numbers(client)).toEqual(numbered(1, 500).map(Number))
 })
 
-test('fault 22: one that takes nothing for the stall limit is closed as slow, and resumes', async () => {
+test('a client that takes nothing for stallTimeout is closed as slow and resumes (fault 22)', async () => {
   const pool = testPool({ window: { bytes: 64 * MIB }, stallTimeout: 50 })
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
@@ -182,7 +182,7 @@ test('fault 22: one that takes nothing for the stall limit is closed as slow, an
   expect(await stream.face.closed).toBe('slow')
   expect(pool.size).toBe(0)
 
-  // What the kernel had taken arrives still; the rest is replayed.
+  // What the kernel had already accepted still arrives; the rest is replayed.
   client.response.resume()
   expect(await client.ended).toBe(false)
   const again = await connect(origin, '/?id=ada', resumeWith(client.lastEventId))
@@ -191,7 +191,7 @@ test('fault 22: one that takes nothing for the stall limit is closed as slow, an
   expect(pool.stats()).toMatchObject({ gaps: 0, closed: { slow: 1 } })
 })
 
-test('fault 23: a quiet client has no false gap though others fill the window three times', async () => {
+test('a quiet client gets no false gap when others fill the window three times (fault 23)', async () => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
   onTestFinished(() => {
     vi.useRealTimers()
@@ -218,7 +218,7 @@ test('fault 23: a quiet client has no false gap though others fill the window th
   expect(pool.stats()).toMatchObject({ gaps: 0, replays: 1 })
 })
 
-test('fault 23: an open quiet stream has no gap, with no heartbeat either', async () => {
+test('an open quiet stream gets no gap, even without heartbeats (fault 23)', async () => {
   const pool = testPool({ window: { events: 100 }, pingInterval: false })
   const { origin } = await serveStreams({ pool })
   const quiet = await connect(origin, '/?id=ada')
@@ -229,7 +229,7 @@ test('fault 23: an open quiet stream has no gap, with no heartbeat either', asyn
   expect(pool.stats().gaps).toBe(0)
 })
 
-test('fault 24: a channel that is joined in mid-stream is read from its tail only', async () => {
+test('a channel joined in mid-stream is read from its tail only (fault 24)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
@@ -240,7 +240,7 @@ test('fault 24: a channel that is joined in mid-stream is read from its tail onl
   expect(client.data).toEqual(['after'])
 })
 
-test('fault 24: so it is for one that joins while its own replay waits', async () => {
+test('a channel joined while the stream’s own replay waits is read from its tail only (fault 24)', async () => {
   const pool = testPool()
   let first = ''
   const { origin } = await serveStreams({ pool }, async ctx => {
@@ -256,7 +256,7 @@ test('fault 24: so it is for one that joins while its own replay waits', async (
   expect(client.data).toEqual(['1', 'after'])
 })
 
-test('fault 24: a channel that the route names is replayed', async () => {
+test('a channel named by the route is replayed (fault 24)', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool, channels: () => ['news'] })
   const first = await pool.send('ada', '0')

@@ -1,4 +1,4 @@
-/** What a long poll is told to go on from. */
+/** The cursor that a long poll is given to continue from. */
 import { setImmediate as turn } from 'node:timers/promises'
 import type { PollAnswer } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
@@ -19,7 +19,7 @@ async function serve(log: FakeLog | undefined) {
 }
 
 describe('a long poll', () => {
-  test('keeps its cursor when nothing could be decided: the next would skip what it missed', async () => {
+  test('keeps its cursor when nothing could be decided, or the next one would skip what it missed', async () => {
     const log = new FakeLog()
     const { pool, poll } = await serve(log)
     await pool.broadcast('one')
@@ -30,7 +30,7 @@ describe('a long poll', () => {
     expect(await next).toEqual({ cursor: '77', events: [] })
   })
 
-  test('without a cursor in a log that is empty is held back: else it would be asked in a busy loop', async () => {
+  test('without a cursor is held back by an empty log, or the client would ask in a busy loop', async () => {
     const { pool, poll } = await serve(new FakeLog())
     const next = poll()
     const first = await Promise.race([
@@ -46,14 +46,14 @@ describe('a long poll', () => {
     expect((await next).cursor).toBe('1')
   })
 
-  test('with a cursor of another log, and nothing in this one, is told of the gap once', async () => {
+  test('with a cursor of another log, and nothing in this one, gets the gap once', async () => {
     const { poll } = await serve(new FakeLog())
     const { events, cursor } = await poll('77')
     expect(events).toMatchObject([{ event: 'sse.gap' }])
     expect(cursor).toBe('')
   })
 
-  test('is answered at once to HEAD, which gets no events', async () => {
+  test('is answered at once if it is HEAD, and gets no events', async () => {
     const { pool, origin } = await serve(undefined)
     const headers = { Accept: 'application/json', 'Last-Event-ID': await pool.broadcast('x') }
     const answer = fetch(`${origin}/?id=ada`, { method: 'HEAD', headers })

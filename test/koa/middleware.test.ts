@@ -16,7 +16,7 @@ afterEach(() => {
 const cursors = (client: TestClient) => client.events.filter(({ event }) => event === 'sse.cursor')
 
 describe('sse() as a middleware', () => {
-  test('makes a pool of its own from pool options, and shows it', async () => {
+  test('makes its own pool from pool options and exposes it', async () => {
     const middleware = sse({ maxClients: 2, pingInterval: 3000, id: () => 'ada' })
     onTestFinished(() => middleware.pool.close())
     expect(middleware.pool).toBeInstanceOf(ClientPool)
@@ -26,12 +26,12 @@ describe('sse() as a middleware', () => {
     await client.until(({ data }) => data.includes('hello'))
   })
 
-  test('shows the pool that it was given', () => {
+  test('exposes the pool that it was given', () => {
     const pool = testPool()
     expect(sse({ pool }).pool).toBe(pool)
   })
 
-  test('is mounted on a route, which needs no handler', async () => {
+  test('can be mounted on a route that has no handler', async () => {
     const pool = testPool()
     const router = new Router()
     router.get('/events', sse({ pool, id: ctx => ctx.query.id }))
@@ -43,7 +43,7 @@ describe('sse() as a middleware', () => {
     await request(origin).post('/events').expect(404)
   })
 
-  test('streams answers to POST, too', async () => {
+  test('streams the response to a POST too', async () => {
     const { origin } = await serveStreams({ pool: testPool() }, ctx => {
       ctx.sse.send(ctx.method)
       ctx.sse.end()
@@ -53,7 +53,7 @@ describe('sse() as a middleware', () => {
     expect(client.data).toEqual(['POST', ''])
   })
 
-  test('opens with the headers of the design, and a comment at once', async () => {
+  test('opens with the documented headers and sends a comment at once', async () => {
     const { origin } = await serveStreams({ pool: testPool() })
     const client = await connect(origin, '/', { headers: { connection: 'keep-alive' } })
     await client.until(({ comments }) => comments.includes('ok'))
@@ -106,7 +106,7 @@ describe('sse() as a middleware', () => {
       },
     ],
   ])(
-    'leaves the answer to a handler that gives %s, and the place is free again',
+    'leaves the response to a handler that gives %s, and frees the place',
     async (_, status, handler) => {
       const pool = testPool({ maxClients: 1 })
       const { origin, errors } = await serveApp(sse({ pool }), handler)
@@ -134,7 +134,7 @@ describe('sse() as a middleware', () => {
     expect(pool.connections).toBe(0)
   })
 
-  test('may not be mounted twice on one request', async () => {
+  test('must not be mounted twice on one request', async () => {
     const pool = testPool()
     const { origin, errors } = await serveApp(sse({ pool }), sse({ pool }))
     await request(origin).get('/').expect(500)
@@ -164,14 +164,17 @@ describe('option id', () => {
     expect(pool.has(client.data[0] as string)).toBe(true)
   })
 
-  test.each([Number.NaN, Number.POSITIVE_INFINITY, {}, true, ['a']])('%o is a 400', async given => {
-    const { origin } = await serveApp(sse({ pool: testPool(), id: () => given as string }))
-    await request(origin)
-      .get('/')
-      .expect(400, /^The id must be 1 to 256 characters/)
-  })
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, {}, true, ['a']])(
+    'is answered with 400 if it gives %o',
+    async given => {
+      const { origin } = await serveApp(sse({ pool: testPool(), id: () => given as string }))
+      await request(origin)
+        .get('/')
+        .expect(400, /^The id must be 1 to 256 characters/)
+    },
+  )
 
-  test('refuses by ctx.throw', async () => {
+  test('may refuse the client with ctx.throw', async () => {
     const pool = testPool()
     const { origin } = await serveApp(sse({ pool, id: ctx => ctx.throw(401, 'Who are you?') }))
     await request(origin).get('/').expect(401, 'Who are you?')
@@ -180,7 +183,7 @@ describe('option id', () => {
 })
 
 describe('option channels', () => {
-  test('is joined before the replay', async () => {
+  test('joins its channels before the replay', async () => {
     const pool = testPool()
     await pool.channel('news').send('before')
     await pool.channel('sports').send('not for you')
@@ -191,7 +194,7 @@ describe('option channels', () => {
     expect(client.data).toEqual(['before', 'after'])
   })
 
-  test('counts a name that is given twice once', async () => {
+  test('counts a name given twice once', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool, channels: () => ['news', 'news'] })
     const client = await connect(origin)
@@ -201,28 +204,31 @@ describe('option channels', () => {
     expect(client.data).toEqual(['once', 'end'])
   })
 
-  test.each(['a\nb', '', 'sse.x', 'a\u200bb'])('a channel named %j is a 400', async name => {
-    const pool = testPool()
-    const { origin } = await serveStreams({ pool, channels: () => [name] })
-    await request(origin).get('/').expect(400)
-    expect(pool.stats()).toMatchObject({ opened: 0, streams: 0, channels: 0 })
-  })
+  test.each(['a\nb', '', 'sse.x', 'a\u200bb'])(
+    'is answered with 400 if it names a channel %j',
+    async name => {
+      const pool = testPool()
+      const { origin } = await serveStreams({ pool, channels: () => [name] })
+      await request(origin).get('/').expect(400)
+      expect(pool.stats()).toMatchObject({ opened: 0, streams: 0, channels: 0 })
+    },
+  )
 })
 
 describe('option matchQuery', () => {
-  test.each(['/?sse', '/?sse=', '/?sse=0', '/?a=1&sse=x'])('%s gets a stream', async path => {
+  test.each(['/?sse', '/?sse=', '/?sse=0', '/?a=1&sse=x'])('gives %s a stream', async path => {
     const { origin } = await serveApp(sse({ pool: testPool(), matchQuery: 'sse' }))
     expect((await connect(origin, path)).headers['content-type']).toMatch(/event-stream/)
   })
 
-  test.each(['/', '/?SSE', '/?toString', '/?a=sse'])('%s passes, without ctx.sse', async path => {
+  test.each(['/', '/?SSE', '/?toString', '/?a=sse'])('lets %s pass without ctx.sse', async path => {
     const { origin } = await serveApp(sse({ pool: testPool(), matchQuery: 'sse' }), ctx => {
       ctx.body = { hasStream: ctx.sse !== undefined }
     })
     await request(origin).get(path).expect(200, { hasStream: false })
   })
 
-  test('is the query key itself, not one that every object has', async () => {
+  test('ignores keys that every object inherits', async () => {
     const { origin } = await serveApp(sse({ pool: testPool(), matchQuery: 'toString' }))
     await request(origin).get('/').expect(404)
   })
@@ -236,7 +242,7 @@ describe('option retry', () => {
     expect(client.text).toMatch(/^:ok\nretry: 4321\n\n/)
   })
 
-  test('draws one from a range for each stream, both ends included', async () => {
+  test('draws a number from a range for each stream, both ends included', async () => {
     const random = vi.spyOn(Math, 'random')
     const { origin } = await serveStreams({ pool: testPool(), retry: [1000, 1999] })
     for (const [drawn, told] of [
@@ -251,12 +257,12 @@ describe('option retry', () => {
   })
 })
 
-describe('option replay, for a stream without a cursor', () => {
+describe('option replay', () => {
   test.each([
     ['missed', ['live']],
     ['latest', ['b2', 'to ada 2', 'k2', 'news', 'live']],
     ['all', ['b1', 'to ada 1', 'b2', 'to ada 2', 'k2', 'news', 'live']],
-  ] as const)('%s', async (replay, expected) => {
+  ] as const)("'%s' decides what a stream without a cursor gets", async (replay, expected) => {
     const pool = testPool()
     await pool.broadcast('b1')
     await pool.send('ada', { data: 'k1', key: 'k' })
@@ -273,7 +279,7 @@ describe('option replay, for a stream without a cursor', () => {
     expect(client.data).toEqual(expected)
   })
 
-  test('a cursor wins over it', async () => {
+  test('yields to a cursor', async () => {
     const pool = testPool()
     await pool.broadcast('seen')
     const id = await pool.broadcast('seen, too')
@@ -286,7 +292,7 @@ describe('option replay, for a stream without a cursor', () => {
 })
 
 describe('the cursor', () => {
-  test('is taken from the header, else from the query', async () => {
+  test('is taken from the header, or else from the query', async () => {
     const pool = testPool()
     const seen: string[] = []
     const { origin } = await serveStreams({ pool }, ctx => void seen.push(ctx.sse.lastEventId))
@@ -297,7 +303,7 @@ describe('the cursor', () => {
     expect(seen).toEqual(['header', 'query', '', ''])
   })
 
-  test('of an ended stream is answered 204, wherever it is, and takes no place', async () => {
+  test('of an ended stream is answered with 204, wherever it is given, and takes no place', async () => {
     const pool = testPool()
     const handler = vi.fn()
     const { origin } = await serveApp(sse({ pool }), handler)
@@ -307,7 +313,7 @@ describe('the cursor', () => {
     expect(pool.stats().opened).toBe(0)
   })
 
-  test('of an ended stream is answered 204 even by a full or closed pool', async () => {
+  test('of an ended stream is answered with 204 even by a full or closed pool', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     await pool.close()
@@ -316,7 +322,7 @@ describe('the cursor', () => {
 })
 
 describe('option resume: false', () => {
-  test('leaves ids and replay to the app: no id, no replay, no gap, heartbeats without id', async () => {
+  test('leaves ids and replay to the app: no id, no replay, no gap, heartbeats without an id', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool()
     const old = await pool.broadcast('old')
@@ -363,7 +369,7 @@ describe('option closeEvent', () => {
 })
 
 describe('option maxAge', () => {
-  test('rotates a stream at its random age, and the browser comes back', async () => {
+  test('rotates a stream at a random age, and the browser comes back', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     vi.spyOn(Math, 'random').mockReturnValue(0.5)
     const pool = testPool()
@@ -386,7 +392,7 @@ describe('option maxAge', () => {
     expect(back.data).toEqual(['missed'])
   })
 
-  test('leaves no timer behind a stream that closed before', async () => {
+  test('leaves no timer behind if a stream closes earlier', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const pool = testPool()
     const opened = nextOpen(pool)
@@ -401,8 +407,8 @@ describe('option maxAge', () => {
   })
 })
 
-describe('an end of service', () => {
-  test('server.close() finishes, as streams whose server no longer listens are drained', async () => {
+describe('at shutdown', () => {
+  test('server.close() finishes, because streams of a server that stopped listening are drained', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool({ pingInterval: 5000 })
     const { origin, server } = await serveStreams({ pool })
@@ -420,7 +426,7 @@ describe('an end of service', () => {
     expect(pool.stats().closed.drain).toBe(3)
   })
 
-  test('server.close() finishes though browsers keep the connections of drained streams', async () => {
+  test('server.close() finishes even if browsers keep the connections of drained streams', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const { origin, server } = await serveStreams({ pool: testPool() })
     server.keepAliveTimeout = 0
@@ -446,7 +452,7 @@ describe('an end of service', () => {
     expect(pool.stats().refused.draining).toBe(1)
   })
 
-  test('a pool that closes while a handler is at work ends its stream when that opens', async () => {
+  test('a pool that closes while a handler runs ends its stream when that opens', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool }, async ctx => {
       ctx.sse.send('before')
@@ -461,7 +467,7 @@ describe('an end of service', () => {
 })
 
 describe("the pool's events", () => {
-  test('open and close come once for each stream, in this order', async () => {
+  test('open and close are emitted once for each stream, in this order', async () => {
     const pool = testPool()
     const seen: [string, EventStream][] = []
     pool.on('open', stream => seen.push(['open', stream]))

@@ -1,4 +1,4 @@
-/** Handlers that answer in other ways than by their stream. */
+/** Handlers that answer in other ways than with their stream. */
 import Koa from 'koa'
 import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
@@ -29,7 +29,7 @@ describe.each([
     expect(pool.size).toBe(0)
   })
 
-  test('an outer middleware may answer for a handler that failed', async () => {
+  test('outer middleware may answer for a handler that failed', async () => {
     const { callback } = appWith(
       () => {
         throw new Error('no')
@@ -45,7 +45,7 @@ describe.each([
     await request(callback).get('/').expect(200, 'sorry')
   })
 
-  test('who swallows the error and answers nothing gets the 404 that Koa would give', async () => {
+  test('middleware that swallows the error and answers nothing leaves the 404 that Koa would give', async () => {
     const { callback } = appWith(
       () => {
         throw new Error('no')
@@ -55,7 +55,7 @@ describe.each([
     await request(callback).get('/').expect(404, 'Not Found')
   })
 
-  test('a preflight gets an answer and no stream', async () => {
+  test('a preflight gets a response and no stream', async () => {
     const { pool, callback } = appWith(() => {
       throw new Error('must not run')
     })
@@ -64,7 +64,7 @@ describe.each([
   })
 })
 
-test('a source that fails to close ends nothing but itself when the client leaves', async () => {
+test('a source that fails to close affects nothing else when the client leaves', async () => {
   const pool = testPool()
   const stopped = deferred()
   const source: AsyncIterable<string> = {
@@ -79,7 +79,7 @@ test('a source that fails to close ends nothing but itself when the client leave
   const { origin } = await serveStreams({ pool }, async ctx => {
     await (ctx.sse as EventStream).stream(source)
   })
-  // It opens although the source is quiet.
+  // The stream opens even though the source is quiet.
   const client = await connect(origin, '/?id=ada')
   client.close()
   await stopped.promise

@@ -35,7 +35,7 @@ describe('allowedOrigins', () => {
       'what looks like this host, cross-site',
       { origin: 'http://127.0.0.1', 'sec-fetch-site': 'cross-site' },
     ],
-  ])('fault 54: %s is answered 403 before anything is registered', async (_, headers) => {
+  ])('refuses %s with 403 before anything is registered (fault 54)', async (_, headers) => {
     const pool = testPool()
     const id = vi.fn(() => 'ada')
     const handler = vi.fn()
@@ -48,7 +48,7 @@ describe('allowedOrigins', () => {
     expect(pool.stats()).toMatchObject({ opened: 0, refused: { origin: 1 } })
   })
 
-  test('fault 54: a resume and an end of another origin are refused, too', async () => {
+  test('also refuses to resume or to end a stream for another origin (fault 54)', async () => {
     const { origin } = await serveStreams({ pool: testPool(), allowedOrigins: [ALLOWED] })
     for (const id of ['sse.end', '1-abc']) {
       const headers = { origin: 'https://evil.example', 'Last-Event-ID': id }
@@ -60,18 +60,18 @@ describe('allowedOrigins', () => {
     ['without any of the headers, as from a server', {}],
     ['of the same origin', { 'sec-fetch-site': 'same-origin' }],
     ["of the user's own navigation", { 'sec-fetch-site': 'none' }],
-  ])('fault 54: a request %s is allowed', async (_, headers) => {
+  ])('admits a request %s (fault 54)', async (_, headers) => {
     const { origin } = await serveStreams({ pool: testPool(), allowedOrigins: [ALLOWED] })
     const client = await connect(origin, '/', { headers })
     expect(client.status).toBe(200)
     expect(client.headers).not.toHaveProperty('access-control-allow-origin')
   })
 
-  // Koa 3 and Koa 2 do not mean the same by `ctx.origin`.
+  // `ctx.origin` means different things in Koa 3 and Koa 2.
   test.each([
     ['3', Koa3],
     ['2.16', Koa2],
-  ])('fault 54: an old browser is known by its Origin, on Koa %s', async (_, Koa) => {
+  ])('recognizes an old browser by its Origin, on Koa %s (fault 54)', async (_, Koa) => {
     const app = new Koa()
     app.use(sse({ pool: testPool(), allowedOrigins: [ALLOWED] }))
     app.silent = true
@@ -81,19 +81,19 @@ describe('allowedOrigins', () => {
     expect((await connect(origin, '/', { headers: evil })).status).toBe(403)
   })
 
-  test('fault 54: without the option nobody is asked where from', async () => {
+  test('checks no origin if it is not set (fault 54)', async () => {
     const { origin } = await serveStreams({ pool: testPool() })
     const headers = { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' }
     const client = await connect(origin, '/', { headers })
     expect(client.status).toBe(200)
-    // The browser keeps it from the page, as nothing allows that.
+    // Without this header the browser hides the response from the page.
     expect(client.headers).not.toHaveProperty('access-control-allow-origin')
   })
 
   test.each([
     ['by list', [ALLOWED, 'https://other.example']],
     ['by function', (origin: string) => origin === ALLOWED],
-  ])('fault 55: an allowed origin (%s) is named exactly, with Vary', async (_, allowedOrigins) => {
+  ])('names an allowed origin (%s) exactly, with Vary (fault 55)', async (_, allowedOrigins) => {
     const { origin } = await serveStreams({ pool: testPool(), allowedOrigins })
     const headers = { origin: ALLOWED, 'sec-fetch-site': 'cross-site' }
     const client = await connect(origin, '/', { headers })
@@ -103,7 +103,7 @@ describe('allowedOrigins', () => {
     expect(client.headers.vary).toBe('Origin')
   })
 
-  test('fault 55: the answer also varies by Origin where there is none, and where it is the end', async () => {
+  test('makes responses vary by Origin even without one, and at the end of a stream (fault 55)', async () => {
     const { origin } = await serveStreams({ pool: testPool(), allowedOrigins: [ALLOWED] })
     expect((await connect(origin)).headers.vary).toBe('Origin')
     const end = { Origin: ALLOWED, 'Last-Event-ID': 'sse.end' }
@@ -125,7 +125,7 @@ describe('error bodies', () => {
     ['allowedOrigins fails', { allowedOrigins: secret }],
     ['the handler fails', {}, secret],
     ['it is mounted twice', {}, sse() as Handler],
-  ])('fault 57: when %s the body tells nothing', async (_, options, handler = () => {}) => {
+  ])('reveal nothing when %s (fault 57)', async (_, options, handler = () => {}) => {
     const pool = testPool()
     const { origin, errors } = await serveApp(sse({ pool, ...options }), handler)
     const answer = await request(origin).get('/').set('Origin', 'https://x.example').expect(500)
@@ -140,26 +140,29 @@ describe('error bodies', () => {
     [400, '/?channel=%00', {}],
     [403, '/', { origin: 'https://evil.example' }],
     [503, '/?id=x', {}],
-  ])('fault 57: %i is one plain line, without stacks and paths', async (status, path, headers) => {
-    const pool = testPool({ maxClients: status === 503 ? 1 : 2 })
-    const { origin } = await serveStreams({
-      pool,
-      allowedOrigins: [ALLOWED],
-      channels: ctx => [ctx.query.channel ?? 'none'].flat(),
-    })
-    await connect(origin, '/?id=first')
-    const answer = await request(origin).get(path).set(headers).expect(status)
-    expect(answer.headers['content-type']).toBe('text/plain; charset=utf-8')
-    expect(answer.text).toMatch(/^[^\n]{1,200}$/)
-    expect(answer.text).not.toMatch(/node_modules|\.[jt]s\b| at |Error:/)
-  })
+  ])(
+    'of %i are one plain line without stacks and paths (fault 57)',
+    async (status, path, headers) => {
+      const pool = testPool({ maxClients: status === 503 ? 1 : 2 })
+      const { origin } = await serveStreams({
+        pool,
+        allowedOrigins: [ALLOWED],
+        channels: ctx => [ctx.query.channel ?? 'none'].flat(),
+      })
+      await connect(origin, '/?id=first')
+      const answer = await request(origin).get(path).set(headers).expect(status)
+      expect(answer.headers['content-type']).toBe('text/plain; charset=utf-8')
+      expect(answer.text).toMatch(/^[^\n]{1,200}$/)
+      expect(answer.text).not.toMatch(/node_modules|\.[jt]s\b| at |Error:/)
+    },
+  )
 })
 
-describe('an authorization that ends', () => {
+describe('an authorization', () => {
   test.each([
     ['', (isValid: () => boolean) => isValid],
-    [' and asynchronous', (isValid: () => boolean) => async () => isValid()],
-  ])('fault 58: one that is revoked%s closes the stream within a heartbeat', async (_, of) => {
+    [' and checked asynchronously', (isValid: () => boolean) => async () => isValid()],
+  ])('that is revoked%s closes the stream within a heartbeat (fault 58)', async (_, of) => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const revoked = new Set<unknown>()
     const pool = testPool({
@@ -186,7 +189,7 @@ describe('an authorization that ends', () => {
     await pool.broadcast('after')
     await bob.until(({ data }) => data.includes('after'))
     expect(ada.data).toEqual(['before'])
-    // It may come back with a new token, so nothing tells it to stay away.
+    // The client may come back with a new token, so nothing tells it to stay away.
     expect(ada.text).not.toContain('sse.end')
     expect(pool.stats().closed.expired).toBe(1)
 
@@ -195,7 +198,7 @@ describe('an authorization that ends', () => {
     expect(pool.connections).toBe(1)
   })
 
-  test('fault 58: without heartbeats it is asked, too', async () => {
+  test('is checked even without heartbeats (fault 58)', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool({ pingInterval: false, authorize: () => false })
     const { origin } = await serveStreams({ pool })
@@ -204,7 +207,7 @@ describe('an authorization that ends', () => {
     expect(await client.ended).toBe(true)
   })
 
-  test('fault 58: one that takes long to answer keeps neither its stream nor others waiting', async () => {
+  test('that takes long to check delays neither its stream nor others (fault 58)', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool({ authorize: () => new Promise<boolean>(() => {}) })
     const { origin } = await serveStreams({ pool })

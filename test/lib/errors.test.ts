@@ -3,7 +3,7 @@ import type { SseErrorCode } from 'koa-sse-pool'
 import { expect, test } from 'vitest'
 import { didYouMean, got } from '../../src/lib/errors.js'
 
-/** A record, so that a code which is added or taken away does not compile here. */
+/** A record, so that adding or removing a code is a type error here. */
 const CODES: Record<SseErrorCode, true> = {
   ERR_SSE_CLOSED: true,
   ERR_SSE_EVENT_TOO_LARGE: true,
@@ -13,7 +13,7 @@ const CODES: Record<SseErrorCode, true> = {
 }
 
 test.each(['README.md', 'README.zh-CN.md'])(
-  '%s explains each error code, and no other',
+  '%s explains every error code and no other',
   async file => {
     const text = await readFile(new URL(`../../${file}`, import.meta.url), 'utf8')
     const rows = [...text.matchAll(/^\| `(ERR_SSE_\w+)`/gm)].map(([, code]) => code)
@@ -26,7 +26,7 @@ test('a misspelt name is answered with the nearest known one', () => {
   expect(didYouMean('xyz', ['pingInterval', 'maxClients'])).toContain('known are')
 })
 
-test('what came instead is described in a few words', () => {
+test('an error describes the wrong value in a few words', () => {
   const long = 'x'.repeat(10_000)
   expect([undefined, null, [], {}, 'a', long, 1.5].map(got)).toEqual([
     'undefined',

@@ -4,7 +4,7 @@ import { type Listener, Messages } from '../../src/log/messages.js'
 import { testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 
-/** Messages whose frames come back at once, as by a log. */
+/** Messages whose frames come back at once, as they would from a log. */
 function looped() {
   const frames: string[] = []
   const append: EventLog['append'] = async ({ frame }) => {
@@ -18,7 +18,7 @@ function looped() {
 
 const listener = () => ({ receive: vi.fn(), replay: vi.fn(), missed: vi.fn() })
 
-test('who listens to a topic hears what is told there, and nothing else', async () => {
+test('a listener receives what is published on its topic and nothing else', async () => {
   const { messages } = looped()
   const [news, sport] = [listener(), listener()]
   messages.listen('news', news)
@@ -30,7 +30,7 @@ test('who listens to a topic hears what is told there, and nothing else', async 
   expect(news.replay).not.toHaveBeenCalled()
 })
 
-test('what the log held before is for those who recall', () => {
+test('messages that the log held before reach only listeners that replay them', () => {
   const { messages } = looped()
   const [both, live] = [listener(), { receive: vi.fn() } satisfies Listener]
   messages.listen('both', both)
@@ -42,7 +42,7 @@ test('what the log held before is for those who recall', () => {
   expect(live.receive).not.toHaveBeenCalled()
 })
 
-test('all are told when some may have passed unheard', () => {
+test('all listeners are told when messages may have been missed', () => {
   const { messages } = looped()
   const [careful, careless] = [listener(), { receive: vi.fn() } satisfies Listener]
   messages.listen('careful', careful)
@@ -54,7 +54,7 @@ test('all are told when some may have passed unheard', () => {
 test.each([
   ...['', 'no JSON', 'null', '1', '[]', '{}', '{"topic":1}', '{"topic":"__proto__"}'],
   '{"from":"x","says":"here"}',
-])('what nobody understands is passed over: %s', frame => {
+])('a message that cannot be read is ignored: %s', frame => {
   const { messages } = looped()
   const news = listener()
   messages.listen('news', news)
@@ -64,7 +64,7 @@ test.each([
   expect(news.replay).not.toHaveBeenCalled()
 })
 
-test('with nobody to hear, nothing is told', async () => {
+test('without another process to receive it, nothing is published', async () => {
   const messages = new Messages(undefined, () => '')
   const news = listener()
   messages.listen('news', news)
@@ -74,7 +74,7 @@ test('with nobody to hear, nothing is told', async () => {
   expect(looped().messages.isAlone).toBe(false)
 })
 
-test('telling rejects as the append does', async () => {
+test('publishing rejects if the append does', async () => {
   const messages = new Messages(
     { append: () => Promise.reject(new Error('The log is down')) },
     () => '',
@@ -83,7 +83,7 @@ test('telling rejects as the append does', async () => {
 })
 
 describe('in a pool', () => {
-  test('messages of the past displace no event, and nobody receives them', async () => {
+  test('messages of the past displace no event, and no client receives them', async () => {
     const log = sharedLog()
     const writer = log.open()
     await writer.append({ nonce: 'n', target: '?', frame: '{"topic":"news","body":1}' })

@@ -19,7 +19,7 @@ describe('a frame', () => {
     )
   })
 
-  test('of a string is its data as it is, and of other data its JSON', () => {
+  test('has a string as its data unchanged, and other data as JSON', () => {
     expect(encodePoolEvent('text', LIMITS)).toBe('data: text\n\n')
     expect(encodePoolEvent({ data: 'text' }, LIMITS)).toBe('data: text\n\n')
     for (const data of [0, false, null, [], {}, 'text with "quotes"'] as const) {
@@ -42,7 +42,7 @@ describe('a frame', () => {
     expect(() => encodePoolEvent({ data: 'x', key: 7 }, LIMITS)).toThrow(/^key must be a string/)
   })
 
-  test('takes the serializer of the pool, for anything but strings', () => {
+  test('uses the serializer of the pool for everything but strings', () => {
     const serialize = (data: unknown) => `<${String(data)}>`
     expect(encodePoolEvent({ data: 7 }, { ...LIMITS, serialize })).toBe('data: <7>\n\n')
     expect(encodePoolEvent({ data: 'x' }, { ...LIMITS, serialize })).toBe('data: x\n\n')
@@ -57,7 +57,7 @@ describe('a frame', () => {
     expect(encode).toThrow(expect.objectContaining({ name: 'TypeError', cause }))
   })
 
-  test('may take exactly maxEventBytes', () => {
+  test('may be exactly maxEventBytes long', () => {
     const data = 'é'.repeat((1024 - 'data: \n\n'.length) / 2)
     expect(Buffer.byteLength(encodePoolEvent(data, LIMITS))).toBe(1024)
     expect(() => encodePoolEvent(`${data}x`, LIMITS)).toThrow(
@@ -67,31 +67,31 @@ describe('a frame', () => {
 })
 
 describe('an event is refused', () => {
-  test('with the field that was probably meant', () => {
+  test('with a suggestion of the field that was probably meant', () => {
     expect(() => encodePoolEvent({ dta: 1 }, LIMITS)).toThrow('did you mean "data"?')
     expect(() => encodeStreamEvent({ name: 1 }, LIMITS)).toThrow(/^Unknown event field "name"/)
   })
 
-  test('with an id where the log gives it, and a key where there is no log', () => {
+  test('for an id where the log gives it, and for a key where there is no log', () => {
     expect(() => encodePoolEvent({ data: 1, id: 1 }, LIMITS)).toThrow('the log gives it')
     expect(() => encodeStreamEvent({ data: 1, key: 'k' }, LIMITS)).toThrow('only on pool events')
   })
 
-  test('with a name or an id that the package keeps for itself', () => {
+  test('for a name or an id that the package reserves', () => {
     expect(() => encodeStreamEvent({ event: 'sse.gap', data: 1 }, LIMITS)).toThrow('reserved')
     expect(() => encodeStreamEvent({ id: 'sse.end', data: 1 }, LIMITS)).toThrow('reserved')
     expect(() => checkName('channel', 'sse.x')).toThrow(/^channel names .* reserved/)
     expect(checkName('channel', 'ssex')).toBe('ssex')
   })
 
-  test('with an id that is no string or finite number', () => {
+  test('for an id that is neither a string nor a finite number', () => {
     for (const id of [Number.NaN, Number.POSITIVE_INFINITY, null, {}, 1n, true]) {
       expect(() => encodeStreamEvent({ data: 1, id }, LIMITS)).toThrow(/^id must be a string/)
     }
   })
 })
 
-test('a comment is a comment in every line', () => {
+test('every line of a comment is a comment', () => {
   expect(encodeComment('')).toBe(':\n\n')
   expect(encodeComment('a\rb\n\nc')).toBe(': a\n: b\n:\n: c\n\n')
 })
