@@ -78,7 +78,7 @@ export function report(faults, tests) {
     /** @type {Map<string, Set<string>>} */
     const lines = new Map()
     for (const { name, project, state } of naming(number, tests)) {
-      const line = `      ${state}: ${name}`
+      const line = `      ${state}: ${sentence(name)}`
       lines.set(line, (lines.get(line) ?? new Set()).add(project ?? ''))
     }
     const named = [...lines].map(([line, projects]) => {
@@ -106,16 +106,17 @@ export function findProblems(faults, tests) {
       problems.push(`${number} is marked "tested", but no test names it`)
     }
     if (status === 'open' && named.length > 0) {
-      problems.push(`${number} is marked "open", but has a test: ${named[0]?.name}`)
+      problems.push(`${number} is marked "open", but has a test: ${sentence(named[0]?.name)}`)
     }
     for (const { name, project, state } of named) {
       if (state === 'passed' || state === 'not run') continue
-      problems.push(`${number}: ${state} in ${project ?? 'the tests'}: ${name}`)
+      problems.push(`${number}: ${state} in ${project ?? 'the tests'}: ${sentence(name)}`)
     }
   }
   for (const { name } of tests) {
     for (const number of numbersIn(name)) {
-      if (!faults.has(number)) problems.push(`${number} is not in docs/faults.md: ${name}`)
+      if (!faults.has(number))
+        problems.push(`${number} is not in docs/faults.md: ${sentence(name)}`)
     }
   }
   return [...new Set(problems)]
@@ -124,6 +125,11 @@ export function findProblems(faults, tests) {
 /** @param {number} number @param {TestResult[]} tests */
 function naming(number, tests) {
   return tests.filter(({ name }) => numbersIn(name).includes(number))
+}
+
+/** The names of the suites and the test read as one sentence. @param {string} [name] */
+function sentence(name = '') {
+  return name.replaceAll(' > ', ' ')
 }
 
 /** @returns {TestResult[]} */

@@ -1,6 +1,6 @@
 /**
- * A guard against getting slower that no busy machine can upset. Counted here is what cost time in
- * the profile: encodings, buffers, writes, visits, hidden classes. The clocks are in bench/.
+ * Guards against slowdowns in a way that a busy machine cannot disturb: it counts what cost time in
+ * the profile (encodings, buffers, writes, visits, hidden classes). Times are measured in bench/.
  */
 import { Socket } from 'node:net'
 import { setFlagsFromString } from 'node:v8'
@@ -13,7 +13,7 @@ import { connect, serveStreams, type TestClient, testPool } from './helpers/serv
 
 const CLIENTS = 40
 
-/** Many clients, and what was written to each from the moment of `count()` on. */
+/** Many clients, and what was written to each of them since the last `count()`. */
 async function open(options: PoolOptions = {}) {
   const serialize = vi.fn(JSON.stringify)
   const pool = testPool({ serialize, ...options })
@@ -57,12 +57,12 @@ describe('a broadcast', () => {
     await allHave('42')
     expect(serialize).toHaveBeenCalledTimes(1)
     expect(writes.size).toBe(CLIENTS)
-    // By `res.write`, at twice the cost, it would be several, framed anew for each.
+    // `res.write` would cost twice as much: several chunks, framed again for each client.
     expect(chunks()).toHaveLength(CLIENTS)
     expect(new Set(chunks()).size).toBe(1)
   })
 
-  test('of several entries in a turn is still one write, of one buffer', async () => {
+  test('of several entries in one turn is still one write of one buffer', async () => {
     const { pool, serialize, chunks, allHave } = await open()
     for (let i = 1; i <= 16; i++) void pool.broadcast({ data: { count: i } })
     await allHave('"count":16')
@@ -71,7 +71,7 @@ describe('a broadcast', () => {
     expect(new Set(chunks()).size).toBe(1)
   })
 
-  test('and a channel and a client in one turn are one write to each', async () => {
+  test('together with a channel and a client in one turn is one write to each socket', async () => {
     const { pool, chunks, allHave } = await open()
     void pool.broadcast('to all')
     void pool.channel('news').send('to the channel')
@@ -88,11 +88,11 @@ test('a targeted send visits one stream, however many there are', async () => {
   await pool.send('client-7', 'to one')
   await clients[7]?.until(has('to one'))
   expect(chunks()).toHaveLength(1)
-  // The second look finds that nothing more waits.
+  // The second visit finds that nothing more is waiting.
   expect(visits.mock.calls.length).toBeLessThanOrEqual(2)
 })
 
-test('clients that come back with the same cursor share one buffer', async () => {
+test('clients that return with the same cursor share one buffer', async () => {
   const { pool, origin, count, chunks, allHave } = await open()
   const cursor = await pool.broadcast('before')
   for (let i = 1; i <= 100; i++) void pool.broadcast(`missed ${i}`)
@@ -111,7 +111,7 @@ test('clients that come back with the same cursor share one buffer', async () =>
 })
 
 describe('a stream that opens', () => {
-  test('gets headers, first bytes, what was sent and its cursor as one packet', async () => {
+  test('gets headers, first bytes, direct sends and its cursor as one packet', async () => {
     const packets = vi.spyOn(Socket.prototype, '_writev')
     const singles = vi.spyOn(Socket.prototype, '_write')
     onTestFinished(() => {
@@ -123,12 +123,12 @@ describe('a stream that opens', () => {
     const client = await connect(origin, '/?id=ada')
     await client.until(has('sse.cursor'))
     expect(packets.mock.contexts.filter(isServers)).toHaveLength(1)
-    // Headers, first bytes, the direct send and the cursor, each framed already.
+    // Headers, first bytes, the direct send and the cursor, each already framed.
     expect(packets.mock.calls[0]?.[0]).toHaveLength(4)
     expect(singles.mock.contexts.filter(isServers)).toHaveLength(0)
   })
 
-  test('adds no timer, and one listener', async () => {
+  test('adds no timer and only one listener', async () => {
     const { pool, origin, contexts } = await open()
     const timers = () => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
     const before = timers()
@@ -139,14 +139,14 @@ describe('a stream that opens', () => {
     expect(pool.connections).toBe(CLIENTS + 1)
   })
 
-  test('leaves its context a hidden class that all share, and no dictionary of its own', async () => {
+  test('leaves its context a hidden class that all contexts share, not a dictionary', async () => {
     const { contexts } = await open()
     expect(isDictionary(contexts[10])).toBe(false)
     expect(isDictionary(Object.create(null))).toBe(true)
   })
 })
 
-test('a heartbeat is one buffer for all, and none for those that were just written to', async () => {
+test('a heartbeat is one buffer for all streams, and none is sent to streams that were just written to', async () => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
   onTestFinished(() => void vi.useRealTimers())
   const { pool, clients, chunks, count } = await open({ pingInterval: 1000 })
@@ -158,7 +158,7 @@ test('a heartbeat is one buffer for all, and none for those that were just writt
   expect(new Set(chunks()).size).toBe(1)
 })
 
-/** V8's own answer. */
+/** Asks V8 itself. */
 function isDictionary(object: unknown): boolean {
   setFlagsFromString('--allow-natives-syntax')
   const answer = runInNewContext('object => !%HasFastProperties(object)')(object)

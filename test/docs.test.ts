@@ -1,4 +1,4 @@
-/** The documentation: its code compiles, its links lead somewhere, its translations keep up. */
+/** The documentation: its code compiles, its links lead somewhere, and translations have the same code. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
@@ -11,19 +11,31 @@ import {
   withoutComments,
 } from './helpers/snippets.js'
 
-/** What must not compile, each with what is said of it. */
+/** Code that must not compile, each with the expected message. */
 const mistakes: [what: string, code: string, message: RegExp][] = [
-  ['an option of sse()', "router.get('/', sse({ pool, idd: ctx => ctx.query.id }))", /'idd'/],
-  ['an option of the pool', 'new ClientPool({ maxClient: 2 })', /'maxClient'/],
-  ['an option of an engine', "redisLog({ client: null, key: 'events', keep: 10 })", /'keep'/],
-  ['a method of the pool', "pool.sendTo('ada', 'hello')", /'sendTo'/],
-  ['an event of the pool', "pool.on('opened', () => {})", /"opened"/],
-  ['a method of ctx.sse', "router.get('/', sse(), ctx => { ctx.sse.push('x') })", /'push'/],
-  ['a module', "import { sse } from 'koa-sse-pool/koa'", /koa-sse-pool\/koa/],
-  ['an export', "import { ssse } from 'koa-sse-pool'", /ssse/],
-  ['a name that nobody declares', "pool.send(who, 'hello')", /'who'/],
-  ['something of the DOM', "new EventSource('/').onopened = () => {}", /'onopened'/],
-  ['something of Node in a page', 'document.title = process.version', /'process'/],
+  [
+    'an unknown option of sse()',
+    "router.get('/', sse({ pool, idd: ctx => ctx.query.id }))",
+    /'idd'/,
+  ],
+  ['an unknown option of the pool', 'new ClientPool({ maxClient: 2 })', /'maxClient'/],
+  [
+    'an unknown option of an engine',
+    "redisLog({ client: null, key: 'events', keep: 10 })",
+    /'keep'/,
+  ],
+  ['an unknown method of the pool', "pool.sendTo('ada', 'hello')", /'sendTo'/],
+  ['an unknown event of the pool', "pool.on('opened', () => {})", /"opened"/],
+  [
+    'an unknown method of ctx.sse',
+    "router.get('/', sse(), ctx => { ctx.sse.push('x') })",
+    /'push'/,
+  ],
+  ['an unknown module', "import { sse } from 'koa-sse-pool/koa'", /koa-sse-pool\/koa/],
+  ['an unknown export', "import { ssse } from 'koa-sse-pool'", /ssse/],
+  ['an undeclared name', "pool.send(who, 'hello')", /'who'/],
+  ['an unknown property of the DOM', "new EventSource('/').onopened = () => {}", /'onopened'/],
+  ['a global of Node in a page', 'document.title = process.version', /'process'/],
 ]
 
 const ROOT = new URL('../', import.meta.url)
@@ -41,11 +53,11 @@ test.each(pages)('the code in %s compiles', page => {
   expect(errors.filter(error => error.startsWith(`${page}:`))).toEqual([])
 })
 
-test('what the code takes for granted compiles too', () => {
+test('the declarations that the code relies on compile too', () => {
   expect(errors.filter(error => error.startsWith('docs/prelude'))).toEqual([])
 })
 
-describe('what is wrong is found:', () => {
+describe('a mistake is found if it is', () => {
   test.each(mistakes)('%s', (what, _, message) => {
     const found = errors.filter(error => error.startsWith(`${what}:2: `))
     expect(found).toHaveLength(1)
@@ -53,7 +65,7 @@ describe('what is wrong is found:', () => {
   })
 })
 
-test('no fence has a language that is neither checked nor known to be no JavaScript', () => {
+test('every fence has a language that is checked or known not to be JavaScript', () => {
   const known = ['js', 'ts', 'html', ...UNCHECKED]
   const fences = pages.flatMap(page => fencesOf(page, textOf(page)))
   expect(fences.filter(({ language }) => !known.includes(language))).toEqual([])
@@ -61,12 +73,12 @@ test('no fence has a language that is neither checked nor known to be no JavaScr
 
 const translated = pages.filter(page => page.endsWith('.zh-CN.md'))
 
-test.each(translated)('the code in %s is that of the English page', page => {
+test.each(translated)('the code in %s is the same as on the English page', page => {
   const codeOf = (name: string) => snippetsOf(name, textOf(name)).map(withoutComments)
   expect(codeOf(page)).toEqual(codeOf(page.replace('.zh-CN', '')))
 })
 
-test.each(pages)('what %s links to is there', page => {
+test.each(pages)('every link in %s leads somewhere', page => {
   const links = [...textOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, to]) => to as string)
   const local = links.filter(to => !to.includes('://'))
   const base = new URL(page, ROOT)
@@ -78,7 +90,7 @@ test.each(pages)('what %s links to is there', page => {
   expect(missing).toEqual([])
 })
 
-/** As GitHub makes them of the headings. */
+/** The anchors that GitHub makes from the headings. */
 function anchorsOf(path: string): string[] {
   const headings = readFileSync(path, 'utf8').match(/^#+ .+$/gm) ?? []
   return headings.map(heading => {

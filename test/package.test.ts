@@ -1,11 +1,11 @@
-/** What package.json says of the subpaths: `exports` is the list, and the rest must agree with it. */
+/** The subpaths in package.json: `exports` is the list, and the other fields must agree with it. */
 import { existsSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { subpaths } from '../scripts/subpaths.js'
 
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 
-test('each subpath has a source in the room of its name', () => {
+test('every subpath has a source in the folder of its name', () => {
   const missing = subpaths.filter(
     ({ source }) => !existsSync(new URL(`../${source}`, import.meta.url)),
   )
@@ -26,7 +26,7 @@ test('each subpath is exported as ES module and as CommonJS, each with its own t
   }
 })
 
-test('resolvers that do not read `exports` find the types of each subpath', () => {
+test('resolvers that ignore `exports` find the types of every subpath', () => {
   const files = subpaths.map(({ file }) => file).filter(file => file !== 'index')
   const expected = Object.fromEntries(files.map(file => [file, [`${forRequire(file)}.d.cts`]]))
   expect(manifest.typesVersions).toEqual({ '*': expected })

@@ -39,7 +39,7 @@ describe('a typed pool', () => {
     pool.broadcast({ event: 'done', data: { count: 42 } })
   })
 
-  test('refuses an id, which the log gives', () => {
+  test('refuses an id, which the log assigns', () => {
     // @ts-expect-error
     pool.send('ada', { event: 'done', data: 'ok', id: 1 })
   })
@@ -81,7 +81,7 @@ describe('ctx.sse', () => {
     })
   })
 
-  test('works as app.use too', () => {
+  test('is typed with app.use too', () => {
     new Koa().use(sse({ pool })).use(ctx => {
       expectTypeOf(ctx.sse).toEqualTypeOf<EventStream<Progress>>()
     })
@@ -89,7 +89,7 @@ describe('ctx.sse', () => {
 })
 
 describe('options', () => {
-  test('admit what a query holds as an id', () => {
+  test('accept what a query holds as an id', () => {
     sse({ id: ctx => ctx.query.id, channels: () => ['news'], retry: [1000, 2000] })
     sse({ id: async () => 42 })
     // @ts-expect-error no such option
@@ -99,7 +99,7 @@ describe('options', () => {
     expectTypeOf(sse({ pool }).pool).toEqualTypeOf<ClientPool<Progress>>()
   })
 
-  test('take an engine of one’s own', () => {
+  test('accept an engine of your own', () => {
     const log = {} as EventLog
     new ClientPool({ log })
   })
@@ -112,7 +112,7 @@ test('errors carry a code from a small union', () => {
   new SseError('ERR_SSE_OTHER', 'x')
 })
 
-test('the middleware is one to Koa’s own type too', () => {
+test('the middleware also has Koa’s own type', () => {
   const one: Koa.Middleware = sse()
   const several: Koa.Middleware[] = [sse({ pool }), sse({ matchQuery: 'push' })]
   new Koa().use(one).use(several[0] as Koa.Middleware)

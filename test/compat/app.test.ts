@@ -1,4 +1,4 @@
-/** The app of most tutorials for koa-sse-stream, unchanged but for its import. */
+/** The app of most tutorials for koa-sse-stream, unchanged except for its import. */
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import koasse from 'koa-sse-pool/compat'
@@ -93,7 +93,7 @@ describe.each(koas)('on %s the app of the tutorials', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  test('goes on when a page leaves in mid-progress and removes itself', async () => {
+  test('keeps running when a page leaves in mid-progress and removes itself', async () => {
     const { origin, progress, clientList, errors } = await start()
     const client = await connect(origin, '/event/push?id=ada')
     await progress('ada')
@@ -111,7 +111,7 @@ describe.each(koas)('on %s the app of the tutorials', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  test('refuses a third client, and takes it when one has left', async () => {
+  test('refuses a third client and accepts it once another one has left', async () => {
     const { origin, clientList } = await start()
     const first = await connect(origin, '/event/push?id=1')
     await connect(origin, '/event/push?id=2')

@@ -10,7 +10,7 @@ import { answer, type Handler, keepAlive, koas, leave, serve } from './serve.js'
 const HELLO = ': ok\n\n'
 const CLOSE = 'event: close\ndata: \n\n'
 
-test('the factory is the default export and also named', () => {
+test('the factory is both the default and a named export', () => {
   expect(sse).toBe(koasse)
 })
 
@@ -18,13 +18,13 @@ test.each([
   [{ maxClients: 0 }, /maxClients/],
   [{ pingInterval: '3000' }, /pingInterval.*write the number 3000/],
   [{ closeEvent: 'a\ndata: b' }, /event must be/],
-])('a wrong option, %o, is found when the app starts', (options, message) => {
+])('the wrong option %o is found when the app starts', (options, message) => {
   expect(() => koasse(options as object)).toThrow(message)
 })
 
 describe.each(koas)('on %s', (_, Koa) => {
-  describe('options', () => {
-    test('over maxClients next() runs without ctx.sse, for each factory call on its own', async () => {
+  describe('the option', () => {
+    test('maxClients, once reached, lets next() run without ctx.sse, for each factory call on its own', async () => {
       const seen: unknown[] = []
       const open: CompatStream[] = []
       const handler: Handler = ctx => {
@@ -57,7 +57,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect((await answer(origin)).text).toBe(`${HELLO}event: over\ndata: \n\n`)
     })
 
-    test('matchQuery lets only requests with that key have a stream, whatever its value', async () => {
+    test('matchQuery gives a stream only to requests with that key, whatever its value', async () => {
       const handler: Handler = ctx => {
         if (ctx.sse) ctx.sse.sendEnd()
         else ctx.body = 'none'
@@ -71,7 +71,7 @@ describe.each(koas)('on %s', (_, Koa) => {
   })
 
   describe('the middleware', () => {
-    test('passes through when headers are sent', async () => {
+    test('passes the request on if headers are already sent', async () => {
       const seen = vi.fn()
       const { origin } = await serve(
         Koa,
@@ -92,7 +92,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       await client.until(({ text }) => text === HELLO)
     })
 
-    test('gives the same stream as ctx.sse and ctx.response.sse, a writable one', async () => {
+    test('gives the same writable stream as ctx.sse and ctx.response.sse', async () => {
       const streams: unknown[] = []
       const handler: Handler = ctx => {
         streams.push(ctx.response.sse, ctx.sse, ctx.sse)
@@ -104,7 +104,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(streams[0]).toBeInstanceOf(Writable)
     })
 
-    test('lets the app put something else in its place', async () => {
+    test('lets the app replace ctx.sse', async () => {
       const handler: Handler = ctx => {
         ctx.sse = 'mine'
         ctx.body = ctx.sse
@@ -113,7 +113,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect((await answer(origin)).text).toBe('mine')
     })
 
-    test('sets the socket up for a stream, and the headers', async () => {
+    test('sets up the socket and the headers for a stream', async () => {
       const calls: unknown[] = []
       const watch: Handler = (ctx, next) => {
         for (const name of ['setTimeout', 'setNoDelay', 'setKeepAlive'] as const) {
@@ -162,7 +162,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(text).toBe(`${HELLO}data: hi\n\n${CLOSE}`)
     })
 
-    test('answers HEAD with headers only, and gives the place back', async () => {
+    test('answers HEAD with headers only and gives the place back', async () => {
       const closed = vi.fn()
       const router = new Router().get('/', koasse({ maxClients: 1 }), (ctx => {
         ctx.sse.once('close', closed)
@@ -177,7 +177,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       await client.until(({ data }) => data.includes('x'))
     })
 
-    test('a ctx.sse that was stored stays usable after the handler has returned', async () => {
+    test('keeps a stored ctx.sse usable after the handler has returned', async () => {
       const stored = new Map<string, CompatStream>()
       const handler: Handler = ctx => void stored.set('a', ctx.sse)
       const { origin } = await serve(Koa, koasse(), handler)
@@ -187,8 +187,8 @@ describe.each(koas)('on %s', (_, Koa) => {
     })
   })
 
-  describe('ctx.body after next()', () => {
-    /** What the client has got once an event "end" follows whatever the body made. */
+  describe('as ctx.body after next(),', () => {
+    /** What the client got from the body: everything before an event that is sent last. */
     async function wireOf(body: unknown, onRoute = true) {
       const handler: Handler = (ctx, next) => {
         if (!onRoute) ctx.sse
@@ -204,7 +204,7 @@ describe.each(koas)('on %s', (_, Koa) => {
         ? serve(Koa, router.routes())
         : serve(Koa, koasse(), handler, keep))
       const client = await connect(origin, '/', keepAlive)
-      // It is open still.
+      // The stream is still open.
       stream?.send({ event: 'last' })
       await client.event('last')
       expect(client.headers['content-type']).toBe('text/event-stream')
@@ -225,7 +225,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(await wireOf(body, false)).toBe(wire)
     })
 
-    test("null is Koa's 204, as with 0.2.0", async () => {
+    test('null is Koa’s 204, as in 0.2.0', async () => {
       const router = new Router().get('/', koasse(), (ctx => {
         ctx.body = null
       }) as Handler)
@@ -268,7 +268,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([])
     })
 
-    test('a Duplex in object mode is piped too, and destroyed when the client leaves', async () => {
+    test('a Duplex in object mode is piped too and destroyed when the client leaves', async () => {
       const duplex = new PassThrough({ objectMode: true })
       let stream!: CompatStream
       const handler: Handler = ctx => {
@@ -285,7 +285,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([])
     })
 
-    test('a Duplex that fails cuts the stream, and is reported once', async () => {
+    test('a Duplex that fails cuts the stream and is reported once', async () => {
       const duplex = new PassThrough()
       const handler: Handler = ctx => {
         ctx.sse.send('before')
@@ -299,7 +299,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors.map(({ message }) => message)).toEqual(['source failed'])
     })
 
-    test('a Duplex that fails before the stream has opened is an ordinary error', async () => {
+    test('a Duplex that fails before the stream opens is an ordinary error', async () => {
       const duplex = new PassThrough()
       const outer: Handler = async (_, next) => {
         await next()
@@ -317,7 +317,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors.map(({ message }) => message)).toEqual(['source failed'])
     })
 
-    test('outer middleware may answer with another body all the same', async () => {
+    test('a body that outer middleware sets later still wins', async () => {
       const outer: Handler = async (ctx, next) => {
         await next()
         expect(ctx.body).toBeUndefined()
@@ -357,7 +357,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       return { stream, client, errors }
     }
 
-    test('takes strings and objects by write() and by pipe()', async () => {
+    test('takes strings and objects through write() and pipe()', async () => {
       const { stream, client } = await streamAndClient()
       stream.write('one')
       stream.write({ event: 'e', data: 'two', id: 1, retry: 2 })
@@ -368,7 +368,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       )
     })
 
-    test('calls back, wherever the callback is', async () => {
+    test('calls back, whichever argument the callback is', async () => {
       const { stream, client } = await streamAndClient()
       await new Promise<unknown>(done => stream.send('a', 'utf8', done))
       await new Promise<unknown>(done => stream.send('b', done))
@@ -379,14 +379,14 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(client.data).toEqual(['a', 'b', 'c', 'd', 'e'])
     })
 
-    test('end() may be given only a callback, too', async () => {
+    test('accepts a callback as the only argument of end()', async () => {
       const { stream, client } = await streamAndClient()
       await new Promise<unknown>(done => stream.end(done))
       await client.ended
       expect(client.text).toBe(HELLO + CLOSE)
     })
 
-    test('send() returns false with no argument and once ended, and never throws then', async () => {
+    test('returns false from send() without an argument and once ended, and never throws then', async () => {
       const { stream, client } = await streamAndClient()
       expect(stream.send()).toBe(false)
       expect(stream.send('a')).toBe(true)
@@ -422,7 +422,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([])
     })
 
-    test('emits message with each frame, the last one too', async () => {
+    test('emits message with each frame, including the last one', async () => {
       const { stream, client } = await streamAndClient()
       const frames: string[] = []
       stream.on('message', frame => frames.push(frame))
@@ -433,7 +433,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(frames).toEqual(['data: a\n\n', 'event: b\ndata: \n\n', CLOSE])
     })
 
-    test('a wrong item in a pipe is an error of the app, and cuts the stream', async () => {
+    test('reports a wrong item in a pipe as an error of the app and cuts the stream', async () => {
       const { stream, client, errors } = await streamAndClient()
       const error = new Promise(done => stream.once('error', done))
       Readable.from(['fine', { event: 'a\nb' }]).pipe(stream)
@@ -443,7 +443,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([await error])
     })
 
-    test('destroy() breaks off, so that the client comes back', async () => {
+    test('breaks off with destroy(), so that the client comes back', async () => {
       const { stream, client, errors } = await streamAndClient()
       stream.destroy()
       expect(await client.ended).toBe(false)

@@ -1,4 +1,4 @@
-/** Defects 1 to 11 of koa-sse-stream 0.2.0; those of its frames (6, 7, 8, 12) are in frames.test.ts. */
+/** Defects 1 to 11 of koa-sse-stream 0.2.0. Those of its frames (6, 7, 8, 12) are in frames.test.ts. */
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { PassThrough, Readable } from 'node:stream'
@@ -13,21 +13,21 @@ import { answer, type Handler, koas, leave, serve } from './serve.js'
 const HELLO = ': ok\n\n'
 const CLOSE = 'event: close\ndata: \n\n'
 
-/** A handler that does only this. */
+/** A handler that sets only these properties. */
 const set =
   (answer: { status?: number; body?: unknown }): Handler =>
   ctx => {
     Object.assign(ctx, answer)
   }
 
-/** An app of one route for one client at a time. */
+/** An app with one route, which serves one client at a time. */
 async function serveOne(Koa: (typeof koas)[number][1], handler: Handler) {
   const router = new Router().get('/', koasse({ maxClients: 1 }), handler)
   return serve(Koa, router.routes())
 }
 
 describe.each(koas)('on %s', (_, Koa) => {
-  test('defect 1: events reach the client while the handler still runs', async () => {
+  test('events reach the client while the handler still runs (defect 1)', async () => {
     const release = deferred()
     const { origin } = await serveOne(Koa, async ctx => {
       ctx.sse.send('early')
@@ -41,7 +41,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(client.text).toBe(`${HELLO}data: early\n\ndata: late\n\n`)
   })
 
-  test('defect 1: a client that leaves while the handler runs gives its place back', async () => {
+  test('a client that leaves while the handler runs gives its place back (defect 1)', async () => {
     let stream: CompatStream | undefined
     const { origin, errors } = await serveOne(Koa, async ctx => {
       stream = ctx.sse
@@ -54,7 +54,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  test('defect 2: downstream that throws gives the place back', async () => {
+  test('downstream middleware that throws gives the place back (defect 2)', async () => {
     const { origin, errors } = await serveOne(Koa, async ctx => {
       ctx.sse.send('lost')
       throw new Error('handler failed')
@@ -65,9 +65,9 @@ describe.each(koas)('on %s', (_, Koa) => {
 
   test.each([
     ['a Readable', () => Readable.from(['a', 'b'])],
-    // Koa 2 knows no web bodies, and would answer `{}`.
+    // Koa 2 does not support web bodies and would answer `{}`.
     ['a Blob', () => (Koa === Koa3 ? new Blob(['ab']) : Readable.from(['ab']))],
-  ])('defect 2: %s as body is an ordinary body and gives the place back', async (_, body) => {
+  ])('%s as body is an ordinary body and gives the place back (defect 2)', async (_, body) => {
     const closed = vi.fn()
     const { origin, errors } = await serveOne(Koa, ctx => {
       ctx.sse.once('close', closed)
@@ -82,11 +82,11 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  test('defect 3: mounted globally and on a route, there is one stream, and no flood', async () => {
+  test('a mount that is global and on a route makes one stream and no flood (defect 3)', async () => {
     const streams = new Set<CompatStream>()
     const watch: Handler = async (ctx, next) => {
       await next()
-      // Reading it on the way out must not open the global one.
+      // Reading it after next() must not open the global stream.
       streams.add(ctx.sse)
     }
     const router = new Router().get('/', koasse({ closeEvent: 'of-route' }), (ctx => {
@@ -99,7 +99,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(streams.size).toBe(1)
   })
 
-  test('defect 3: a global stream that is in use already is not opened again by a route', async () => {
+  test('a route does not reopen a global stream that is already in use (defect 3)', async () => {
     const streams = new Set<CompatStream>()
     const use: Handler = (ctx, next) => {
       streams.add(ctx.sse)
@@ -114,7 +114,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(streams.size).toBe(1)
   })
 
-  test('defect 3: a full route has no ctx.sse, although a global mount has room', async () => {
+  test('a full route has no ctx.sse, even if a global mount has room (defect 3)', async () => {
     const seen: unknown[] = []
     const router = new Router().get('/', koasse({ maxClients: 1 }), (ctx => {
       seen.push(ctx.sse)
@@ -125,7 +125,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(seen[1]).toBeUndefined()
   })
 
-  describe('defect 4: a global mount', () => {
+  describe('a global mount', () => {
     async function serveSite() {
       const router = new Router()
         .get('/events', (ctx => ctx.sse.sendEnd('hi')) as Handler)
@@ -157,7 +157,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       ['/looks', 403, 'looked', 'text/plain; charset=utf-8'],
       ['/only-post', 405, 'Method Not Allowed', 'text/plain; charset=utf-8'],
       ['/events', 200, `${HELLO}data: hi\n\n`, 'text/event-stream'],
-    ])('answers %s with %i', async (path, status, text, type) => {
+    ])('answers %s with %i (defect 4)', async (path, status, text, type) => {
       const origin = await serveSite()
       for (let i = 0; i < 2; i++) {
         const got = await answer(origin, path)
@@ -167,14 +167,14 @@ describe.each(koas)('on %s', (_, Koa) => {
       }
     })
 
-    test('answers a redirect as one', async () => {
+    test('answers a redirect as one (defect 4)', async () => {
       const { status, headers } = await answer(await serveSite(), '/moved')
       expect(status).toBe(302)
       expect(headers.location).toMatch(/\/page$/)
       expect(headers['content-type']).not.toBe('text/event-stream')
     })
 
-    test('by router.use is no route either', async () => {
+    test('through router.use is no route either (defect 4)', async () => {
       const router = new Router()
       router.use(koasse())
       router.get('/page', set({ body: 'page' }))
@@ -189,22 +189,22 @@ describe.each(koas)('on %s', (_, Koa) => {
     ['a 401', 401, (ctx => ctx.throw(401)) as Handler],
     ['a status alone', 402, set({ status: 402 })],
     ['a redirect', 302, (ctx => ctx.redirect('/')) as Handler],
-  ])('defect 4: on a route, too, %s stays what it is', async (_, status, handler) => {
+  ])('on a route, too, %s stays what it is (defect 4)', async (_, status, handler) => {
     const { origin } = await serveOne(Koa, handler)
     for (let i = 0; i < 2; i++) expect((await answer(origin)).status).toBe(status)
   })
 
-  test.each(['end', 'sendEnd'])('defect 5: %s() ends the stream', async method => {
+  test.each(['end', 'sendEnd'])('%s() ends the stream (defect 5)', async method => {
     const { origin } = await serveOne(Koa, ctx => ctx.sse[method]())
     for (let i = 0; i < 2; i++) expect((await answer(origin)).text).toBe(HELLO + CLOSE)
   })
 
-  test('defect 5: end(data) sends only that, then ends', async () => {
+  test('end(data) sends only that, then ends (defect 5)', async () => {
     const { origin } = await serveOne(Koa, ctx => ctx.sse.end({ event: 'over', data: 'bye' }))
     expect((await answer(origin)).text).toBe(`${HELLO}event: over\ndata: bye\n\n`)
   })
 
-  test('defect 9: its timer keeps no process alive, and pings log nothing', async () => {
+  test('the timer keeps no process alive, and pings log nothing (defect 9)', async () => {
     const timers = vi.spyOn(globalThis, 'setInterval')
     const log = vi.spyOn(console, 'log')
     const { origin } = await serve(Koa, koasse({ pingInterval: 5 }), (ctx => ctx.sse) as Handler)
@@ -216,7 +216,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     log.mockRestore()
   })
 
-  test('defect 10: a client that leaves is no error', async () => {
+  test('a client that leaves is no error (defect 10)', async () => {
     let stream: CompatStream | undefined
     const { origin, errors } = await serveOne(Koa, ctx => {
       stream = ctx.sse
@@ -225,7 +225,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  test('defect 10: server.close() ends the streams at the next ping', async () => {
+  test('server.close() ends the streams at the next ping (defect 10)', async () => {
     const closed = deferred()
     const handler: Handler = ctx => void ctx.sse.once('close', closed.resolve)
     const { origin, server, errors } = await serve(Koa, koasse({ pingInterval: 5 }), handler)
@@ -237,7 +237,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     expect(errors).toEqual([])
   })
 
-  describe('defect 11: a slow reader', () => {
+  describe('a slow reader', () => {
     const LARGE = 'x'.repeat(60 * 1024)
 
     async function slow() {
@@ -252,7 +252,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       return { stream, socket, client, errors }
     }
 
-    test('makes write() return false, and drain comes when it has read', async () => {
+    test('makes write() return false, and drain is emitted when it has read (defect 11)', async () => {
       const { stream, client } = await slow()
       let sent = 0
       do sent += 1
@@ -269,7 +269,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(client.data.length).toBe(sent + 2)
     })
 
-    test('holds a pipe back, and loses nothing', async () => {
+    test('holds a pipe back and loses nothing (defect 11)', async () => {
       const { stream, client } = await slow()
       let made = 0
       const source = new Readable({
@@ -288,7 +288,7 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(client.events.at(-1)?.event).toBe('close')
     })
 
-    test('for whom more than a limit waits is closed, and the callbacks say so', async () => {
+    test('with more waiting than the limit is closed, and the callbacks say so (defect 11)', async () => {
       const { stream, errors } = await slow()
       const failed: unknown[] = []
       const closed = once(stream, 'close')
@@ -302,11 +302,11 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([])
     })
 
-    test('that leaves before the end settles the callback of sendEnd()', async () => {
+    test('that leaves before the end settles the callback of sendEnd() (defect 11)', async () => {
       const { stream, socket } = await slow()
       while (stream.write(LARGE));
       const ended = new Promise(resolve => stream.sendEnd('bye', undefined, resolve))
-      // At once, or the kernel would take the rest before the client's leaving is noticed.
+      // Closed at once: later, the kernel would have taken the rest before the server notices.
       socket.destroy()
       expect(await ended).toBeInstanceOf(Error)
     })

@@ -10,7 +10,7 @@ async function wire(factory: typeof koasse, items: unknown[], ...last: unknown[]
   const messages: string[] = []
   const handler: Handler = ctx => {
     ctx.sse.on('message', (frame: string) => messages.push(frame))
-    // Copies, as 0.2.0 changes what it is given.
+    // Copies, because 0.2.0 changes the objects it is given.
     for (const item of items) ctx.sse.send(structuredClone(item))
     ctx.sse.sendEnd(...last)
   }
@@ -48,13 +48,16 @@ const wellFormed: [string, unknown][] = [
   ['a colon further in', 'data: x'],
 ]
 
-test.each(wellFormed)('%s is the same on the wire as by koa-sse-stream 0.2.0', async (_, item) => {
-  const [ours, theirs] = await Promise.all([wire(koasse, [item]), wire(koasse020, [item])])
-  expect(ours.text).toBe(theirs.text)
-  expect(ours.messages).toEqual(theirs.messages)
-})
+test.each(wellFormed)(
+  '%s is the same on the wire as with koa-sse-stream 0.2.0',
+  async (_, item) => {
+    const [ours, theirs] = await Promise.all([wire(koasse, [item]), wire(koasse020, [item])])
+    expect(ours.text).toBe(theirs.text)
+    expect(ours.messages).toEqual(theirs.messages)
+  },
+)
 
-test('a whole session is the same on the wire as by koa-sse-stream 0.2.0', async () => {
+test('a whole session is the same on the wire as with koa-sse-stream 0.2.0', async () => {
   const items = wellFormed.map(([, item]) => item)
   for (const last of [[], [''], ['bye'], [{ event: 'over', data: 'bye' }]]) {
     const [ours, theirs] = await Promise.all([
@@ -70,7 +73,7 @@ test('the first bytes are ": ok" and the last ones the close event', async () =>
   expect((await wire(koasse, [])).text).toBe(': ok\n\nevent: close\ndata: \n\n')
 })
 
-test('defect 6: objects as data are JSON, Buffers are text, and numbers are sent', async () => {
+test('objects as data are JSON, Buffers are text, and numbers are sent (defect 6)', async () => {
   const { text } = await wire(koasse, [
     { event: 'update', data: { count: 1 } },
     { data: [1, 2] },
@@ -95,7 +98,7 @@ test('defect 6: objects as data are JSON, Buffers are text, and numbers are sent
   ])
 })
 
-test('defect 6: Buffers are text, whether sent, or as data, and never a comment', async () => {
+test('a Buffer is text, whether sent or used as data, and never a comment (defect 6)', async () => {
   const handler: Handler = ctx => {
     ctx.sse.send(Buffer.from(':ž'))
     ctx.sse.send({ event: 'e', data: new TextEncoder().encode('🐎') })
@@ -106,14 +109,14 @@ test('defect 6: Buffers are text, whether sent, or as data, and never a comment'
   expect(text).toBe(': ok\n\ndata: :ž\n\nevent: e\ndata: 🐎\n\ndata: bye\n\n')
 })
 
-test('defect 6: piped Buffers arrive, and a character split between two of them arrives whole', async () => {
+test('piped Buffers arrive, and a character split between two of them arrives whole (defect 6)', async () => {
   const [head, tail] = [Buffer.from('a🐎').subarray(0, 3), Buffer.from('a🐎b').subarray(3)]
   const handler: Handler = ctx => {
     const source = new PassThrough()
     source.pipe(ctx.sse)
     source.write(head)
     source.write(tail)
-    // Only the rest of a character: no event.
+    // The rest of a broken character alone is no event.
     source.write(Buffer.from('é').subarray(0, 1))
     source.end(Buffer.from('é').subarray(1))
   }
@@ -123,18 +126,18 @@ test('defect 6: piped Buffers arrive, and a character split between two of them 
   )
 })
 
-test('defect 6: what is left of a broken character at the end is not lost silently', async () => {
+test('the rest of a broken character at the end is not lost silently (defect 6)', async () => {
   const handler: Handler = ctx => ctx.sse.end(void ctx.sse.write(Buffer.from([0xf0, 0x9f])))
   const { origin } = await serve(Koa, koasse(), handler)
   expect((await answer(origin)).text).toBe(': ok\n\ndata: �\n\nevent: close\ndata: \n\n')
 })
 
-test('defect 7: id 0 and retry 0 are kept', async () => {
+test('id 0 and retry 0 are kept (defect 7)', async () => {
   const { text } = await wire(koasse, [{ id: 0, retry: 0, data: '' }])
   expect(text).toContain('\n\nretry: 0\nid: 0\ndata: \n\n')
 })
 
-test.each(['event', 'id', 'retry'])('defect 7: %s cannot inject a line', async field => {
+test.each(['event', 'id', 'retry'])('%s cannot inject a line (defect 7)', async field => {
   const caught = vi.fn()
   const handler: Handler = ctx => {
     for (const evil of ['a\ndata: b', 'a\rb', 'a\r\n\r\nb', 'a\0b', { toString: () => 'a' }]) {
@@ -155,7 +158,7 @@ test.each(['event', 'id', 'retry'])('defect 7: %s cannot inject a line', async f
   expect(caught.mock.calls[0]?.[0].message).toMatch(`${field} must be a string or a number`)
 })
 
-test("defect 8: the caller's object is not changed", async () => {
+test('the caller’s object is not changed (defect 8)', async () => {
   const item = Object.freeze({ event: 'e', data: ' : a\r\nb', id: 1 })
   const nested = Object.freeze({ data: Object.freeze({ count: 1 }) })
   const handler: Handler = ctx => {
@@ -168,7 +171,7 @@ test("defect 8: the caller's object is not changed", async () => {
   expect(item).toEqual({ event: 'e', data: ' : a\r\nb', id: 1 })
 })
 
-test('defect 12: null and undefined are events with empty data', async () => {
+test('null and undefined are events with empty data (defect 12)', async () => {
   const { text } = await wire(koasse, [null, undefined])
   expect(text).toBe(': ok\n\ndata: \n\ndata: \n\nevent: close\ndata: \n\n')
 })

@@ -14,7 +14,7 @@ export const koas = [
 // biome-ignore lint/suspicious/noExplicitAny: apps of 0.2.0, which had no types
 export type Handler = (ctx: any, next: () => Promise<void>) => unknown
 
-/** An app of these middlewares, with all errors that it reported. */
+/** An app with these middlewares, and all errors that it reported. */
 export async function serve(Koa: typeof Koa3, ...middlewares: unknown[]) {
   const app = new Koa()
   const errors: Error[] = []
@@ -26,10 +26,10 @@ export async function serve(Koa: typeof Koa3, ...middlewares: unknown[]) {
   return { app, server, errors, ...(await listen(server)) }
 }
 
-/** As browsers ask, so that a stream which is broken off differs from one that ends. */
+/** The header that browsers send; with it, a stream that is cut differs from one that ends. */
 export const keepAlive = { headers: { Connection: 'keep-alive' } }
 
-/** All that a request is answered with, once it has ended. */
+/** The whole response to a request, once it has ended. */
 export async function answer(origin: string, path = '/', options: http.RequestOptions = {}) {
   const client = await connect(origin, path, options)
   await client.ended
@@ -44,7 +44,7 @@ export async function leave(client: TestClient, stream: NodeJS.WritableStream) {
   await closed
 }
 
-/** Ends the timers that a factory of koa-sse-stream 0.2.0 leaves running for ever. */
+/** Stops the timers that a factory of koa-sse-stream 0.2.0 leaves running forever. */
 export function withoutTimers<Result>(make: () => Result): Result {
   const spy = vi.spyOn(globalThis, 'setInterval')
   const result = make()

@@ -1,4 +1,4 @@
-/** Whole apps and bare requests for tests, next to what server.ts has. */
+/** Whole apps and bare requests for tests, in addition to those of server.ts. */
 import http from 'node:http'
 import type { Socket } from 'node:net'
 import Koa from 'koa'
@@ -15,10 +15,10 @@ export function deferred<Value = void>() {
   return { promise, resolve, reject }
 }
 
-/** Middlewares that use `ctx.sse` are typed apart from those that do not. */
+/** A middleware that uses `ctx.sse`, which has another type than one that does not. */
 export type Handler = Koa.Middleware<Koa.DefaultState, { sse: EventStream }>
 
-/** An app of these middlewares, with the errors that Koa would have logged. */
+/** An app with these middlewares, and the errors that Koa would have logged. */
 export async function serveApp(...middlewares: (Koa.Middleware | Handler)[]) {
   const app = new Koa()
   const errors: Error[] = []
@@ -28,7 +28,7 @@ export async function serveApp(...middlewares: (Koa.Middleware | Handler)[]) {
   return { app, server, errors, ...(await listen(server)) }
 }
 
-/** The reasons of all streams that close from now on, and the promise of the next one. */
+/** The close reasons of all streams from now on, and a promise of the next one. */
 export function watchCloses(pool: ClientPool) {
   const next = deferred<CloseReason>()
   const reasons: CloseReason[] = []
@@ -39,19 +39,19 @@ export function watchCloses(pool: ClientPool) {
   return { reasons, next: next.promise }
 }
 
-/** The next stream that opens. */
+/** Resolves to the next stream that opens. */
 export function nextOpen(pool: ClientPool): Promise<EventStream> {
   return new Promise(resolve => pool.once('open', resolve))
 }
 
-/** A bare connection that has asked already. */
+/** A bare connection that has already sent its request. */
 export async function rawGet(port: number, path: string, version = '1.1', headers = '') {
   const socket = await rawConnection(port)
   socket.write(`GET ${path} HTTP/${version}\r\nHost: localhost\r\n${headers}\r\n`)
   return socket
 }
 
-/** Collects what comes; waits until a text is in it. */
+/** Collects what the socket receives; `until` waits for a text in it. */
 export function reading(socket: Socket) {
   let text = ''
   let check = () => {}
@@ -73,7 +73,7 @@ export function reading(socket: Socket) {
   }
 }
 
-/** Unlike `once`, resolves also when it closes because of an error. */
+/** Resolves when the socket closes. Unlike `once`, it does not reject on an error. */
 export function closeOf(socket: Socket): Promise<unknown> {
   return new Promise(resolve => socket.once('close', resolve))
 }

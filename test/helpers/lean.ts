@@ -1,11 +1,11 @@
-/** Waiting for streams to become lean, which is after Koa has asked for its answer. */
+/** Helpers to wait until streams have become lean, which happens after Koa has opened the response. */
 import type { PoolOptions, RouteOptions } from 'koa-sse-pool'
 import { onTestFinished, vi } from 'vitest'
 import { Stream } from '../../src/stream/stream.js'
 import type { Handler } from './app.js'
 import { connect, serveStreams, testPool } from './server.js'
 
-/** From now on: waits until so many streams have tried to become lean, and gives the last of them. */
+/** Counts attempts to become lean from now on. The result waits for a number of them and returns the last. */
 export function watchAttempts() {
   const tried: Stream[] = []
   let check = () => {}
@@ -27,7 +27,7 @@ export function watchAttempts() {
     })
 }
 
-/** One stream that is lean, with its client. */
+/** One lean stream with its client. */
 export async function openLean(
   options: PoolOptions = {},
   route: RouteOptions = {},

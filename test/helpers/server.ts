@@ -1,4 +1,4 @@
-/** Servers and clients for tests: everything on loopback, on ephemeral ports, and ended afterwards. */
+/** Servers and clients for tests, all on loopback and ephemeral ports, and all ended after the test. */
 import { once } from 'node:events'
 import http from 'node:http'
 import type http2 from 'node:http2'
@@ -13,7 +13,7 @@ type AnyServer = http.Server | http2.Http2Server | http2.Http2SecureServer
 interface Listening {
   readonly port: number
   readonly origin: string
-  /** Breaks all connections off. Node's `closeAllConnections` knows nothing of lean streams. */
+  /** Cuts all connections. Node's `closeAllConnections` does not reach lean streams. */
   readonly cut: () => void
 }
 
@@ -34,7 +34,7 @@ export async function listen(server: AnyServer): Promise<Listening> {
   return { port, origin: `http://127.0.0.1:${port}`, cut }
 }
 
-/** In the project `lean` all pools are, if the test does not say otherwise. */
+/** In the project `lean`, all pools are lean unless the test says otherwise. */
 const lean = process.env.TEST_LEAN === 'true'
 
 /** A pool that is closed when the test has finished. */
@@ -46,7 +46,7 @@ export function testPool<Events extends object = EventMap>(
   return pool
 }
 
-/** An app whose every path is an event stream of the pool, for the client `?id=`. */
+/** An app in which every path is an event stream of the pool, for the client `?id=`. */
 export async function serveStreams(
   options: RouteOptions & { pool: ClientPool },
   handler?: Koa.Middleware<Koa.DefaultState, { sse: import('koa-sse-pool').EventStream }>,
@@ -58,15 +58,15 @@ export async function serveStreams(
   return { app, server, ...(await listen(server)) }
 }
 
-/** A client that reads by somebody else's parser, and waits for events instead of for time. */
+/** A client with an independent parser. Its methods wait for events, never for time. */
 export class TestClient {
   readonly status: number
   readonly headers: http.IncomingHttpHeaders
   readonly events: EventSourceMessage[] = []
   readonly comments: string[] = []
-  /** All that came, as text. */
+  /** Everything that was received, as text. */
   text = ''
-  /** Resolves when the response is over, to whether it ended cleanly. */
+  /** Resolves when the response is over: true if it ended cleanly, false if it was cut. */
   readonly ended: Promise<boolean>
   readonly response: http.IncomingMessage
   readonly #waiting = new Set<() => void>()
@@ -93,7 +93,7 @@ export class TestClient {
     })
   }
 
-  /** What the app sent: without the events of the package itself. */
+  /** The events that the app sent, without those of the package itself. */
   get messages(): EventSourceMessage[] {
     return this.events.filter(({ event }) => !event?.startsWith('sse.'))
   }
@@ -102,12 +102,12 @@ export class TestClient {
     return this.messages.map(({ data }) => data)
   }
 
-  /** The id that a browser would bring back. */
+  /** The id that a browser would send when it reconnects. */
   get lastEventId(): string {
     return this.events.findLast(({ id }) => id !== undefined)?.id ?? ''
   }
 
-  /** Resolves as soon as the condition holds; rejects when the response is over without it. */
+  /** Resolves as soon as the condition holds; rejects if the response ends before that. */
   async until(condition: (client: this) => boolean): Promise<this> {
     let isOver = false
     void this.ended.then(() => {
@@ -127,7 +127,7 @@ export class TestClient {
     return this
   }
 
-  /** The next event of that name, or the one that has come already. */
+  /** Resolves to the first event of that name, which may already have arrived. */
   async event(name: string): Promise<EventSourceMessage> {
     await this.until(client => client.events.some(({ event }) => event === name))
     return this.events.find(({ event }) => event === name) as EventSourceMessage
@@ -138,13 +138,13 @@ export class TestClient {
   }
 }
 
-/** Opens a stream by HTTP/1.1 on a connection of its own, which is kept alive as browsers ask for. */
+/** Opens a stream over HTTP/1.1 on its own connection, with keep-alive as browsers request it. */
 export async function connect(
   origin: string,
   path = '/',
   options: http.RequestOptions = {},
 ): Promise<TestClient> {
-  // Node would ask for `close` here, with which no stream is ever lean.
+  // By default Node sends `close` here, with which no stream ever becomes lean.
   const headers = { Connection: 'keep-alive', ...options.headers }
   const request = http.request(`${origin}${path}`, { agent: false, ...options, headers })
   request.on('error', () => {})

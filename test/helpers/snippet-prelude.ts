@@ -1,6 +1,6 @@
 /**
- * What the code in the documentation takes for granted: what an earlier snippet of the page has made,
- * and what is the reader's own. Checked itself, so that it cannot fall behind the package.
+ * What the code in the documentation relies on: values from earlier snippets of the page, and the
+ * reader's own. This code is checked too, so that it cannot fall behind the package.
  */
 
 /** For code that runs in Node. */
@@ -12,7 +12,7 @@ import type { ClientPool as Pool, EventLog, PoolEvent } from 'koa-sse-pool'
 import type {} from '@koa/bodyparser'
 
 declare global {
-  // Imported or made by an earlier snippet.
+  // Imported or created by an earlier snippet.
   const ClientPool: typeof import('koa-sse-pool').ClientPool
   const sse: typeof import('koa-sse-pool').sse
   const redisLog: typeof import('koa-sse-pool/redis').redisLog

@@ -1,9 +1,9 @@
 /**
  * The code in the documentation, as TypeScript sees it.
  *
- * Each `js`, `ts` and `html` fence is a module of its own, on the lines that it has in its page. Code
- * for a browser is checked with the DOM and without Node, all other code the other way round. What a
- * reader of the page has by then (his router, his pool, his database) is declared in snippet-prelude.
+ * Each `js`, `ts` and `html` fence is a module of its own and keeps the line numbers of its page.
+ * Code for a browser is checked with the DOM and without Node, all other code the other way round.
+ * What a reader of the page has at that point (router, pool, database) is declared in snippet-prelude.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -12,7 +12,7 @@ import ts from 'typescript'
 import { APP, BROWSER, SERVER } from './snippet-prelude.js'
 
 export interface Snippet {
-  /** The page, from the root of the repository. */
+  /** The page's path from the root of the repository. */
   readonly page: string
   /** The line of its fence. */
   readonly line: number
@@ -24,10 +24,10 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
 const CHECKED = ['js', 'ts', 'html']
 
-/** The languages that nobody checks: no other name for JavaScript gets code past the check. */
+/** The languages that are not checked. Any other name fails, so no JavaScript escapes the check. */
 export const UNCHECKED = ['sh', 'text', 'nginx', 'haproxy', 'caddyfile', 'apache', '']
 
-/** All pages, from the root of the repository. */
+/** The paths of all pages from the root of the repository. */
 export const pages = [
   'README.md',
   'README.zh-CN.md',
@@ -55,21 +55,21 @@ export function fencesOf(page: string, text: string): Snippet[] {
   return fences
 }
 
-/** Those that are code. */
+/** The fences that are code to check. */
 export function snippetsOf(page: string, text: string): Snippet[] {
   const fences = fencesOf(page, text).filter(({ language }) => CHECKED.includes(language))
   return fences.map(fence => ({ ...fence, code: fence.code.replace(BODY, ANY_BODY) }))
 }
 
-/** Of type `unknown` in @koa/bodyparser, which plain JavaScript does not mind. */
+/** Its type is `unknown` in @koa/bodyparser, which does not matter in plain JavaScript. */
 const BODY = /(?<!\w)ctx\.request\.body/g
 const ANY_BODY = '/** @type {any} */ (ctx.request.body)'
 
-/** What is wrong with them, as `page:line: message`. */
+/** The errors in these snippets, as `page:line: message`. */
 export function errorsIn(snippets: readonly Snippet[]): string[] {
   const forBrowsers = snippets.filter(isForBrowsers)
   const others = snippets.filter(snippet => !isForBrowsers(snippet))
-  // Most files are read by both.
+  // Both checks read mostly the same files.
   const cache = new Map<string, ts.SourceFile | undefined>()
   return [
     ...check(others, SERVER, { lib: ['lib.es2023.d.ts'], types: ['node'] }, cache),
@@ -89,7 +89,7 @@ function isForBrowsers({ code, language }: Snippet): boolean {
   return language === 'html' || /\b(EventSource|document|navigator)\b/.test(code)
 }
 
-/** The same lines, but for what is no script. */
+/** The same number of lines, empty where the page has no script. */
 function scriptOf(html: string): string {
   let isScript = false
   const lines = html.split('\n').map(line => {
@@ -125,7 +125,7 @@ function check(
   })
 }
 
-/** As the tests are checked, so that the package is the one in src; JavaScript too. */
+/** The options of the tests, so that the package is the one in src, with JavaScript checked too. */
 function baseOptions(): ts.CompilerOptions {
   const path = join(ROOT, 'test/tsconfig.json')
   const { config } = ts.readConfigFile(path, ts.sys.readFile)
@@ -135,21 +135,21 @@ function baseOptions(): ts.CompilerOptions {
     ...options,
     checkJs: true,
     moduleDetection: ts.ModuleDetectionKind.Force,
-    // Readers may be strict; a null check in each line would hide what a snippet is about.
+    // Not strict: a null check in each line would hide the point of a snippet.
     strict: false,
     exactOptionalPropertyTypes: false,
     noUncheckedIndexedAccess: false,
   }
 }
 
-/** Next to its page, for what it imports. */
+/** A path next to the page, so that imports resolve from there. */
 function fileOf({ page, line, language }: Snippet): string {
   return join(ROOT, `${page}.${line}.${language === 'ts' ? 'ts' : 'js'}`)
 }
 
 function sourceOf({ line, language, code }: Snippet): string {
   const script = language === 'html' ? scriptOf(code) : code
-  // In src all is ESM; what `require` gives is tested with the built package.
+  // Everything in src is ESM. `require` is tested with the built package.
   return '\n'.repeat(line) + script.replace(/const (\w+) = require\((.*?)\)/g, 'import $1 from $2')
 }
 

@@ -9,7 +9,7 @@ import { drivers, RedisServer } from '../helpers/redis.js'
 import { testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 
-/** So many pools on one log, each as if it were a process. */
+/** A number of pools on one log, each in the role of a process. */
 function processes(count: number) {
   const log = sharedLog()
   const pools = Array.from({ length: count }, () => {
@@ -28,21 +28,21 @@ function useFakeClock() {
 
 const UNCERTAIN = { name: 'SseError', code: 'ERR_SSE_LOG_UNCERTAIN' }
 
-/** Claims of one process alone, with as many names as one likes. */
+/** Claims of a single process, with any number of names. */
 function aloneClaims() {
   let nonces = 0
   return new Claims(new Messages(undefined, () => ''), () => `${++nonces}`)
 }
 
 describe('with the memory log', () => {
-  test('the first caller gets the name, the others do not', async () => {
+  test('the first caller gets the name and the others do not', async () => {
     const pool = testPool()
     const answers = Array.from({ length: 5 }, () => pool.claim('job', { ttl: 1000 }))
     expect(await Promise.all(answers)).toEqual([true, false, false, false, false])
     expect(await pool.claim('__proto__', { ttl: 1000 })).toBe(true)
   })
 
-  test('it can be claimed anew when the time is over, and no earlier', async () => {
+  test('a name can be claimed again when its time is over, and no earlier', async () => {
     useFakeClock()
     const pool = testPool()
     await pool.claim('job', { ttl: 1000 })
@@ -67,7 +67,7 @@ describe('on several processes', () => {
     expect(log.entries.every(({ target }) => target === '?')).toBe(true)
   })
 
-  test('the order of the log decides, not who asked first or heard first', async () => {
+  test('the order of the log decides, not which process asked or heard first', async () => {
     const log = sharedLog()
     const held: Omit<Entry, 'id'>[] = []
     const engine = log.open()
@@ -86,7 +86,7 @@ describe('on several processes', () => {
     expect(await slow).toBe(false)
   })
 
-  test('readers that lag behind each other come to the same verdict', async () => {
+  test('readers that lag behind each other reach the same verdict', async () => {
     useFakeClock()
     const { pools, log } = processes(3)
     const [lagging] = [...log.sinks] as [LogSink]
@@ -97,14 +97,14 @@ describe('on several processes', () => {
     vi.advanceTimersByTime(600)
     append.mockRestore()
     lagging.append(missed)
-    // By the clock of its reader the claim would last for another 600 ms.
+    // By the reader's clock the claim would last for another 600 ms.
     vi.advanceTimersByTime(400)
     expect(await pools[2].claim('job', { ttl: 1000 })).toBe(true)
     vi.advanceTimersByTime(300)
     expect(await pools[0].claim('job', { ttl: 1000 })).toBe(false)
   })
 
-  test('those who come too late do not prolong it', async () => {
+  test('callers that come too late do not prolong the claim', async () => {
     useFakeClock()
     const { pools } = processes(3)
     await pools[0].claim('job', { ttl: 1000 })
@@ -128,7 +128,7 @@ describe('on several processes', () => {
     expect(await later.claim('job', { ttl: 1000 })).toBe(false)
   })
 
-  test('a claim that was made before the log filled the window is decided by it', async () => {
+  test('a claim that was made before the log filled the window is decided by the log', async () => {
     const log = sharedLog()
     const engine = log.open()
     const boot = deferred()
@@ -160,7 +160,7 @@ describe('on several processes', () => {
     expect(await Promise.all(claims)).toEqual([true, false])
   })
 
-  test('who tries again and again adds nothing to the log', async () => {
+  test('a caller that tries again and again adds nothing to the log', async () => {
     const { log, pools, claims } = processes(2)
     log.state.isDeaf = true
     const first = Array.from({ length: 100 }, () => pools[0].claim('job', { ttl: 1000 }))
@@ -173,7 +173,7 @@ describe('on several processes', () => {
     expect(claims()).toHaveLength(1)
   })
 
-  test('a claim is no event, and takes no place in the window', async () => {
+  test('a claim is no event and takes no place in the window', async () => {
     const { pools } = processes(2)
     await pools[0].claim('job', { ttl: 1000 })
     for (const pool of pools) {
@@ -185,7 +185,7 @@ describe('on several processes', () => {
     ...['null', '[]', '1', '{"name":"job"}', '{"name":1,"by":"x","at":1,"until":9e15}'],
     '{"name":"job","by":"x","at":"1","until":9e15}',
     '{"name":"job","by":"x","at":1,"until":1e999}',
-  ])('what is no claim takes no name: %s', async body => {
+  ])('a message that is no claim takes no name: %s', async body => {
     const { log, pools } = processes(1)
     const frame = `{"topic":"claim","body":${body}}`
     await log.open().append({ nonce: 'n', target: '?', frame })
@@ -193,7 +193,7 @@ describe('on several processes', () => {
   })
 })
 
-test('on a real Redis, exactly one gets the name, and one that starts later does not', async () => {
+test('on a real Redis exactly one process gets the name, and one that starts later does not', async () => {
   const server = await RedisServer.start()
   const { client, end } = drivers.ioredis(server.url)
   const start = () => testPool({ log: redisLog({ client, key: 'log' }) })
@@ -214,8 +214,8 @@ test('on a real Redis, exactly one gets the name, and one that starts later does
   }
 })
 
-describe('when nobody can know', () => {
-  test('it rejects while the log is down, also those who asked meanwhile', async () => {
+describe('a claim whose outcome cannot be known', () => {
+  test('rejects while the log is down, also for callers that asked before', async () => {
     const { log, pools } = processes(2)
     const errors: Error[] = []
     pools[0].on('error', error => errors.push(error))
@@ -228,7 +228,7 @@ describe('when nobody can know', () => {
     expect(await pools[0].claim('job', { ttl: 1000 })).toBe(true)
   })
 
-  test('it rejects when its own claim does not come back', async () => {
+  test('rejects if it does not come back', async () => {
     useFakeClock()
     const { log, pools } = processes(2)
     log.state.isDeaf = true
@@ -238,7 +238,7 @@ describe('when nobody can know', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  test('it rejects when the append does, though it has come back', async () => {
+  test('rejects if its append does, even if it has come back', async () => {
     const log = sharedLog()
     const engine = log.open()
     const append: EventLog['append'] = async entry => {
@@ -251,7 +251,7 @@ describe('when nobody can know', () => {
     expect(await testPool({ log: log.open() }).claim('job', { ttl: 1000 })).toBe(false)
   })
 
-  test('it rejects when the log was interrupted, as an earlier claim may have been missed', async () => {
+  test('rejects after an interruption of the log, as an earlier claim may have been missed', async () => {
     const { log, pools } = processes(2)
     log.state.isDeaf = true
     const claim = pools[0].claim('job', { ttl: 1000 })
@@ -259,12 +259,12 @@ describe('when nobody can know', () => {
     const last = log.entries.slice(-1)
     for (const sink of log.sinks) sink.reset(last, 'trimmed')
     await expect(claim).rejects.toMatchObject(UNCERTAIN)
-    // It was stored all the same, so the others know of it.
+    // The claim was stored nevertheless, so the other processes know of it.
     log.state.isDeaf = false
     expect(await pools[1].claim('job', { ttl: 1000 })).toBe(false)
   })
 
-  test('closing the pool rejects what is under way, and what comes after', async () => {
+  test('rejects when the pool closes, and so do later claims', async () => {
     const { log, pools } = processes(1)
     log.state.isDeaf = true
     const claim = pools[0].claim('job', { ttl: 1000 })
@@ -276,8 +276,8 @@ describe('when nobody can know', () => {
   })
 })
 
-describe('memory', () => {
-  test('names are forgotten some time after their end', async () => {
+describe('the memory of claims', () => {
+  test('forgets names some time after their end', async () => {
     useFakeClock()
     const claims = aloneClaims()
     for (let i = 0; i < 1000; i++) await claims.claim(`old ${i}`, 1000)
@@ -286,7 +286,7 @@ describe('memory', () => {
     expect(claims.size).toBeLessThanOrEqual(100)
   })
 
-  test('a flood is bounded, and gives no name a second time', async () => {
+  test('is bounded in a flood and gives no name a second time', async () => {
     useFakeClock()
     const claims = aloneClaims()
     const flood = (count: number) => {
@@ -317,7 +317,7 @@ test('while names are in doubt, nothing is added to the log', async () => {
   expect(append).not.toHaveBeenCalled()
 })
 
-describe('a wrong call is a TypeError', () => {
+describe('a TypeError refuses', () => {
   test.each([
     [undefined, { ttl: 1 }, 'name must be a string of 1 to 256 characters; got undefined'],
     ['', { ttl: 1 }, 'got ""'],

@@ -1,4 +1,4 @@
-/** How an iteration over the pool's events ends, and what stays of it. */
+/** How an iteration over the pool's events ends, and what it leaves behind. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { deferred } from '../helpers/app.js'
@@ -6,7 +6,7 @@ import { FakeLog } from '../helpers/fake-log.js'
 import { testPool } from '../helpers/server.js'
 
 describe('pool.events', () => {
-  test('is let go by return() before it was read, and while it waits', async () => {
+  test('is released by return(), before it was read and while it waits', async () => {
     const pool = testPool()
     await pool.events({ id: 'ada' }).return(undefined)
     expect(pool.stats().polls).toBe(0)
@@ -18,7 +18,7 @@ describe('pool.events', () => {
     expect(pool.stats().polls).toBe(0)
   })
 
-  test('hands out nothing after its signal has aborted', async () => {
+  test('yields nothing after its signal has aborted', async () => {
     const pool = testPool()
     const controller = new AbortController()
     const events = pool.events({}, { signal: controller.signal })
@@ -31,7 +31,7 @@ describe('pool.events', () => {
     expect(taken).toEqual(['one'])
   })
 
-  test('ends when the pool closes, also if it began while that was under way', async () => {
+  test('ends when the pool closes, even if it began while that was under way', async () => {
     const log = new FakeLog()
     const pool = testPool({ log })
     const stored = deferred()
@@ -45,7 +45,7 @@ describe('pool.events', () => {
     expect((await Promise.race([events.next(), turn({ done: 'never' })])).done).toBe(true)
   })
 
-  test('that is refused leaves no reader behind', () => {
+  test('leaves no reader behind if it is refused', () => {
     const pool = testPool()
     expect(() => pool.events({ id: 'ada' }, { signal: {} } as never)).toThrow(TypeError)
     expect(() => pool.events({}, { replay: 'al' } as never)).toThrow(TypeError)

@@ -29,7 +29,7 @@ async function open(options: PoolOptions = {}, route: RouteOptions = {}) {
   return { pool, origin, server, client, stream: streamOf(pool, 'ada') }
 }
 
-test('a heartbeat is an event with the newest id, though that event was for others', async () => {
+test('a heartbeat is an event with the newest id, even if that event was for another client', async () => {
   const { pool, client } = await open()
   const id = await pool.send('bob', 'not for ada')
   beat()
@@ -44,7 +44,7 @@ test('one timer serves all streams', async () => {
   expect(vi.getTimerCount()).toBe(1)
 })
 
-test('a stream that was just written to needs none', async () => {
+test('a stream that was just written to needs no heartbeat', async () => {
   const { pool, client, stream } = await open()
   const write = vi.spyOn(stream, 'write')
   await pool.send('ada', 'news')
@@ -56,7 +56,7 @@ test('a stream that was just written to needs none', async () => {
   expect(write).toHaveBeenCalledTimes(2)
 })
 
-test('what waits goes first, and a heartbeat never carries an id beyond it', async () => {
+test('waiting events go first, and a heartbeat never carries an id beyond them', async () => {
   const { pool, client } = await open()
   void pool.send('ada', 'waits for the pump')
   const id = await pool.send('bob', 'not for ada')
@@ -70,7 +70,7 @@ test('what waits goes first, and a heartbeat never carries an id beyond it', asy
   ])
 })
 
-test('a stream that is still catching up is given no cursor', () => {
+test('a stream that is still catching up gets no cursor', () => {
   const written: string[] = []
   const window = new Window({ compare: () => 0 }, { events: 10, bytes: 1000 })
   window.fill({ id: 'e2', nonce: '', target: '', frame: '' })
@@ -91,7 +91,7 @@ test('a stream that is still catching up is given no cursor', () => {
   expect(written).toEqual(['event: sse.cursor\nid: e2\ndata:\n\n'])
 })
 
-test('a stream whose socket is full gets none, and resumes where it was', async () => {
+test('a stream whose socket is full gets no heartbeat and resumes where it was', async () => {
   const { pool, origin, client, stream } = await open({ window: { bytes: 64 * 1024 * 1024 } })
   client.response.pause()
   for (let i = 1; !stream.isBlocked; i++) {
@@ -138,7 +138,7 @@ test('with resume: false neither events nor heartbeats have an id', async () => 
   expect(client.text).not.toContain('id:')
 })
 
-test('as a comment it is invisible to those who show every event', async () => {
+test('a heartbeat by comment is invisible to clients that show every event', async () => {
   const { pool, client, stream } = await open({ heartbeat: 'comment' })
   await pool.send('bob', 'not for ada')
   const write = vi.spyOn(stream, 'write')
@@ -151,7 +151,7 @@ test('as a comment it is invisible to those who show every event', async () => {
   expect(client.text).toMatch(/^:ok\n\nid: \S+\n\n:\n\n/)
 })
 
-test('with pingInterval false there is none', async () => {
+test('with pingInterval: false there is no heartbeat', async () => {
   const { pool, client, stream } = await open({ pingInterval: false })
   const write = vi.spyOn(stream, 'write')
   beat(60_000)
@@ -160,7 +160,7 @@ test('with pingInterval false there is none', async () => {
   await client.until(({ data }) => data.includes('news'))
 })
 
-test('fault 58: authorize that says no closes the stream at the next heartbeat, before anything else', async () => {
+test('a stream that authorize refuses is closed at the next heartbeat, before anything else is sent (fault 58)', async () => {
   const allowed = new Set(['ada', 'bob'])
   const { origin, client, stream, pool } = await open({ authorize: ({ id }) => allowed.has(id) })
   await connect(origin, '/?id=bob')
@@ -172,12 +172,12 @@ test('fault 58: authorize that says no closes the stream at the next heartbeat, 
   expect(await stream.face.closed).toBe('expired')
   expect(write).not.toHaveBeenCalled()
   expect([...pool.keys()]).toEqual(['bob'])
-  // Without a close event, so that the page comes back with a fresh token.
+  // There is no close event, so that the page comes back with a fresh token.
   expect(await client.ended).toBe(true)
   expect(client.text).not.toContain('sse.end')
 })
 
-test('fault 58: so it does with pingInterval false, and when the answer is a promise', async () => {
+test('authorize also closes a stream with pingInterval: false, and with a promise as its answer (fault 58)', async () => {
   let allowed = true
   const { stream } = await open({ pingInterval: false, authorize: async () => allowed })
   beat(15_000)
@@ -188,7 +188,7 @@ test('fault 58: so it does with pingInterval false, and when the answer is a pro
   expect(await stream.face.closed).toBe('expired')
 })
 
-test('authorize that fails is the pool’s error, and the stream stays', async () => {
+test('an authorize that fails is the pool’s error, and the stream stays open', async () => {
   const errors: Error[] = []
   let fails = () => Promise.reject(new Error('rejects'))
   const { pool, stream } = await open({ authorize: () => fails() })
@@ -214,13 +214,13 @@ test('a stream whose server no longer listens is drained, so that server.close()
   await closed
 })
 
-test('a closed pool beats no longer', async () => {
+test('a closed pool sends no heartbeats', async () => {
   const { pool } = await open()
   await pool.close()
   expect(vi.getTimerCount()).toBe(0)
 })
 
-test('a beat goes on in the next slice where the last one stopped', async () => {
+test('a heartbeat continues in the next slice where the last one stopped', async () => {
   const seen: number[] = []
   const streams = new Set(
     Array.from({ length: 40 }, (_, i) => ({
@@ -230,7 +230,7 @@ test('a beat goes on in the next slice where the last one stopped', async () => 
       },
     })),
   )
-  // Each look at the clock takes longer than a slice.
+  // Each reading of the clock takes longer than a slice.
   let now = 0
   const clock = vi.spyOn(performance, 'now').mockImplementation(() => {
     now += 20

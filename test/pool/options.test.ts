@@ -2,7 +2,7 @@ import { ClientPool, type PoolOptions, type SseOptions, sse } from 'koa-sse-pool
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { testPool } from '../helpers/server.js'
 
-/** What JavaScript without types may pass. */
+/** Values that JavaScript code without types may pass. */
 const newPool = (options: unknown) => {
   const pool = new ClientPool(options as PoolOptions)
   onTestFinished(() => pool.close())
@@ -65,7 +65,7 @@ const ROUTE_OPTIONS: [option: keyof SseOptions, wrong: unknown[], expected: stri
 const cases = (options: [string, unknown[], string][]) =>
   options.flatMap(([option, wrong, expected]) => wrong.map(value => ({ option, value, expected })))
 
-describe('a wrong option is a TypeError that names it, what is expected and what came', () => {
+describe('a TypeError with the option, the expected value and the actual one refuses', () => {
   test.each(cases(POOL_OPTIONS))('new ClientPool({ $option: $value })', given => {
     const { option, value, expected } = given
     const message = messageOf(() => newPool({ [option]: value }))
@@ -96,7 +96,7 @@ describe('a wrong option is a TypeError that names it, what is expected and what
     [[1], 'got an array'],
     [{}, 'got an object'],
     ['x'.repeat(1000), 'got a string of 1000 characters'],
-  ])('what came is told: %s', (pingInterval, told) => {
+  ])('pingInterval: %s', (pingInterval, told) => {
     expect(messageOf(() => newPool({ pingInterval }))).toMatch(
       new RegExp(`${told.replace(/[()]/g, '\\$&')}$`),
     )
@@ -106,7 +106,7 @@ describe('a wrong option is a TypeError that names it, what is expected and what
     expect(messageOf(() => newSse({ closeEvent }))).toContain('sse(): option "closeEvent"')
   })
 
-  test.each([null, 5, 'x', []])('the options themselves: %o', options => {
+  test.each([null, 5, 'x', []])('options that are %o', options => {
     expect(messageOf(() => newPool(options))).toContain(
       'ClientPool: options must be an object; got',
     )
@@ -114,35 +114,35 @@ describe('a wrong option is a TypeError that names it, what is expected and what
   })
 })
 
-describe('an unknown option names the nearest', () => {
+describe('an unknown option', () => {
   test.each([
     ['maxClient', 'maxClients'],
     ['pingintervall', 'pingInterval'],
     ['retyr', 'retry'],
     ['allowedOrigin', 'allowedOrigins'],
     ['matchquery', 'matchQuery'],
-  ])('%s: did you mean %s?', (option, nearest) => {
+  ])('%s is answered with the nearest one, %s', (option, nearest) => {
     const message = messageOf(() => newSse({ [option]: 1 }))
     expect(message).toBe(`sse(): unknown option "${option}"; did you mean "${nearest}"?`)
   })
 
-  test('and all of them, if none is near', () => {
+  test('is answered with all known ones if none is near', () => {
     const message = messageOf(() => newPool({ q: 1 }))
     expect(message).toMatch(/^ClientPool: unknown option "q"; known are maxClients, .+authorize$/)
   })
 
-  test.each(['__proto__', 'constructor', 'toString'])('%s is none that is known', name => {
+  test.each(['__proto__', 'constructor', 'toString'])('%s is not taken for a known one', name => {
     const options = JSON.parse(`{ "${name}": 1 }`)
     expect(messageOf(() => newPool(options))).toContain(`unknown option "${name}"`)
   })
 
-  test("a route's option on a pool is unknown there", () => {
+  test('may be one of a route that is given to a pool', () => {
     expect(messageOf(() => newPool({ overflow: 'retry' }))).toContain('unknown option "overflow"')
   })
 })
 
-describe('a pool and options of a pool', () => {
-  test.each(POOL_OPTIONS.map(([option]) => option))('sse({ pool, %s })', option => {
+describe('next to a pool,', () => {
+  test.each(POOL_OPTIONS.map(([option]) => option))('sse({ pool, %s }) is a TypeError', option => {
     const right: PoolOptions = {
       maxClients: 1,
       maxStreamsPerClient: 1,
@@ -164,14 +164,14 @@ describe('a pool and options of a pool', () => {
     )
   })
 
-  test('undefined is as if it were not there', () => {
+  test('undefined counts as absent', () => {
     expect(() => newSse({ pool: undefined, maxClients: undefined, retry: undefined })).not.toThrow()
     expect(() => newPool({ maxClients: undefined, authorize: undefined })).not.toThrow()
   })
 })
 
 test.each(['id', 'channels'])(
-  'identify with %s is refused, and the error says which to drop',
+  'identify together with %s is refused, and the error says which to drop',
   name => {
     const options = { identify: () => ({}), [name]: () => undefined }
     expect(messageOf(() => newSse(options))).toBe(
@@ -180,7 +180,7 @@ test.each(['id', 'channels'])(
   },
 )
 
-test('what the documentation calls right is accepted', () => {
+test('every value that the documentation allows is accepted', () => {
   const right: SseOptions[] = [
     {},
     { maxClients: Number.POSITIVE_INFINITY, maxStreamsPerClient: 1, onDuplicate: 'reject' },

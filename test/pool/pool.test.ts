@@ -18,7 +18,7 @@ describe('a client pool', () => {
     expect(bob.data).toEqual(['over'])
   })
 
-  test('reads like a Map from id to client', async () => {
+  test('reads like a Map from ids to clients', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     await connect(origin, '/?id=ada')
@@ -34,8 +34,8 @@ describe('a client pool', () => {
   })
 })
 
-describe('the window and who is away', () => {
-  test('keeps an entry whose target lost its only other one just then', async () => {
+describe('the window', () => {
+  test('keeps an entry whose target has just lost its only other entry', async () => {
     const pool = testPool({ window: { events: 3 } })
     const { origin } = await serveStreams({ pool })
     const ada = await connect(origin, '/?id=ada')
@@ -45,7 +45,7 @@ describe('the window and who is away', () => {
     await ada.ended
     const cursor = await pool.broadcast('second')
     await pool.broadcast('third')
-    // Evicts `first`, the last entry that its target had.
+    // This evicts `first`, the last entry of its target.
     await pool.send('ada', 'fourth')
     expect(seen).not.toBe(cursor)
 
@@ -73,8 +73,8 @@ describe('the window and who is away', () => {
   })
 })
 
-describe('a stream that was removed a moment ago', () => {
-  test('joins no channel any more', async () => {
+describe('a stream that has just been removed', () => {
+  test('joins no channel', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const ada = await connect(origin, '/?id=ada')
@@ -87,7 +87,7 @@ describe('a stream that was removed a moment ago', () => {
 })
 
 describe('closing a pool', () => {
-  test('delivers until the last stream has been ended', async () => {
+  test('delivers until the last stream has ended', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const ada = await connect(origin, '/?id=ada')
@@ -105,8 +105,8 @@ describe('closing a pool', () => {
   })
 })
 
-describe('misuse', () => {
-  test('an exception that is no client id is a TypeError, and so is another option', () => {
+describe('misuse:', () => {
+  test('an exception that is no client id is a TypeError, and so is an unknown option', () => {
     const pool = testPool()
     for (const except of [null, [], {}, '', 'a\nb']) {
       expect(() => pool.broadcast('x', { except: except as string })).toThrow(TypeError)
@@ -118,7 +118,7 @@ describe('misuse', () => {
     expect(() => sse(testPool() as object)).toThrow('sse({ pool })')
   })
 
-  test('an asynchronous listener that fails is the error event', async () => {
+  test('an asynchronous listener that fails is reported as the error event', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const failed = new Promise<Error>(resolve => pool.once('error', resolve))
@@ -141,7 +141,7 @@ test('a number is the same id as its text', async () => {
   expect(seven.data).toEqual(['you'])
 })
 
-test('a broadcast reaches those who come after all earlier ones have left the window, with nobody there', async () => {
+test('a broadcast reaches clients even if all earlier ones left the window while nobody was connected', async () => {
   const pool = testPool({ window: { events: 1 } })
   const { origin } = await serveStreams({ pool })
   for (const event of ['one', 'two', 'three']) await pool.broadcast(event)

@@ -5,7 +5,7 @@ import { deferred } from '../helpers/app.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 
-/** So many pools on one log, each with its server. */
+/** A number of pools on one log, each with a server, in the role of processes. */
 async function processes(count: number) {
   const log = sharedLog()
   const all = await Promise.all(
@@ -22,14 +22,14 @@ function useFakeTimers() {
   onTestFinished(() => void vi.useRealTimers())
 }
 
-/** An answer, with the second over for which others are waited for. */
-async function afterPatience<Value>(answer: Promise<Value>): Promise<Value> {
+/** The answer to a question after its time limit of one second has passed. */
+async function afterTimeLimit<Value>(answer: Promise<Value>): Promise<Value> {
   await turn()
   vi.advanceTimersByTime(1000)
   return answer
 }
 
-describe('on one process, with the memory log', () => {
+describe('on one process with the memory log', () => {
   test('count and locate answer at once', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
@@ -50,7 +50,7 @@ describe('on several processes', () => {
     await connect(all[0]?.origin as string, '/?id=ada')
     await connect(all[1]?.origin as string, '/?id=bob')
     await connect(all[2]?.origin as string, '/?id=bob')
-    expect(await afterPatience(pools[0].count())).toEqual({ processes: 3, clients: 3, streams: 3 })
+    expect(await afterTimeLimit(pools[0].count())).toEqual({ processes: 3, clients: 3, streams: 3 })
   })
 
   test('locate finds a client wherever it is connected', async () => {
@@ -59,40 +59,40 @@ describe('on several processes', () => {
     await connect(all[1]?.origin as string, '/?id=bob')
     await connect(all[2]?.origin as string, '/?id=bob')
     await connect(all[2]?.origin as string, '/?id=bob')
-    const found = await afterPatience(pools[0].locate('bob'))
+    const found = await afterTimeLimit(pools[0].locate('bob'))
     expect(found.map(({ streams }) => streams).sort()).toEqual([1, 2])
     expect(found[0]?.process).toMatch(/.+:\d+$/)
   })
 
-  test('only the first question waits for processes that may be there', async () => {
+  test('only the first question waits for processes that may exist', async () => {
     useFakeTimers()
     const { pools } = await processes(3)
-    await afterPatience(pools[0].count())
-    // No timer runs out any more.
+    await afterTimeLimit(pools[0].count())
+    // The timers are fake, so a second wait would never end.
     expect((await pools[0].count()).processes).toBe(3)
   })
 
-  test('a process that starts later is waited for without a time-out', async () => {
+  test('a process that starts later is waited for without a timeout', async () => {
     useFakeTimers()
     const { log, pools } = await processes(2)
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     testPool({ log: log.open() })
     await turn()
     expect((await pools[0].count()).processes).toBe(3)
   })
 
-  test('one that closes is not waited for', async () => {
+  test('a process that closes is not waited for', async () => {
     useFakeTimers()
     const { pools } = await processes(3)
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     await pools[1]?.close()
     expect((await pools[0].count()).processes).toBe(2)
   })
 
-  test('one that answered while its streams were ended is not waited for either', async () => {
+  test('a process that answered while its streams were being ended is not waited for either', async () => {
     useFakeTimers()
     const { all, pools } = await processes(3)
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     await connect(all[1]?.origin as string, '/?id=ada')
     const closed = pools[1]?.close({ spread: 50 })
     expect((await pools[0].count()).processes).toBe(3)
@@ -104,7 +104,7 @@ describe('on several processes', () => {
     expect((await pools[0].count()).processes).toBe(2)
   })
 
-  /** A process whose messages wait for something before they are stored. */
+  /** A process whose messages are stored only after a promise has resolved. */
   function later(engine: EventLog, wait: () => Promise<unknown>): ClientPool {
     const append: EventLog['append'] = async entry => {
       await wait()
@@ -113,7 +113,7 @@ describe('on several processes', () => {
     return testPool({ log: { ...engine, append } })
   }
 
-  test('the second begins when the log has stored the question, or all would pass for silent', async () => {
+  test('the time limit starts when the log has stored the question, or all processes would count as silent', async () => {
     useFakeTimers()
     const { log } = await processes(0)
     later(log.open(), () => turn())
@@ -124,13 +124,13 @@ describe('on several processes', () => {
     stored.resolve()
     const told = () => log.entries.some(({ frame }) => frame.includes('answer'))
     while (!told()) await turn()
-    expect((await afterPatience(asked)).processes).toBe(2)
+    expect((await afterTimeLimit(asked)).processes).toBe(2)
   })
 
-  test('one that came while the log was interrupted is waited for', async () => {
+  test('a process that came while the log was interrupted is waited for', async () => {
     useFakeTimers()
     const { log, pools } = await processes(1)
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     const [sink] = [...log.sinks] as [LogSink]
     log.sinks.delete(sink)
     later(log.open(), () => turn())
@@ -139,25 +139,25 @@ describe('on several processes', () => {
     sink.reset(log.entries, 'trimmed')
     const asked = pools[0].count()
     while (log.entries.length < 5) await turn()
-    expect((await afterPatience(asked)).processes).toBe(2)
+    expect((await afterTimeLimit(asked)).processes).toBe(2)
   })
 
-  test('one that died in silence costs one question a second, and the next nothing', async () => {
+  test('a process that died silently costs one question a second, and later ones nothing', async () => {
     useFakeTimers()
     const { log, pools } = await processes(3)
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     log.sinks.delete([...log.sinks][2] as LogSink)
-    expect((await afterPatience(pools[0].count())).processes).toBe(2)
+    expect((await afterTimeLimit(pools[0].count())).processes).toBe(2)
     expect((await pools[0].count()).processes).toBe(2)
   })
 
-  test('what they say to each other takes no place in the window, and is no event', async () => {
+  test('messages between processes take no place in the window and are no events', async () => {
     useFakeTimers()
     const { log, all, pools } = await processes(2)
     const client = await connect(all[1]?.origin as string, '/?id=ada')
     const cursor = await pools[0].broadcast('one')
     await client.until(({ data }) => data.includes('one'))
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     expect(log.entries.length).toBeGreaterThan(4)
     for (const pool of pools) {
       expect(pool.stats()).toMatchObject({ entries: 1, window: { events: 1 } })
@@ -170,17 +170,17 @@ describe('on several processes', () => {
     expect(back.data).toEqual(['two'])
   })
 
-  test('a cursor that is not in the window is decided though the log ends with such messages', async () => {
+  test('a cursor that is not in the window is decided even if the log ends with messages between processes', async () => {
     useFakeTimers()
     const { all, pools } = await processes(2)
     await pools[0].broadcast('one')
-    await afterPatience(pools[0].count())
+    await afterTimeLimit(pools[0].count())
     const headers = { 'Last-Event-ID': 'of-another-log' }
     const client = await connect(all[1]?.origin as string, '/?id=ada', { headers })
     expect(JSON.parse((await client.event('sse.gap')).data)).toEqual({ reason: 'unknown' })
   })
 
-  test('what nobody understands is passed over', async () => {
+  test('a message that cannot be read is ignored', async () => {
     const { log, pools } = await processes(2)
     const tell = log.open()
     const presence = ['null', '1', '{}', '{"from":"x","says":"something new"}']
@@ -199,7 +199,7 @@ describe('on several processes', () => {
   })
 })
 
-test('a pool is ready while its log is in reach and it is not closing', async () => {
+test('a pool is ready while its log is in reach and the pool is not closing', async () => {
   const { log, pools } = await processes(1)
   const [pool] = pools
   expect(pool.isReady).toBe(true)
@@ -211,7 +211,7 @@ test('a pool is ready while its log is in reach and it is not closing', async ()
   expect(pool.isReady).toBe(false)
 })
 
-test('what nobody can know was stored can be sent again as the same entry', async () => {
+test('a send whose outcome is unknown can be repeated as the same entry', async () => {
   const log = sharedLog()
   const engine = log.open()
   const nonces: string[] = []

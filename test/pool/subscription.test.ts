@@ -40,14 +40,14 @@ describe('pool.events', () => {
     ])
   })
 
-  test('misses nothing from the call on, also before it is first read', async () => {
+  test('misses nothing from the call on, even before it is first read', async () => {
     const pool = testPool()
     const events = pool.events()
     for (let i = 0; i < 100; i++) void pool.broadcast(String(i))
     expect(dataOf(await take(events, 100))).toEqual(Array.from({ length: 100 }, (_, i) => `${i}`))
   })
 
-  test('waits for what comes', async () => {
+  test('waits for the next event', async () => {
     const pool = testPool()
     const next = pool.events({ id: 'ada' }).next()
     await turn()
@@ -55,7 +55,7 @@ describe('pool.events', () => {
     expect((await next).value).toMatchObject({ data: 'hello' })
   })
 
-  test('leaves broadcasts out if asked to', async () => {
+  test('leaves out broadcasts if asked to', async () => {
     const pool = testPool()
     const events = pool.events({ channels: ['news'], everyone: false })
     await pool.broadcast('to all')
@@ -63,7 +63,7 @@ describe('pool.events', () => {
     expect(dataOf(await take(events, 1))).toEqual(['news'])
   })
 
-  test('goes on after an id, as a stream does', async () => {
+  test('continues after an id, as a stream does', async () => {
     const pool = testPool()
     const since = await pool.broadcast('one')
     await pool.broadcast('two')
@@ -71,7 +71,7 @@ describe('pool.events', () => {
     expect(dataOf(await take(pool.events({}, { replay: 'all' }), 2))).toEqual(['one', 'two'])
   })
 
-  test('tells of a gap, first for an id that is of no log, then for what it was too slow for', async () => {
+  test('reports a gap, first for an id of no log, then for what it was too slow for', async () => {
     const pool = testPool({ window: { events: 10 } })
     const events = pool.events({}, { since: 'of-another-log' })
     const [first] = await take(events, 1)
@@ -85,7 +85,7 @@ describe('pool.events', () => {
     expect(pool.stats().gaps).toBe(2)
   })
 
-  test('keeps a channel that nobody else is in, though its entries leave the window', async () => {
+  test('keeps a channel without other members, even when its entries leave the window', async () => {
     const pool = testPool({ window: { events: 1 } })
     const events = pool.events({ channels: ['news'], everyone: false })
     await pool.channel('news').send('one')
@@ -116,7 +116,7 @@ describe('pool.events', () => {
     expect(await read).toEqual([])
   })
 
-  test('ends when the pool closes, and at once when it has', async () => {
+  test('ends when the pool closes, and at once if it already has', async () => {
     const pool = testPool()
     const read = all(pool.events())
     await turn()
@@ -137,7 +137,7 @@ describe('pool.events', () => {
     client.close()
   })
 
-  test('refuses what it does not know', () => {
+  test('refuses unknown options and wrong values', () => {
     const pool = testPool()
     expect(() => pool.events({ id: '' })).toThrow(TypeError)
     expect(() => pool.events({ channels: ['a\nb'] })).toThrow(TypeError)
@@ -159,7 +159,7 @@ describe('a long poll', () => {
     return { pool, origin, poll }
   }
 
-  test('without a cursor is told at once where to go on', async () => {
+  test('without a cursor is told at once where to continue', async () => {
     const { pool, poll } = await serve()
     const { answer, response } = await poll()
     expect(answer.events).toEqual([])
@@ -170,7 +170,7 @@ describe('a long poll', () => {
     expect(dataOf((await poll(answer.cursor)).answer.events)).toEqual(['missed'])
   })
 
-  test('waits for the next event, of the client, a channel or everyone', async () => {
+  test('waits for the next event of the client, a channel or everyone', async () => {
     const { pool, poll } = await serve()
     let { cursor } = (await poll()).answer
     for (const send of [
@@ -188,7 +188,7 @@ describe('a long poll', () => {
     expect(pool.stats().polls).toBe(0)
   })
 
-  test('gets each event once and in order, also mixed with a stream', async () => {
+  test('gets each event once and in order, even mixed with a stream', async () => {
     const { pool, origin, poll } = await serve()
     let { cursor } = (await poll()).answer
     const got: string[] = []
@@ -205,7 +205,7 @@ describe('a long poll', () => {
     expect(client.data).toEqual(['by stream'])
   })
 
-  test('is answered with nothing after 25 seconds, and goes on from the same place', async () => {
+  test('is answered with nothing after 25 seconds and continues from the same place', async () => {
     const { pool, poll } = await serve()
     const { cursor } = (await poll()).answer
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
@@ -216,14 +216,14 @@ describe('a long poll', () => {
     expect((await next).answer).toEqual({ cursor, events: [] })
   })
 
-  test('tells of a gap', async () => {
+  test('reports a gap', async () => {
     const { poll } = await serve()
     const { answer } = await poll('of-another-log')
     expect(answer.events).toMatchObject([{ event: 'sse.gap', data: '{"reason":"unknown"}' }])
     expect(answer.events[0]?.id).toBe(answer.cursor)
   })
 
-  test('of a removed client ends with the close event, and the next is answered 204', async () => {
+  test('of a removed client ends with the close event, and the next one is answered with 204', async () => {
     const { pool, poll } = await serve()
     const { cursor } = (await poll()).answer
     const next = poll(cursor)
@@ -237,7 +237,7 @@ describe('a long poll', () => {
     expect((await poll(answer.cursor)).response.status).toBe(204)
   })
 
-  test('is let go when its client leaves', async () => {
+  test('is released when its client leaves', async () => {
     const { pool, origin, poll } = await serve()
     const { cursor } = (await poll()).answer
     const controller = new AbortController()
@@ -250,7 +250,7 @@ describe('a long poll', () => {
     while (pool.stats().polls > 0) await turn()
   })
 
-  test('is refused by a pool that closes, and answered when it does', async () => {
+  test('is answered when the pool closes, and refused once it has', async () => {
     const { pool, poll } = await serve()
     const { cursor } = (await poll()).answer
     const next = poll(cursor)
@@ -260,7 +260,7 @@ describe('a long poll', () => {
     expect((await poll(cursor)).response.status).toBe(503)
   })
 
-  test('is a stream for those who would rather have one', async () => {
+  test('becomes a stream for clients that prefer one', async () => {
     const { pool, origin } = await serve()
     const opened = nextOpen(pool)
     const Accept = 'text/event-stream, application/json;q=0.5'
@@ -269,7 +269,7 @@ describe('a long poll', () => {
     expect(client.headers['content-type']).toContain('text/event-stream')
   })
 
-  test('is refused where the option is not set', async () => {
+  test('is refused if the option is not set', async () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const { status } = await fetch(origin, { headers: { Accept: 'application/json' } })

@@ -1,6 +1,6 @@
 // @ts-check
-// Run by `npm test` before anything else: installs what needs.js lists, or says what is missing.
-// It never skips anything: tests that silently do not run are worse than a red run.
+// `npm test` runs this first. It installs what needs.js lists, or says what is missing. It never skips
+// anything: tests that silently do not run are worse than a failed run.
 import { spawnSync } from 'node:child_process'
 import { findProgram, nodeFolder, nodePath, nodes, programs } from './needs.js'
 

@@ -1,4 +1,4 @@
-/** For the project `lean`: a file in which no stream ever becomes lean says nothing there. */
+/** For the project `lean`: fails a file in which no stream becomes lean, as it would prove nothing. */
 import { afterAll, expect } from 'vitest'
 import { Stream } from '../../src/stream/stream.js'
 

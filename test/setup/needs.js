@@ -1,11 +1,11 @@
 // @ts-check
-// What the tests need that npm ci does not bring. One line here is all that install.js and the
-// tests have to know.
+// What the tests need and npm ci does not install. One line here is enough for install.js and the
+// tests.
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** A program and the Debian package that has it. */
+/** Programs, each with the Debian package that contains it. */
 export const programs = {
   chromium: 'chromium',
   caddy: 'caddy',

@@ -1,4 +1,4 @@
-/** What was sent before the end arrives, and nothing stays after it. */
+/** Events sent before the end arrive, and nothing is left behind afterwards. */
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
@@ -9,7 +9,7 @@ import { deferred, nextOpen, rawGet } from '../helpers/app.js'
 import { streamOf } from '../helpers/interior.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
-test('what was sent before the pool closed arrives before its streams end', async () => {
+test('events sent before the pool closes arrive before its streams end', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool })
   const client = await connect(origin, '/?id=ada')
@@ -20,7 +20,7 @@ test('what was sent before the pool closed arrives before its streams end', asyn
   expect(client.data).toEqual(['back in a minute'])
 })
 
-test('what was sent before a stream without resuming was rotated arrives', async () => {
+test('events sent before a stream without resume is rotated arrive', async () => {
   const pool = testPool()
   const { origin } = await serveStreams({ pool, resume: false })
   const opened = nextOpen(pool)
@@ -69,7 +69,7 @@ test('over HTTP/2 too, a reader that does not take the last event is cut off', a
   expect(await gone).toBe('cut off')
 })
 
-test('a stream that is dismissed before it opens gets what was sent to it', async () => {
+test('a stream that is dismissed before it opens still gets what was sent to it', async () => {
   const pool = testPool()
   const go = deferred()
   const { origin } = await serveStreams({ pool }, () => go.promise)

@@ -1,4 +1,4 @@
-/** Where a connection is not as lean mode knows it: the stream stays ordinary, and works. */
+/** Connections that lean mode does not recognize: their streams stay ordinary and work. */
 import { once } from 'node:events'
 import type http from 'node:http'
 import http2 from 'node:http2'
@@ -28,7 +28,7 @@ async function serveBoth(handler?: Handler) {
 describe('a stream of a lean pool stays ordinary', () => {
   test.each<[string, Handler]>([
     [
-      'whose response has a write of its own',
+      'if its response has its own write',
       ctx => {
         const { write } = ctx.res
         ctx.res.write = function (this: http.ServerResponse, ...args: unknown[]) {
@@ -37,7 +37,7 @@ describe('a stream of a lean pool stays ordinary', () => {
       },
     ],
     [
-      'whose response has an end of its own',
+      'if its response has its own end',
       ctx => {
         const { end } = ctx.res
         ctx.res.end = function (this: http.ServerResponse, ...args: unknown[]) {
@@ -46,7 +46,7 @@ describe('a stream of a lean pool stays ordinary', () => {
       },
     ],
     [
-      'whose app closes the connection after the response',
+      'if its app closes the connection after the response',
       ctx => ctx.set({ Connection: 'close', 'Cache-Control': 'no-store' }),
     ],
     ...Object.entries({
@@ -58,7 +58,7 @@ describe('a stream of a lean pool stays ordinary', () => {
       timeout: 'socketOnTimeout',
     }).flatMap(([event, name]): [string, Handler][] => [
       [
-        `whose socket has two listeners of ${event} with the name of Node's`,
+        `if its socket has two listeners of ${event} with the name of Node's`,
         ctx => {
           ctx.req.socket.on(
             event,
@@ -67,7 +67,7 @@ describe('a stream of a lean pool stays ordinary', () => {
         },
       ],
       [
-        `whose socket has a listener of ${event} in the place of Node's`,
+        `if its socket has another listener of ${event} in place of Node's`,
         ctx => {
           const { socket } = ctx.req
           const original = socket.listeners(event).find(listener => listener.name === name)
@@ -79,7 +79,7 @@ describe('a stream of a lean pool stays ordinary', () => {
       ],
     ]),
     [
-      "whose response has another listener of finish in the place of Node's",
+      "if its response has another listener of finish in place of Node's",
       ctx => {
         const [original] = ctx.res.listeners('finish') as (() => void)[]
         if (original?.name !== 'bound resOnFinish') throw new Error('Node has no resOnFinish')
@@ -104,7 +104,7 @@ describe('a stream of a lean pool stays ordinary', () => {
   })
   test.each([
     ['with Connection: close', '1.1', 'Connection: close\r\n'],
-    ['of HTTP/1.0', '1.0', 'Connection: keep-alive\r\n'],
+    ['over HTTP/1.0', '1.0', 'Connection: keep-alive\r\n'],
   ])('%s', async (_, version, headers) => {
     const { port, pool, attempt } = await serveBoth()
     const socket = await rawGet(port, '/ada', version, headers)
@@ -119,7 +119,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     expect(answer.text).toContain('id: sse.end')
   })
 
-  test('of HTTP/2', async () => {
+  test('over HTTP/2', async () => {
     const pool = testPool({ lean: true })
     const attempt = watchAttempts()
     const server = http2.createServer(new Koa().use(sse({ pool, id: () => 'ada' })).callback())
@@ -139,7 +139,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     expect(text).toMatch(/data: pooled\n\nevent: close\nid: sse\.end/)
   })
 
-  test('whose body has not arrived yet, and the handler of it gets the rest', async () => {
+  test('if its body has not arrived yet, and its handler gets the rest', async () => {
     const body = deferred<string>()
     const { port, pool, attempt } = await serveBoth(ctx => {
       let text = ''
@@ -163,7 +163,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     await answer.until('plain answer')
   })
 
-  test('behind which a request waits already, which is answered when the stream has ended', async () => {
+  test('if another request already waits behind it, which is answered when the stream has ended', async () => {
     const { port, pool, attempt } = await serveBoth()
     const socket = await rawConnection(port)
     const answer = reading(socket)
@@ -181,7 +181,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     expect(pool.stats().streams).toBe(1)
   })
 
-  test('that is pipelined behind an answer that is not out yet', async () => {
+  test('if it is pipelined behind a response that is not out yet', async () => {
     const slow = deferred()
     const pool = testPool({ lean: true })
     const attempt = watchAttempts()
@@ -205,7 +205,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     expect(pool.stats().lean).toBe(0)
   })
 
-  test('whose socket is full at once, and all arrives', async () => {
+  test('if its socket is full at once, and everything arrives', async () => {
     const pool = testPool({ lean: true, maxBufferedBytes: 64 * 1024 * 1024 })
     const attempt = watchAttempts()
     const { origin } = await serveStreams({ pool }, ctx => {
@@ -219,7 +219,7 @@ describe('a stream of a lean pool stays ordinary', () => {
     expect(client.data).toHaveLength(301)
   })
 
-  test('that ended in its handler, whose connection serves the next request', async () => {
+  test('if it ended in its handler, and its connection serves the next request', async () => {
     const { port, pool, attempt } = await serveBoth(ctx => ctx.sse.end('done'))
     const socket = await rawConnection(port)
     const answer = reading(socket)
@@ -234,28 +234,31 @@ describe('a stream of a lean pool stays ordinary', () => {
 
 describe('a stream of a lean pool is lean', () => {
   test.each([
-    ['and is read in between', '/ada?read', 300_000],
-    ['and nobody has read it', '/ada', 100],
-    // More than Node buffers: it has paused the socket.
+    ['and was read', '/ada?read', 300_000],
+    ['and was not read', '/ada', 100],
+    // More than Node buffers, so Node has paused the socket.
     ['and much of it waits unread', '/ada', 30_000],
-  ])('when a body has arrived %s; its client is still heard', async (_, path, size) => {
-    const { port, pool, attempt } = await serveBoth(async ctx => {
-      if (ctx.query.read === undefined) return
-      for await (const _chunk of ctx.req);
-    })
-    const socket = await rawConnection(port)
-    const answer = reading(socket)
-    const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n`
-    socket.write(head + 'x'.repeat(size))
-    const stream = await attempt()
-    expect(stream.isLean).toBe(true)
-    await pool.send('ada', 'pooled')
-    await answer.until('data: pooled')
-    socket.end()
-    expect(await stream.face.closed).toBe('client')
-  })
+  ])(
+    'if a body has arrived %s, and a client that leaves is still noticed',
+    async (_, path, size) => {
+      const { port, pool, attempt } = await serveBoth(async ctx => {
+        if (ctx.query.read === undefined) return
+        for await (const _chunk of ctx.req);
+      })
+      const socket = await rawConnection(port)
+      const answer = reading(socket)
+      const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n`
+      socket.write(head + 'x'.repeat(size))
+      const stream = await attempt()
+      expect(stream.isLean).toBe(true)
+      await pool.send('ada', 'pooled')
+      await answer.until('data: pooled')
+      socket.end()
+      expect(await stream.face.closed).toBe('client')
+    },
+  )
 
-  test('on a connection that served others before', async () => {
+  test('on a connection that served other requests before', async () => {
     const { port, pool, attempt } = await serveBoth()
     const socket = await rawConnection(port)
     const answer = reading(socket)

@@ -65,7 +65,7 @@ async function openRaw(pool = testPool({ lean: true }), handler?: Handler) {
 }
 
 describe('a lean stream', () => {
-  test('gets what is sent to all, to its client, to its channel and to itself, in order', async () => {
+  test('gets what is sent to everyone, to its client, to its channel and to itself, in order', async () => {
     const { pool, stream, interior, client } = await openLean()
     stream.join('news')
     void pool.broadcast('1')
@@ -87,7 +87,7 @@ describe('a lean stream', () => {
     expect(pool.stats()).toMatchObject({ lean: 1, gaps: 0, lagging: 0 })
   })
 
-  test('gets what it missed before, and then what is live', async () => {
+  test('gets what it missed, then live events', async () => {
     const { pool, origin, attempt } = await openLean()
     const seen = await pool.send('bob', 'seen')
     await pool.send('bob', 'missed')
@@ -106,7 +106,7 @@ describe('a lean stream', () => {
     await client.until(({ lastEventId }) => lastEventId === id)
   })
 
-  test('that does not read is blocked, catches up and goes on', async () => {
+  test('that does not read is blocked, catches up and continues', async () => {
     const { pool, client, interior } = await openLean()
     client.response.pause()
     let sent = 0
@@ -124,7 +124,7 @@ describe('a lean stream', () => {
     expect(pool.stats()).toMatchObject({ lean: 1, lagging: 0, gaps: 0 })
   })
 
-  test('that fell out of the window is told of a gap', async () => {
+  test('that fell out of the window gets a gap', async () => {
     const { pool, client, interior } = await openLean({ window: { events: 10 } })
     client.response.pause()
     while (!interior.isBlocked) {
@@ -138,7 +138,7 @@ describe('a lean stream', () => {
     await client.until(({ data }) => data.includes('live'))
   })
 
-  test('that takes nothing for the stall limit is closed as slow', async () => {
+  test('that takes nothing for stallTimeout is closed as slow', async () => {
     const { pool, client } = await openLean({ stallTimeout: 50 })
     const closes = watchCloses(pool)
     client.response.pause()
@@ -149,7 +149,7 @@ describe('a lean stream', () => {
     expect(pool.stats()).toMatchObject({ streams: 0, lean: 0 })
   })
 
-  test('is closed as slow also when it was full before it became lean', async () => {
+  test('is also closed as slow if it was full before it became lean', async () => {
     const pool = testPool({ lean: true, stallTimeout: 50 })
     const closes = watchCloses(pool)
     const attempt = watchAttempts()
@@ -179,7 +179,7 @@ describe('a lean stream', () => {
 
 describe('the end of a lean stream', () => {
   test.each(['end', 'remove'] as const)(
-    '%s sends the close event, and the response is whole',
+    'by %s sends the close event and completes the response',
     async how => {
       const { pool, origin, stream, client, attempt } = await openLean()
       const byUndici = await request(`${origin}/?id=ada`)
@@ -201,7 +201,7 @@ describe('the end of a lean stream', () => {
     },
   )
 
-  test('is one last chunk, and the connection is over', async () => {
+  test('is one last chunk and closes the connection', async () => {
     const { socket, answer, stream } = await openRaw()
     const closed = closeOf(socket)
     stream.end()
@@ -210,7 +210,7 @@ describe('the end of a lean stream', () => {
     expect(answer.text.match(/\r\n0\r\n/g)).toHaveLength(1)
   })
 
-  test('comes after all that still waits in its socket', async () => {
+  test('comes after everything that still waits in its socket', async () => {
     const { stream, client, interior } = await openLean({ maxBufferedBytes: 64 * MIB })
     client.response.pause()
     let sent = 0
@@ -224,9 +224,9 @@ describe('the end of a lean stream', () => {
 
   test.each<[string, (socket: Socket) => void]>([
     ['resets its connection', socket => socket.resetAndDestroy()],
-    ['closes its half and goes on listening', socket => socket.end()],
+    ['closes its half and keeps listening', socket => socket.end()],
     ['closes its connection', socket => socket.destroy()],
-  ])('is noticed, once, when the client %s', async (_, go) => {
+  ])('is noticed once when the client %s', async (_, go) => {
     const { pool, socket, stream, server } = await openRaw()
     const closes = watchCloses(pool)
     const gone = closeOf(socket)
@@ -238,7 +238,7 @@ describe('the end of a lean stream', () => {
     expect(closes.reasons).toEqual(['client'])
     expect(pool.has('ada')).toBe(false)
     expect(pool.stats()).toMatchObject({ clients: 0, streams: 0, lean: 0, closed: { client: 1 } })
-    // Nothing of it holds the server up.
+    // Nothing of the stream keeps the server from closing.
     await new Promise(resolve => server.close(resolve))
   })
 
@@ -259,7 +259,7 @@ describe('the end of a lean stream', () => {
     expect(errors).not.toHaveBeenCalled()
   })
 
-  test('comes by the stall limit when the reader does not take its last bytes', async () => {
+  test('comes at the stall limit if the reader does not take its last bytes', async () => {
     const { pool, stream, client, server } = await openLean({
       stallTimeout: 50,
       maxEventBytes: 64 * MIB,
@@ -267,42 +267,45 @@ describe('the end of a lean stream', () => {
     client.response.pause()
     stream.end('x'.repeat(16 * MIB))
     expect(pool.stats()).toMatchObject({ streams: 0, closed: { end: 1 } })
-    // It has left the pool, and would hold the server up for as long as its client likes.
+    // The stream has left the pool. Without the limit, its client could keep the server from closing.
     await new Promise(resolve => server.close(resolve))
     client.response.resume()
     expect(await client.ended).toBe(false)
   })
 })
 
-describe('what a client sends later on the connection of a lean stream', () => {
+describe('on the connection of a lean stream,', () => {
   test.each([
     ['bytes', 'nonsense\r\n\r\n'],
     ['a request', ask('/plain')],
     ['half a request', 'GET /plain HTTP/1.1\r\nHo'],
     ['a megabyte', 'x'.repeat(1024 * 1024)],
-  ])('%s: is not answered inside the stream, which goes on', async (_, bytes) => {
-    const { pool, socket, answer, server } = await openRaw()
-    const requests = vi.fn()
-    server.on('request', requests)
-    server.on('clientError', requests)
-    await new Promise(resolve => socket.write(bytes, resolve))
-    await pool.send('ada', 'first')
-    await answer.until('data: first')
-    socket.write(ask('/again'))
-    await pool.send('ada', 'second')
-    await answer.until('data: second')
-    expect(answer.text.match(/HTTP\/1\.1/g)).toHaveLength(1)
-    expect(requests).not.toHaveBeenCalled()
+  ])(
+    '%s sent later by the client gets no answer inside the stream, which continues',
+    async (_, bytes) => {
+      const { pool, socket, answer, server } = await openRaw()
+      const requests = vi.fn()
+      server.on('request', requests)
+      server.on('clientError', requests)
+      await new Promise(resolve => socket.write(bytes, resolve))
+      await pool.send('ada', 'first')
+      await answer.until('data: first')
+      socket.write(ask('/again'))
+      await pool.send('ada', 'second')
+      await answer.until('data: second')
+      expect(answer.text.match(/HTTP\/1\.1/g)).toHaveLength(1)
+      expect(requests).not.toHaveBeenCalled()
 
-    // It is still heard when it leaves.
-    const closes = watchCloses(pool)
-    socket.end()
-    expect(await closes.next).toBe('client')
-  })
+      // The pool still notices when this client leaves.
+      const closes = watchCloses(pool)
+      socket.end()
+      expect(await closes.next).toBe('client')
+    },
+  )
 })
 
 describe('around a lean stream', () => {
-  test('the response emits finish and close, once, when the stream opens', async () => {
+  test('the response emits finish and close once, when the stream opens', async () => {
     const seen: string[] = []
     const { stream, client, server, interior } = await openLean({}, {}, ctx => {
       for (const event of ['finish', 'close'] as const) {
@@ -320,7 +323,7 @@ describe('around a lean stream', () => {
     expect(seen).toEqual(['finish', 'close'])
   })
 
-  test('a handler that goes on sending is ordinary, becomes lean when it returns, and loses nothing', async () => {
+  test('a handler may keep sending: its stream becomes lean when it returns and loses nothing', async () => {
     const pool = testPool({ lean: true })
     const attempt = watchAttempts()
     const goOn = deferred()
@@ -344,7 +347,7 @@ describe('around a lean stream', () => {
     expect(client.data.filter(data => data !== 'pooled')).toEqual(['first', ...late, 'after all'])
   })
 
-  test('a handler that fails after the opening cuts it as ever', async () => {
+  test('a handler that fails after the opening cuts it as usual', async () => {
     const pool = testPool({ lean: true })
     const closes = watchCloses(pool)
     const arrived = deferred()
@@ -361,7 +364,7 @@ describe('around a lean stream', () => {
     expect(closes.reasons).toEqual(['error'])
   })
 
-  test('outer middleware keep their headers, cookies and log lines', async () => {
+  test('outer middleware keeps its headers, cookies and log lines', async () => {
     const lines: string[] = []
     const headersOf = async (lean: boolean) => {
       const pool = testPool({ lean })
@@ -410,11 +413,11 @@ describe('around a lean stream', () => {
     const { origin, port } = await listen(server)
     const client = await connect(origin)
     expect((await attempt()).isLean).toBe(true)
-    // Nor is there a timer left of those that Node has set.
+    // None of the timers that Node set is left.
     const [socket] = await connected
     expect(socket.timeout).toBe(0)
 
-    // What proves that the limits were applied are connections that fall to them.
+    // Other connections that the limits do cut prove that the limits were applied.
     const victims = ['GET / HTTP/1.1\r\nHo', ask('/plain'), ask('/never')].map(async bytes => {
       const victim = await rawConnection(port)
       victim.resume().write(bytes)
@@ -426,7 +429,7 @@ describe('around a lean stream', () => {
     expect(pool.stats().lean).toBe(1)
   })
 
-  test('server.close() and pool.close() end all', async () => {
+  test('server.close() and pool.close() end everything', async () => {
     const { pool, origin, server, client, attempt } = await openLean()
     const other = await connect(origin, '/?id=bob')
     await attempt(2)
@@ -450,7 +453,7 @@ describe('around a lean stream', () => {
     expect(pool.stats().closed.drain).toBe(1)
   })
 
-  test('over TLS it is lean too, delivers, drains and ends', async () => {
+  test('TLS changes nothing: it is lean, delivers, drains and ends', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const pool = testPool({ lean: true })
     const attempt = watchAttempts()
@@ -492,7 +495,7 @@ describe('while a stream is open, its ctx, request and response', () => {
   setFlagsFromString('--expose-gc')
   const gc: () => void = runInNewContext('gc')
 
-  /** Which of them are still there after so many collections. */
+  /** The ones that are still alive after this many garbage collections. */
   async function survivors(lean: boolean) {
     const pool = testPool({ lean })
     const refs: Record<string, WeakRef<object>> = {}
@@ -515,11 +518,11 @@ describe('while a stream is open, its ctx, request and response', () => {
     return left
   }
 
-  test('are let go by a lean one', async () => {
+  test('are released if it is lean', async () => {
     expect(await survivors(true)).toEqual([])
   })
 
-  test('are kept by an ordinary one', async () => {
+  test('are kept if it is ordinary', async () => {
     expect(await survivors(false)).toEqual(['ctx', 'req', 'res'])
   })
 })

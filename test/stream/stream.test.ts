@@ -10,7 +10,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** One open stream with its client; the pool and its server are for this test alone. */
+/** One open stream with its client, on a pool and a server of its own. */
 async function openStream(options: PoolOptions = {}) {
   const pool = testPool(options)
   const streams: EventStream[] = []
@@ -20,7 +20,7 @@ async function openStream(options: PoolOptions = {}) {
   return { pool, origin, stream, client }
 }
 
-/** Typed alike in Node and browsers, which `ReadableStream.from` is not. */
+/** A web stream of these items. The types of `ReadableStream.from` differ between Node and browsers. */
 const webStream = <Item>(items: Item[]) =>
   new ReadableStream<Item>({
     start(controller) {
@@ -32,8 +32,8 @@ const webStream = <Item>(items: Item[]) =>
 const has = (text: string) => (client: TestClient) => client.data.includes(text)
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
-describe('send', () => {
-  test('takes strings and objects, and speaks to this stream only', async () => {
+describe('send()', () => {
+  test('takes strings and objects and reaches only this stream', async () => {
     const { stream, client, origin } = await openStream()
     const other = await connect(origin, '/?id=ada')
     expect(stream.send('text')).toBe(true)
@@ -51,7 +51,7 @@ describe('send', () => {
     expect(other.data).toEqual(['to both'])
   })
 
-  test('comes after what was sent through the pool before, and before what comes later', async () => {
+  test('keeps its place between earlier and later sends through the pool', async () => {
     const { pool, stream, client } = await openStream()
     void pool.broadcast('1')
     stream.send('2')
@@ -62,7 +62,7 @@ describe('send', () => {
     expect(client.data).toEqual(['1', '2', '3', '4', '5'])
   })
 
-  test('throws a TypeError for a wrong event, and the stream goes on', async () => {
+  test('throws a TypeError for a wrong event, and the stream continues', async () => {
     const { stream, client } = await openStream()
     for (const wrong of [
       undefined,
@@ -104,8 +104,8 @@ describe('send', () => {
   })
 })
 
-describe('comment', () => {
-  test('is none of the events, and every line of it stays a comment', async () => {
+describe('comment()', () => {
+  test('adds no event, and every line of it stays a comment', async () => {
     const { stream, client } = await openStream()
     expect(stream.comment('one\ndata: two\r\nevent: three\rfour')).toBe(true)
     stream.comment()
@@ -117,7 +117,7 @@ describe('comment', () => {
   })
 })
 
-describe('stream', () => {
+describe('stream()', () => {
   async function* letters(): AsyncGenerator<StreamEvent> {
     for (const data of ['a', 'b', 'c']) yield { event: 'letter', data }
   }
@@ -133,7 +133,7 @@ describe('stream', () => {
     ['bytes of a web stream', () => webStream(bytes), 'a\u{1f600}ü'],
     ['a web stream', () => webStream(['a', 'b', 'c']), 'abc'],
     ['nothing', () => [], ''],
-  ])('sends %s, and leaves the event stream open', async (_, source, text) => {
+  ])('sends %s and leaves the event stream open', async (_, source, text) => {
     const { stream, client } = await openStream()
     await stream.stream(source())
     stream.send('end')
@@ -141,7 +141,7 @@ describe('stream', () => {
     expect(client.data.join('')).toBe(`${text}end`)
   })
 
-  test('makes an event of each item by map', async () => {
+  test('turns each item into an event with map', async () => {
     const { stream, client } = await openStream()
     await stream.stream([1, 2], n => ({ event: 'number', data: n }))
     await client.until(has('2'))
@@ -151,7 +151,7 @@ describe('stream', () => {
     ])
   })
 
-  test('decodes a character that is cut off at the end as a replacement', async () => {
+  test('decodes a character that is cut off at the end as a replacement character', async () => {
     const { stream, client } = await openStream()
     await stream.stream(Readable.from([Buffer.from('a'), emoji.subarray(1, 3)]))
     await client.until(has('\ufffd'))
@@ -163,7 +163,7 @@ describe('stream', () => {
     await expect(stream.stream(source as never)).rejects.toThrow(/^stream\(\) takes an iterable/)
   })
 
-  test("rejects with the source's own error, with that of map, and with that of send", async () => {
+  test('rejects with the error of the source, of map or of send', async () => {
     const { stream, client } = await openStream()
     const boom = () => {
       throw new Error('boom')
@@ -190,7 +190,7 @@ describe('stream', () => {
     expect(client.data).toEqual(['first', 'still open'])
   })
 
-  test('reads no further ahead than the client does, and loses nothing', async () => {
+  test('reads no further ahead than the client does and loses nothing', async () => {
     const { pool, stream, client } = await openStream()
     client.response.pause()
     const total = 600
@@ -224,7 +224,7 @@ describe('stream', () => {
     expect(client.data.map(data => Number.parseInt(data, 10))).toEqual(
       Array.from({ length: total }, (_, i) => i + 1),
     )
-    // At no time was the source asked for more while so much was still waiting.
+    // The source was never asked for more while that much was still waiting.
     expect(mostWaiting).toBeLessThan(64 * 1024)
   })
 
@@ -248,7 +248,7 @@ describe('stream', () => {
     await streamed
   })
 
-  test('stops a Node stream that has nothing to say when the client leaves, and resolves', async () => {
+  test('stops a silent Node stream when the client leaves, and resolves', async () => {
     const { stream, client } = await openStream()
     const source = new Readable({ read() {} })
     const closed = once(source, 'close')
@@ -260,7 +260,7 @@ describe('stream', () => {
     await streamed
   })
 
-  test('cancels a web stream that has nothing to say when the client leaves, and resolves', async () => {
+  test('cancels a silent web stream when the client leaves, and resolves', async () => {
     const { stream, client } = await openStream()
     const cancelled = deferred()
     const source = new ReadableStream<string>({
@@ -274,7 +274,7 @@ describe('stream', () => {
     await streamed
   })
 
-  test('resolves when the client leaves, though the source hangs or then fails', async () => {
+  test('resolves when the client leaves, even if the source hangs or fails afterwards', async () => {
     const { stream, client } = await openStream()
     const fail = deferred()
     const failed = deferred()
@@ -298,7 +298,7 @@ describe('stream', () => {
     await turn()
   })
 
-  test('stops its source at once when the stream has closed already', async () => {
+  test('stops its source at once if the stream has already closed', async () => {
     const { stream } = await openStream()
     stream.end()
     const source = Readable.from(['a', 'b'])
@@ -308,8 +308,8 @@ describe('stream', () => {
   })
 })
 
-describe('drained', () => {
-  test('is true at once while there is room, and false once closed', async () => {
+describe('drained()', () => {
+  test('is true at once while there is room and false once closed', async () => {
     const { stream, client } = await openStream()
     expect(await stream.drained()).toBe(true)
     client.close()
@@ -317,7 +317,7 @@ describe('drained', () => {
     expect(await stream.drained()).toBe(false)
   })
 
-  test('is false for those who wait when the client leaves', async () => {
+  test('is false for callers that wait when the client leaves', async () => {
     const { stream, client } = await openStream({ maxBufferedBytes: 64 * 1024 * 1024 })
     client.response.pause()
     while (stream.send('x'.repeat(100_000)));
@@ -327,8 +327,8 @@ describe('drained', () => {
   })
 })
 
-describe('join and leave', () => {
-  test('take several names, and what was sent before the joining does not come', async () => {
+describe('join() and leave()', () => {
+  test('take several names, and nothing that was sent before the join arrives', async () => {
     const { pool, stream, client } = await openStream()
     await pool.channel('a').send('too early')
     expect(stream.join('a', 'b')).toBe(stream)
@@ -336,7 +336,7 @@ describe('join and leave', () => {
     expect(pool.stats().channels).toBe(2)
     void pool.channel('a').send('to a')
     void pool.channel('b').send('to b')
-    // It was sent while the stream was a member.
+    // This was sent while the stream was a member.
     expect(stream.leave('a', 'unknown')).toBe(stream)
     void pool.channel('a').send('too late')
     await pool.broadcast('end')
@@ -356,7 +356,7 @@ describe('join and leave', () => {
     await client.until(has('hello'))
   })
 
-  test('except leaves out a client, by id', async () => {
+  test('do not stop except from leaving out a client by id', async () => {
     const { pool, stream, client, origin } = await openStream()
     stream.join('room')
     const bob = await connect(origin, '/?id=bob')
@@ -375,31 +375,34 @@ describe('join and leave', () => {
   })
 })
 
-describe('end', () => {
+describe('end()', () => {
   test.each<[string, unknown, string]>([
     ['no data', undefined, ''],
     ['text', 'done', 'done'],
     ['an object', { tokens: 3 }, '{"tokens":3}'],
     ['two lines', 'a\nb', 'a\nb'],
-  ])('sends the close event with %s, and the reconnect is answered 204', async (_, data, text) => {
-    const { pool, origin, stream, client } = await openStream()
-    void pool.broadcast('before')
-    stream.send('direct')
-    stream.end(data)
-    expect(stream.send('after')).toBe(false)
-    stream.end('again')
-    expect(await client.ended).toBe(true)
-    expect(client.messages).toMatchObject([
-      { data: 'before' },
-      { data: 'direct' },
-      { event: 'close', id: 'sse.end', data: text },
-    ])
-    expect(await stream.closed).toBe('end')
-    expect(client.lastEventId).toBe('sse.end')
-    await request(origin).get('/').set('Last-Event-ID', client.lastEventId).expect(204)
-  })
+  ])(
+    'sends the close event with %s, and the reconnect is answered with 204',
+    async (_, data, text) => {
+      const { pool, origin, stream, client } = await openStream()
+      void pool.broadcast('before')
+      stream.send('direct')
+      stream.end(data)
+      expect(stream.send('after')).toBe(false)
+      stream.end('again')
+      expect(await client.ended).toBe(true)
+      expect(client.messages).toMatchObject([
+        { data: 'before' },
+        { data: 'direct' },
+        { event: 'close', id: 'sse.end', data: text },
+      ])
+      expect(await stream.closed).toBe('end')
+      expect(client.lastEventId).toBe('sse.end')
+      await request(origin).get('/').set('Last-Event-ID', client.lastEventId).expect(204)
+    },
+  )
 
-  test('with data that cannot be serialized is a TypeError, and the stream goes on', async () => {
+  test('with data that cannot be serialized is a TypeError, and the stream continues', async () => {
     const { stream, client } = await openStream()
     expect(() => stream.end(1n)).toThrow(TypeError)
     stream.send('goes on')
@@ -407,8 +410,8 @@ describe('end', () => {
   })
 })
 
-describe('what a stream tells of itself', () => {
-  test('id, client, lastEventId and bufferedBytes', async () => {
+describe('a stream', () => {
+  test('exposes id, client, lastEventId and bufferedBytes', async () => {
     const { pool, stream } = await openStream()
     expect(stream.id).toBe('ada')
     expect(stream.client).toBe(pool.get('ada'))
@@ -417,7 +420,7 @@ describe('what a stream tells of itself', () => {
     expect(stream.bufferedBytes).toBe(0)
   })
 
-  test('state is the app\u2019s own, and each stream has its own', async () => {
+  test('has a state of its own, which belongs to the app', async () => {
     const { stream, origin, pool } = await openStream()
     stream.state.user = 'ada'
     expect(stream.state).toEqual({ user: 'ada' })
@@ -427,7 +430,7 @@ describe('what a stream tells of itself', () => {
     expect([...(pool.get('bob')?.streams ?? [])][0]?.state).toEqual({})
   })
 
-  test('signal aborts and closed resolves with the reason when the client leaves', async () => {
+  test('aborts its signal and resolves closed with the reason when the client leaves', async () => {
     const { stream, client } = await openStream()
     const { signal } = stream
     expect(stream.signal).toBe(signal)
@@ -443,7 +446,7 @@ describe('what a stream tells of itself', () => {
     expect(await stream.closed).toBe('client')
   })
 
-  test('signal and closed are right also when they are first read after the close', async () => {
+  test('has the right signal and closed even if they are first read after the close', async () => {
     const { stream, client } = await openStream()
     stream.end()
     await client.ended
