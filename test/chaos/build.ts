@@ -1,11 +1,11 @@
-/** Makes programs that plain Node runs of the server process, as it is or with a mutant in it. */
+/** Builds the server process for plain Node, unchanged or with a mutant in it. */
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Options } from 'tsup'
 import { mutants } from './mutants.js'
 
-/** In here the packages are found. */
+/** Below node_modules, so that packages are found from here. */
 const CACHE = fileURLToPath(new URL('../../node_modules/.cache/koa-sse-pool', import.meta.url))
 const SOURCE = fileURLToPath(new URL('../../src', import.meta.url))
 

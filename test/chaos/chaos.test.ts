@@ -4,7 +4,7 @@ import { mutants } from './mutants.js'
 import { Random } from './random.js'
 import { planRound } from './schedule.js'
 
-// The seeds are ones whose rounds have nearly every fault.
+// The rounds of these seeds have nearly every fault.
 const runs: (ChaosOptions & { suffers: string[] })[] = [
   {
     ...{ engine: 'redis', seed: 12, rounds: 4 },
@@ -21,7 +21,7 @@ test.for(runs)(
   async ({ suffers, ...options }) => {
     const report = await runChaos(options)
     console.log(report)
-    // Otherwise it would have proved little.
+    // With fewer, the run would prove little.
     expect(Object.keys(report.faults)).toEqual(expect.arrayContaining(suffers))
     expect(report.deliveries).toBeGreaterThan(10_000)
     expect(report.reconnects).toBeGreaterThan(100)
@@ -30,10 +30,10 @@ test.for(runs)(
 )
 
 test.for(['redis', 'nats'] as const)(
-  'nobody is told of a gap on %s when nothing is removed from the log',
+  'no client gets a gap on %s when nothing is removed from the log',
   async engine => {
     const faults = ['cut', 'crash', 'kill', 'drain', 'stop', 'part', 'join']
-    // And when nobody can be away for longer than the window lasts.
+    // The window is so large that no client can be away for longer than it lasts.
     const report = await runChaos({ engine, seed: 3, rounds: 1, window: 5000, faults })
     expect(report.reconnects).toBeGreaterThan(50)
     expect(report.gaps).toEqual({})
@@ -49,7 +49,7 @@ test('the same seed gives the same rounds', () => {
   expect(rounds(7)).not.toEqual(rounds(8))
 })
 
-describe('a bug in the servers is found:', () => {
+describe('the chaos run finds the planted bug', () => {
   test.for(Object.keys(mutants))('%s', async name => {
     const { engine, faults } = mutants[name] as (typeof mutants)[string]
     const run = runChaos({ engine, faults, mutant: name, seed: 7, seconds: 30, clients: 100 })

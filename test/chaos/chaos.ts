@@ -1,6 +1,6 @@
 /**
- * A run: rounds in which everything goes wrong at once, each followed by quiet, in which all clients
- * must catch up with all that was acknowledged.
+ * A run consists of rounds in which everything goes wrong at once. After each round it is quiet, and
+ * all clients must catch up with everything that was acknowledged.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { buildServer } from './build.js'
@@ -18,12 +18,12 @@ import { CHANNELS, Traffic } from './traffic.js'
 export interface ChaosOptions {
   readonly engine: EngineName
   readonly seed: number
-  /** After so many rounds it ends, or after so long. */
+  /** The run ends after this many rounds or seconds. */
   readonly rounds?: number
   readonly seconds?: number
   readonly clients?: number
   readonly processes?: number
-  /** The entries that each process keeps. */
+  /** How many entries each process keeps. */
   readonly window?: number
   /** Only these faults. */
   readonly faults?: readonly string[] | undefined
@@ -43,17 +43,17 @@ export interface Report extends ClientFigures {
 
 /** Entries in the window of each process. */
 const WINDOW = 600
-/** The log keeps so many times as many. */
+/** How many times as many entries the log keeps. */
 const LOG = 10
 
 const CLIENTS = 200
-/** So many times as many, and the oldest leave for good. */
+/** With more clients than this many times the initial number, the oldest leave for good. */
 const MAX_CLIENTS = 1.25
 
 /** How long an engine, a process or a client may take to recover, in ms. */
 const RECOVERY_TIMEOUT_MS = 120_000
 
-/** @throws Violation with the seed and what a client was given or not given. */
+/** @throws Violation with the seed and what a client got or did not get. */
 export async function runChaos(options: ChaosOptions): Promise<Report> {
   const { seed, engine, mutant, window = WINDOW } = options
   const model = new Model(engine, window)
@@ -73,19 +73,20 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
 class Chaos {
   readonly #options: ChaosOptions
   readonly #model: Model
-  /** Draws what happens, which the seed repeats; the other, what is sent, and when clients return. */
+  /** Draws what happens, so that a seed repeats it. */
   readonly #plan: Random
+  /** Draws what is sent and when clients return. */
   readonly #chance: Random
   readonly #figures: ClientFigures = { deliveries: 0, reconnects: 0, gaps: {} }
   readonly #faults: Partial<Record<FaultName, number>> = {}
   readonly #clients: ChaosClient[] = []
-  /** In this round so far. */
+  /** The faults of this round so far. */
   #happened: FaultName[] = []
   readonly #checks = new Set<() => void>()
   readonly #deadlines = new Set<NodeJS.Timeout>()
   readonly #ends: (() => Promise<void>)[] = []
   #fleet: Fleet | undefined
-  /** The faults of this round; until they are over they may start things that are to be ended. */
+  /** Resolves when the faults of this round are over. Until then they may start processes to be ended. */
   #happening: Promise<unknown> = Promise.resolve()
   #rounds = 0
   #joined = 0
@@ -189,7 +190,7 @@ class Chaos {
     }
   }
 
-  /** Some faults of each lane, one after the other, and all lanes at the same time. */
+  /** Runs some faults of each lane one after the other, and all lanes at the same time. */
   async #round(scene: Omit<Scene, 'random'>): Promise<void> {
     const plan = planRound(this.#plan, this.#options.faults)
     this.#happened = []
@@ -210,11 +211,11 @@ class Chaos {
     scene.traffic.stop()
     await this.#settle(scene)
     this.#model.check()
-    // What the check has found comes first.
+    // A violation that the check has found rejects first.
     await Promise.race([this.#model.broken, pause(0)])
   }
 
-  /** Waits until every outcome is known, and every client has got as far as the log. */
+  /** Waits until every outcome is known and every client has caught up with the log. */
   async #settle({ traffic, fleet, model }: Omit<Scene, 'random'>): Promise<void> {
     await this.#until('every outcome is known', () =>
       [...model.sends.values()].every(({ state }) => state !== 'pending'),
@@ -238,13 +239,13 @@ class Chaos {
       if (fence.place !== undefined) return fence
       await pause(100)
     }
-    throw new Violation('A process has not found back to the engine')
+    throw new Violation('A process has not reconnected to the engine')
   }
 
-  /** Resolves as soon as the condition holds; asked after each thing that the driver is told. */
+  /** Resolves as soon as the condition holds; it is checked after each report to the driver. */
   #until(what: string, condition: () => boolean, details = () => ''): Promise<void> {
     return new Promise((resolve, reject) => {
-      // Nobody waits for what is still under way then.
+      // After the end of the run, pending steps must stay pending and do nothing more.
       if (this.#isOver) return
       const timer = setTimeout(() => {
         this.#checks.delete(check)

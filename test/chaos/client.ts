@@ -1,4 +1,4 @@
-/** A real HTTP client that comes back, to any process, with the last id that it has seen. */
+/** A real HTTP client that reconnects to any process with the last id that it has seen. */
 import http from 'node:http'
 import { createParser } from 'eventsource-parser'
 import type { Ledger } from './ledger.js'
@@ -8,10 +8,10 @@ import type { Random } from './random.js'
 export interface ClientOptions {
   readonly ledger: Ledger
   readonly random: Random
-  /** The port of a process, whichever. */
+  /** The port of any process. */
   readonly pickPort: () => number
   readonly figures: ClientFigures
-  /** It was told something. */
+  /** Called after each event. */
   readonly onTold: () => void
 }
 
@@ -55,7 +55,7 @@ export class ChaosClient {
     request.on('close', () => this.#return(request))
   }
 
-  /** Leaves at once, and comes back soon unless it is away. */
+  /** Disconnects at once, and reconnects soon unless it is away. */
   cut({ inMidEvent = false } = {}): void {
     if (inMidEvent) this.#cutsInMidEvent = true
     else this.#request?.destroy()
@@ -85,7 +85,7 @@ export class ChaosClient {
     this.#request = this.#response = undefined
     if (this.#isOver || this.#isAway) return
     this.#options.figures.reconnects += 1
-    // Mostly at once, as a browser with a short `retry` does.
+    // Mostly at once, like a browser with a short `retry`.
     const { random } = this.#options
     const delay = random.chance(0.8) ? random.whole(0, 50) : random.whole(50, 1000)
     this.#timer = setTimeout(() => this.connect(), delay)
@@ -93,7 +93,7 @@ export class ChaosClient {
 
   #read(response: http.IncomingMessage): void {
     response.on('error', () => {})
-    // Refused by one that is closing: another is tried.
+    // A process that is closing refuses it: another one is tried.
     if (response.statusCode !== 200) {
       response.resume()
       return

@@ -1,4 +1,4 @@
-/** The engines that the processes share, and what can happen to them. */
+/** The engines that the processes share, and the faults they can have. */
 import type { JetStreamManager } from '@nats-io/jetstream'
 import { NatsServer } from '../helpers/nats.js'
 import { RedisServer } from '../helpers/redis.js'
@@ -6,20 +6,20 @@ import type { EngineName } from './messages.js'
 
 export interface Engine {
   readonly name: EngineName
-  /** Where the server processes find it. */
+  /** The port on which the server processes reach it. */
   readonly port: number
-  /** Cuts all their connections. */
+  /** Cuts all connections of the server processes. */
   cut(): Promise<void> | void
   freeze(): void
   thaw(): void
-  /** Ends it as a power failure would; `run` brings it back with all that it has acknowledged. */
+  /** Ends it as a power failure would. After `run` it has everything that it acknowledged. */
   kill(): Promise<void>
   run(): Promise<void>
-  /** Another log takes the place of this one. */
+  /** Replaces the log by an empty one. */
   empty(): Promise<void>
-  /** All entries are removed; the log is still the same. */
+  /** Removes all entries; the log is still the same. */
   trim(): Promise<void>
-  /** It is ended, and comes back without its data. */
+  /** Ends it and starts it without its data. */
   wipe(): Promise<void>
   stop(): Promise<void>
 }
@@ -30,7 +30,7 @@ export async function startEngine(name: EngineName): Promise<Engine> {
 
 async function startRedis(): Promise<Engine> {
   const server = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always')
-  // What was there before the first of these is not read again.
+  // Each generation has a folder of its own, so that data of an earlier one is not read again.
   let generation = 0
   const run = () => server.run('--appenddirname', `generation${generation}`)
   await server.kill()

@@ -1,4 +1,4 @@
-/** What goes wrong, by name. Each resolves when the engine, the process or the clients are well again. */
+/** The faults, by name. Each resolves when the engine, the process or the clients have recovered. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { ChaosClient } from './client.js'
 import type { Engine } from './engines.js'
@@ -12,7 +12,7 @@ export interface Scene {
   readonly fleet: Fleet
   readonly model: Model
   readonly traffic: Traffic
-  /** The fault's own, so that what else happens does not change what it draws. */
+  /** A generator for this fault alone, so that other faults do not change what it draws. */
   readonly random: Random
   readonly window: number
   readonly clients: readonly ChaosClient[]
@@ -21,7 +21,7 @@ export interface Scene {
 
 type Fault = (scene: Scene) => Promise<void>
 
-/** The engine and its data. */
+/** Faults of the engine and its data. */
 const engineFaults = {
   cut: async ({ engine }) => {
     await engine.cut()
@@ -66,13 +66,13 @@ const processFaults = {
 } satisfies Record<string, Fault>
 
 const clientFaults = {
-  /** Some are cut off, half of them in the middle of an event. */
+  /** Some clients are cut off, half of them in the middle of an event. */
   part: async ({ clients, random }) => {
     for (const client of random.some(clients, Math.ceil(clients.length / 3))) {
       client.cut({ inMidEvent: random.chance(0.5) })
     }
   },
-  /** Some are away while more is sent than the window holds. */
+  /** Some clients are away while more is sent than the window holds. */
   leave: async ({ clients, random, traffic, window }) => {
     const away = random.some(clients, Math.ceil(clients.length / 10))
     for (const client of away) client.leave()
@@ -80,7 +80,7 @@ const clientFaults = {
     await pause(random.whole(500, 1500))
     for (const client of away) client.connect()
   },
-  /** Some do not read what is sent to them. */
+  /** Some clients do not read what is sent to them. */
   stall: async ({ clients, random, traffic }) => {
     const stalled = random.some(clients, 2)
     for (const client of stalled) {
@@ -90,7 +90,7 @@ const clientFaults = {
     await pause(random.whole(500, 5000))
     for (const client of stalled) client.goOnReading()
   },
-  /** More than the window holds, while all are there. */
+  /** More is sent at once than the window holds, while all clients are connected. */
   burst: async ({ traffic, window }) => {
     traffic.burst(Math.ceil(window * 1.2))
   },
@@ -99,7 +99,7 @@ const clientFaults = {
   },
 } satisfies Record<string, Fault>
 
-/** What happens at the same time: at most one of each of these groups. */
+/** The groups of faults. At any time, at most one fault of each group happens. */
 export const lanes: readonly Readonly<Partial<Record<FaultName, Fault>>>[] = [
   engineFaults,
   processFaults,

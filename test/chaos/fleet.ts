@@ -1,4 +1,4 @@
-/** All server processes: always as many, whichever of them has just been killed. */
+/** The server processes. One that was ended is replaced, so their number stays the same. */
 import type { ServerConfig } from './messages.js'
 import type { Model } from './model.js'
 import { ServerProcess } from './processes.js'
@@ -25,12 +25,12 @@ export class Fleet {
     this.#options = options
   }
 
-  /** Those that take orders. */
+  /** The processes that take orders. */
   get processes(): readonly ServerProcess[] {
     return this.#processes
   }
 
-  /** Ends one of them, and starts another in its place when it is gone. */
+  /** Ends one process, then starts another in its place. */
   async replace(random: Random, end: (process: ServerProcess) => Promise<void>): Promise<void> {
     const process = random.pick(this.#processes)
     this.#processes = this.#processes.filter(other => other !== process)

@@ -1,4 +1,4 @@
-/** One client's account: what it was given, in which order, and what it is still owed. */
+/** The account of one client: what it got, in which order, and what it is still owed. */
 import type { Payload } from './messages.js'
 import { describe, type Model, type Send } from './model.js'
 import { countUpTo, order, type Place, placeOf } from './place.js'
@@ -9,20 +9,20 @@ export class Ledger {
   readonly name: string
   readonly channels: ReadonlySet<string>
   readonly #model: Model
-  /** Up to here it has been told everything: the last id that it was given. */
+  /** The place of the last id that the client got; it must have everything up to here. */
   #place: Place | undefined
-  /** Acknowledged and not due yet, or not arrived, in the order of the log. */
+  /** Acknowledged sends that are not due yet or have not arrived, in the order of the log. */
   #owed: Acknowledged[] = []
   readonly #received = new Set<number>()
-  /** Passed over, which is right only if a later one of the same key has taken its place. */
+  /** Sends that were skipped, which is right only if a later one of the same key superseded them. */
   #passed: Acknowledged[] = []
-  /** Acknowledged with a place that may be wrong: not due before the end of the round. */
+  /** Acknowledged sends whose place may be wrong. They are not due before the end of the round. */
   #unplaced: Acknowledged[] = []
-  /** Where it began, and began anew after a gap. */
+  /** Where the client started, and where it started again after each gap. */
   #starts: { readonly from: Place | undefined; readonly to: Place }[] = []
   #startedAt = 0
   #toldAt = 0
-  /** Gaps since the last check that no full window accounts for. */
+  /** Gaps since the last check that are not explained by a full window. */
   #gaps = 0
   #log: string[] = []
 
@@ -42,19 +42,19 @@ export class Ledger {
     return this.#place !== undefined && order(this.#place, place) >= 0
   }
 
-  /** Whether it has been given this event for everyone, or began anew behind it. */
+  /** Whether the client got this event, or started again after it. */
   hasGot({ n, issuedAt, place }: Send): boolean {
     if (this.#received.has(n)) return true
     return place !== undefined && this.#newestStart > issuedAt && this.hasReached(place)
   }
 
-  /** Something worth knowing when it goes wrong. */
+  /** Keeps a line for the report of a violation. */
   note(text: string): void {
     this.#log.push(text)
     if (this.#log.length > 40) this.#log.shift()
   }
 
-  /** What happened to it last. */
+  /** The last things that happened to this client. */
   get history(): string {
     return `${this.name}:${this.#log.map(line => `\n    ${line}`).join('')}`
   }
@@ -91,7 +91,7 @@ export class Ledger {
     this.#goTo(place)
   }
 
-  /** A heartbeat: it has been given all up to here. */
+  /** A heartbeat: the client must have everything up to this id. */
   cursor(id: string): void {
     this.note(`cursor ${id}`)
     const place = placeOf(this.#model.engine, id)
@@ -119,7 +119,7 @@ export class Ledger {
     this.#start(this.#place, placeOf(this.#model.engine, id))
   }
 
-  /** The end of a round: see {@link Model.check}. */
+  /** Called at the end of a round: see {@link Model.check}. */
   check(): void {
     for (const send of this.#passed) {
       if (!this.#model.isSuperseded(send, this) && !this.#isExcused(send)) {
@@ -141,7 +141,7 @@ export class Ledger {
     this.#passed = []
     this.#unplaced = []
     this.#gaps = 0
-    // The newest is kept, for outcomes that are reported late.
+    // The newest starts are kept for outcomes that are reported late.
     this.#starts = this.#starts.slice(-2)
   }
 
@@ -180,7 +180,7 @@ export class Ledger {
     else if (!this.#isExcused(send)) this.#violate(`never ${describe(send)}`)
   }
 
-  /** It lies before the beginning or in a gap. */
+  /** Whether the send lies before the client's start or in a gap. */
   #isExcused(send: Acknowledged): boolean {
     const isBefore = (place: Place | undefined) =>
       place === undefined || order(place, send.place) < 0
@@ -188,9 +188,9 @@ export class Ledger {
       ({ from, to }) => isBefore(from) && order(send.place, to) <= 0,
     )
     if (isSkipped) return true
-    // Sent several times, it may have another place than the one that was acknowledged.
+    // A send that was repeated may have another place than the acknowledged one.
     if (send.wasRetried && send.issuedAt < this.#newestStart) return true
-    // Redis, emptied, may give an id of the same millisecond again, or one that is smaller.
+    // An emptied Redis may give an id of the same millisecond again, or a smaller one.
     const isOfThatTime = this.#starts.some(({ to }) => to.major === send.place.major)
     return this.#model.engine === 'redis' && this.#model.losses.length > 0 && isOfThatTime
   }

@@ -26,7 +26,7 @@ const mutant = values.mutant === undefined ? undefined : mutants[values.mutant]
 const engine = values.engine ?? mutant?.engine ?? 'redis'
 if (engine !== 'redis' && engine !== 'nats') throw new TypeError('--engine must be redis or nats')
 
-// So that the processes are ended with it.
+// process.exit() runs the exit handlers that end the server processes; a signal's default would not.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 console.log(`chaos on ${engine}, seed ${values.seed}`)

@@ -1,15 +1,15 @@
-/** What the driver and its server processes say to each other. */
+/** The messages between the driver and its server processes. */
 
 export type EngineName = 'redis' | 'nats'
 
-/** Given to a server process when it is started. */
+/** The argument of a server process. */
 export interface ServerConfig {
   readonly engine: EngineName
-  /** Of the engine. */
+  /** The port of the engine. */
   readonly port: number
-  /** The entries that each process keeps in its window. */
+  /** How many entries each process keeps in its window. */
   readonly window: number
-  /** The entries that the log keeps. */
+  /** How many entries the log keeps. */
   readonly maxEntries: number
 }
 
@@ -21,9 +21,9 @@ export interface Address {
 
 /** The data of each event. */
 export interface Payload {
-  /** Which send it is; no two have the same. */
+  /** The unique number of the send. */
   readonly n: number
-  /** The how many-th to this target. */
+  /** The position among the sends to this target, from 1. */
   readonly s: number
   readonly padding?: string | undefined
 }
@@ -34,7 +34,7 @@ export type Order =
       readonly to: Address
       readonly key?: string | undefined
       readonly data: Payload
-      /** Whether it is sent again when its outcome is uncertain. */
+      /** Whether the send is repeated if its outcome is uncertain. */
       readonly persist: boolean
     }
   | { readonly type: 'drain'; readonly spread: number }
@@ -45,9 +45,9 @@ export type News =
       readonly type: 'settled'
       readonly n: number
       readonly outcome: 'acknowledged' | 'rejected' | 'uncertain'
-      /** Of the entry, if it was acknowledged. */
+      /** The id of the entry, if it was acknowledged. */
       readonly id?: string
-      /** It was sent more than once. */
+      /** Whether it was sent more than once. */
       readonly wasRetried: boolean
       readonly error?: string
     }

@@ -1,7 +1,8 @@
 /**
- * What each client must have got, from what was acknowledged: the log as far as the driver knows it.
+ * What each client must have got, derived from what was acknowledged: the log as far as the driver
+ * knows it.
  *
- * Time here is a counter: it goes up with each send, each fault and each new start of a client.
+ * Time is a counter here. It rises with each send, each fault and each new start of a client.
  */
 import { Ledger } from './ledger.js'
 import type { Address, EngineName, News } from './messages.js'
@@ -9,7 +10,7 @@ import { countUpTo, order, type Place, placeOf } from './place.js'
 
 export interface Send {
   readonly n: number
-  /** The how many-th to its target. */
+  /** The position among the sends to its target, from 1. */
   readonly s: number
   readonly to: Address
   readonly key: string | undefined
@@ -20,15 +21,15 @@ export interface Send {
   hasArrived: boolean
 }
 
-/** Entries that had been acknowledged were removed. */
+/** A removal of acknowledged entries. */
 export interface Loss {
   readonly beganAt: number
   endedAt: number
-  /** Whether every cursor from before is void, so that each client must be told. */
+  /** Whether all earlier cursors are void, so that every client must get a gap. */
   readonly voidsCursors: boolean
 }
 
-/** Slots in a window that are no events: the marks with which a log begins. */
+/** Entries in a window that are no events: the marks at the start of a log. */
 const MARKS = 8
 
 export class Violation extends Error {
@@ -39,7 +40,7 @@ export class Model {
   readonly engine: EngineName
   readonly #window: number
   readonly sends = new Map<number, Send>()
-  /** All that was acknowledged, in the order of the log. */
+  /** All acknowledged sends, in the order of the log. */
   acknowledged: (Send & { place: Place })[] = []
   readonly ledgers: Ledger[] = []
   losses: Loss[] = []
@@ -70,7 +71,7 @@ export class Model {
     this.#break(new Violation(what))
   }
 
-  /** It leaves for good. */
+  /** A client leaves for good. */
   leave(ledger: Ledger): void {
     this.ledgers.splice(this.ledgers.indexOf(ledger), 1)
   }
@@ -81,7 +82,7 @@ export class Model {
     return ledger
   }
 
-  /** A send is about to be made. */
+  /** Registers a send that is about to be made. */
   issue(to: Address, key?: string): Send {
     const n = this.#sent++
     const target = `${to.kind} ${to.name}`
@@ -110,7 +111,7 @@ export class Model {
     const place = placeOf(this.engine, id)
     const acknowledged = Object.assign(send, { place })
     this.acknowledged.splice(countUpTo(this.acknowledged, place), 0, acknowledged)
-    // While JetStream has another stream than a process knows of, its sequences name wrong places.
+    // Until a process knows that JetStream has a new stream, its sequence numbers name wrong places.
     const isSure = this.engine === 'redis' || this.losses.length === 0
     for (const ledger of this.ledgers) {
       if (ledger.isFor(send)) ledger.owe(acknowledged, isSure)
@@ -130,29 +131,29 @@ export class Model {
     }
   }
 
-  /** Whether so much may have come after a place that a window no longer has it. */
+  /** Whether so many entries may have followed that a window no longer has this place. */
   mayHaveLeft(place: Place | undefined): boolean {
     const after =
       this.acknowledged.length - (place === undefined ? 0 : countUpTo(this.acknowledged, place))
     let unknown = 0
     for (const { state, issuedAt } of this.sends.values()) {
       const isUnknown = state === 'pending' || state === 'uncertain'
-      // What was sent before the last check lies before all that was seen then.
+      // A send from before the last check lies before everything that was seen then.
       if (isUnknown && issuedAt > this.#lastCheck) unknown += 1
     }
     return after + unknown + MARKS >= this.#window
   }
 
-  /** A send that was repeated while the log lost its memory may be in it twice. */
+  /** Whether a send may be in the log twice, because it was repeated while the log lost its memory. */
   mayDouble(send: Send): boolean {
     if (send.state !== 'pending' && !send.wasRetried) return false
     return this.losses.some(({ endedAt }) => send.issuedAt < endedAt)
   }
 
-  /** All is quiet and everything has arrived: whatever a client has not got by now is lost. */
+  /** Called when all is quiet and everything has arrived: an event that a client lacks now is lost. */
   check(): void {
     for (const ledger of this.ledgers) ledger.check()
-    // What was sent before the check before this one can come no more.
+    // A send from before the previous check can no longer arrive.
     for (const [n, { issuedAt, state }] of this.sends) {
       if (issuedAt < this.#lastCheck && state !== 'pending') this.sends.delete(n)
     }
@@ -162,7 +163,7 @@ export class Model {
     this.#lastCheck = this.tick()
   }
 
-  /** Whether a later one of the same key and target takes its place for this client. */
+  /** Whether a later send of the same key and target supersedes this one for this client. */
   isSuperseded(send: Send, ledger: Ledger): boolean {
     for (const other of this.sends.values()) {
       if (other.key !== send.key || other.to.name !== send.to.name || other === send) continue

@@ -1,19 +1,19 @@
 // @ts-check
-// Bugs that the chaos test must find: each is put into the servers' copy of the source when that is
-// built, and never into the source itself. A text that is no longer found there fails the build.
+// Bugs that the chaos test must find. Each is put into the built copy of the servers, never into the
+// source itself. If the text to replace is no longer in the source, the build fails.
 
 /**
  * @typedef {object} Mutant
- * @property {'redis' | 'nats'} engine where it shows
- * @property {string[]} faults which bring it out soon
- * @property {string} file under src
+ * @property {'redis' | 'nats'} engine on which the bug shows
+ * @property {string[]} faults that expose it soon
+ * @property {string} file below src
  * @property {string} find
  * @property {string} replace
  */
 
 /** @type {Record<string, Mutant>} */
 export const mutants = {
-  /** What was read last may be gone, or another entry: reading goes on as if nothing were. */
+  /** Reading continues although the entry that was read last is gone or has been replaced. */
   'no-continuity': {
     engine: 'redis',
     faults: ['empty', 'trim'],
@@ -21,7 +21,7 @@ export const mutants = {
     find: 'if (!isSameRow(rows[0], this.#last as Row)) {',
     replace: 'if (rows[0] === this.#last && !isSameRow(rows[0], this.#last as Row)) {',
   },
-  /** A cursor that the window lacks is no gap, but the beginning. */
+  /** A client whose cursor the window lacks starts at the tail without a gap. */
   'unknown-is-tail': {
     engine: 'redis',
     faults: ['leave'],
@@ -29,7 +29,7 @@ export const mutants = {
     find: 'reader.gap = gapReason(window, reader.lastEventId)',
     replace: 'gapReason(window, reader.lastEventId)\n      reader.goOnAt(window.tail)',
   },
-  /** It gets its replay first, and hears of what is new only a little later. */
+  /** A client gets its replay first and joins the live events only a little later. */
   'late-attach': {
     engine: 'redis',
     faults: ['part'],
@@ -45,7 +45,7 @@ export const mutants = {
       }, 50)
     })`,
   },
-  /** The first entry after the cursor is taken for the cursor. */
+  /** The first entry after the cursor is skipped. */
   'off-by-one': {
     engine: 'redis',
     faults: ['part'],
@@ -53,7 +53,7 @@ export const mutants = {
     find: 'reader.goOnAt(position)',
     replace: 'reader.goOnAt(Math.min(position + 1, this.#options.window.tail))',
   },
-  /** The entry at the cursor comes once more. */
+  /** The entry at the cursor is sent once more. */
   'off-by-one-back': {
     engine: 'nats',
     faults: ['part'],
@@ -61,7 +61,7 @@ export const mutants = {
     find: 'reader.goOnAt(position)',
     replace: 'reader.goOnAt(position - 1)',
   },
-  /** What was sent again after a lost reply is taken for new. */
+  /** An entry that was sent again after a lost reply counts as new. */
   'no-dedupe': {
     engine: 'redis',
     faults: ['freeze'],

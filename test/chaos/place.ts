@@ -1,8 +1,8 @@
-/** Where an entry lies in the log, as its id tells: read here and not by the engines' own code. */
+/** The place of an entry in the log, read from its id without the code of the engines. */
 import type { EngineName } from './messages.js'
 
 export interface Place {
-  /** Redis: the millisecond. NATS: when the stream was made. */
+  /** Redis: the millisecond. NATS: when the stream was created. */
   readonly major: number
   readonly minor: number
 }
@@ -21,7 +21,7 @@ export function order(a: Place, b: Place): number {
   return a.major - b.major || a.minor - b.minor
 }
 
-/** How many of a list in order lie at or before a place. */
+/** How many items of a sorted list lie at or before a place. */
 export function countUpTo(sorted: readonly { readonly place: Place }[], place: Place): number {
   let low = 0
   let high = sorted.length

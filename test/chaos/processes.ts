@@ -1,4 +1,4 @@
-/** The server processes: forked, stopped, killed and started anew. */
+/** A server process that can be paused, killed and drained. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { News, Order, ServerConfig } from './messages.js'
@@ -9,21 +9,21 @@ export interface ProcessOptions {
   readonly file: string
   readonly config: ServerConfig
   readonly onSettled: (news: Settled) => void
-  /** It has reported what must not happen, or ended by itself. */
+  /** Called when the process reports something that must not happen, or ends by itself. */
   readonly onFailed: (error: string) => void
 }
 
 export class ServerProcess {
   readonly port: number
   readonly #child: ChildProcess
-  /** What it was told to send and has not reported on. */
+  /** Sends that it was told to make and has not reported on. */
   readonly #unsettled = new Set<number>()
   readonly #over: Promise<void>
   #isToEnd = false
 
   static async start(options: ProcessOptions): Promise<ServerProcess> {
     const child = fork(options.file, [JSON.stringify(options.config)], { execArgv: [] })
-    // It may be stopped, and would then never see that its driver has gone.
+    // A stopped process would never notice that its driver has gone.
     const end = () => child.kill('SIGKILL')
     process.once('exit', end)
     child.once('exit', () => process.off('exit', end))
@@ -45,7 +45,7 @@ export class ServerProcess {
         options.onSettled(news)
       } else if (news.type === 'failed') options.onFailed(news.error)
     })
-    // What it reported before it was killed may still come until then.
+    // Until then, reports from before it was killed may still arrive.
     this.#over = Promise.all([once(child, 'exit'), once(child, 'disconnect')]).then(() => {
       for (const n of this.#unsettled) {
         options.onSettled({ type: 'settled', n, outcome: 'uncertain', wasRetried: false })
@@ -77,7 +77,7 @@ export class ServerProcess {
     await this.#over
   }
 
-  /** Ends it as an app would; what it has in hand is settled first. */
+  /** Ends it as an app would, after its pending sends are settled. */
   async drain(spread: number): Promise<void> {
     this.#isToEnd = true
     this.#tell({ type: 'drain', spread })
@@ -85,7 +85,7 @@ export class ServerProcess {
   }
 
   #tell(order: Order): void {
-    // One that is just being killed takes nothing any more.
+    // A process that is being killed accepts no more messages; the callback swallows that error.
     this.#child.send(order, () => {})
   }
 }

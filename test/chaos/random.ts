@@ -1,4 +1,4 @@
-/** Chance that can be repeated: drawn by fast-check's generator from a seed. */
+/** Repeatable chance, drawn from a seed by the generator of fast-check. */
 import fc from 'fast-check'
 
 const BLOCK = 256
@@ -13,7 +13,7 @@ export class Random {
     this.#seed = seed
   }
 
-  /** At least 0, less than 1. */
+  /** A number from 0 up to but not including 1. */
   next(): number {
     if (this.#drawn.length === 0) {
       const seed = Math.imul(this.#seed, 0x9e3779b1) + this.#blocks++
@@ -35,7 +35,7 @@ export class Random {
     return items[this.whole(0, items.length - 1)] as Item
   }
 
-  /** Some of them, in another order. */
+  /** Some of the items, in random order. */
   some<Item>(items: readonly Item[], count: number): Item[] {
     const left = [...items]
     const taken: Item[] = []

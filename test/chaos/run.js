@@ -17,7 +17,7 @@ try {
     ...{ outDir, format: 'esm', target: 'node20', config: false, silent: true },
     outExtension: () => ({ js: '.mjs' }),
     skipNodeModulesBundle: true,
-    // Files next to the source are still found.
+    // Files next to the source must still be found.
     esbuildOptions(options) {
       options.define = { ...options.define, 'import.meta.url': JSON.stringify(main.href) }
     },

@@ -1,4 +1,4 @@
-/** One server process: a Koa app with a pool on the shared log, which publishes what it is told to. */
+/** A server process: a Koa app with a pool on the shared log that publishes what the driver orders. */
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -16,11 +16,11 @@ const config = JSON.parse(process.argv[2] as string) as ServerConfig
 const pool = new ClientPool({
   log: openLog(),
   window: { events: config.window, bytes: 256 * 1024 * 1024 },
-  // Short, so that all of these happen in a run of a minute.
+  // Short, so that both happen in a run of a minute.
   pingInterval: 500,
   stallTimeout: 3000,
 })
-// Whatever it tells is a rejection too, or an outage that the driver has brought about.
+// Each error is also a rejection, or an outage that the driver caused.
 pool.on('error', () => {})
 
 const app = new Koa()
@@ -31,7 +31,7 @@ app.use(
     channels: ctx => String(ctx.query.channels).split(','),
   }),
 )
-// A refusal by one that is closing is no failure.
+// A refusal by a closing pool is no failure.
 app.on('error', error => error.expose || tell({ type: 'failed', error: String(error.stack) }))
 
 process.on('uncaughtException', error => {
@@ -84,7 +84,7 @@ async function publish({ to, key, data, persist }: Order & { type: 'publish' }):
         await pause(50)
         continue
       }
-      // Once in doubt, a later "not stored" says nothing of the first attempt.
+      // After an uncertain attempt, a later "not stored" says nothing about the first one.
       const outcome = again === undefined ? 'rejected' : 'uncertain'
       return tell({ type: 'settled', n, outcome, wasRetried, error: `${code}: ${message}` })
     }

@@ -1,4 +1,4 @@
-/** What is sent, by all processes: to clients, to channels and to everyone. */
+/** What the processes send to clients, to channels and to everyone. */
 import type { Address } from './messages.js'
 import type { Model, Send } from './model.js'
 import type { ServerProcess } from './processes.js'
@@ -6,14 +6,14 @@ import type { Random } from './random.js'
 
 export const CHANNELS = ['red', 'green', 'blue', 'black', 'white', 'grey', 'pink', 'teal']
 
-/** How often something is sent, in ms, and how much. */
+/** Every BEAT milliseconds, PER_BEAT events are sent. */
 const BEAT = 50
 const PER_BEAT = 3
 
 export interface TrafficOptions {
   readonly model: Model
   readonly random: Random
-  /** Those that take orders. */
+  /** The processes that take orders. */
   readonly processes: () => readonly ServerProcess[]
   /** The ids of the clients. */
   readonly names: () => readonly string[]
@@ -38,19 +38,19 @@ export class Traffic {
     this.#timer = undefined
   }
 
-  /** Many at once, by one process, and only some of them to many. */
+  /** Sends many events at once by one process, mostly to single clients. */
   burst(count: number): void {
     const process = this.#options.random.pick(this.#options.processes())
     for (let i = 0; i < count; i++) this.#send(this.#address(0.87, 0.12), process)
   }
 
-  /** So much to one client that its socket does not take it. */
+  /** Sends more to one client than its socket takes. */
   flood(name: string): void {
     const padding = 'x'.repeat(128 * 1024)
     for (let i = 0; i < 60; i++) this.#send({ kind: 'client', name }, undefined, padding)
   }
 
-  /** Something for everyone, by that process, sent once. */
+  /** Sends one event to everyone by that process, without repeating it. */
   fence(process: ServerProcess): Send {
     return this.#publish({ kind: 'everyone', name: '' }, process, { persist: false })
   }

@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const modules = join(root, 'node_modules')
 let project: string
 
-/** Somebody's project, in which the packed tarball is installed next to both majors of Koa. */
+/** A user's project, in which the packed tarball is installed next to both majors of Koa. */
 beforeAll(async () => {
   project = await mkdtemp(join(tmpdir(), 'koa-sse-pool-'))
   await cp(new URL('project', import.meta.url), project, { recursive: true })
@@ -34,17 +34,20 @@ describe.concurrent.each(nodes)('on Node %i', major => {
   it.each([
     ['imports', 'import.mjs'],
     ['requires', 'require.cjs'],
-  ])('an app that %s it delivers an event, closes and exits by itself', async (_, script) => {
-    await run(nodePath(major), [script])
-  })
+  ])(
+    'an app that %s the package delivers an event, closes and exits by itself',
+    async (_, script) => {
+      await run(nodePath(major), [script])
+    },
+  )
 
-  it('streams are lean, forget their request, end, and let the process exit by itself', async () => {
+  it('streams become lean, release their request, end, and let the process exit by itself', async () => {
     const { stderr } = await run(nodePath(major), ['--expose-gc', 'lean.mjs'])
     expect(stderr).toBe('')
   })
 })
 
-it('has the same public surface for import and require', async () => {
+it('the package has the same public surface for import and require', async () => {
   const { stdout } = await run(process.execPath, ['surface.mjs'])
   const surface = JSON.parse(stdout)
   expect(surface['koa-sse-pool'].imported).toMatchInlineSnapshot(`
@@ -65,7 +68,7 @@ it('has the same public surface for import and require', async () => {
   }
 })
 
-it('has types that hold for import and require', async () => {
+it('the package has types that work for import and require', async () => {
   await run(process.execPath, [join(modules, 'typescript/bin/tsc'), '--pretty', 'false'])
 })
 

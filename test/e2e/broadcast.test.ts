@@ -11,7 +11,7 @@ describe.each(ENGINES)('example/broadcast in %s', engine => {
   })
   afterAll(() => browser.close())
 
-  test('counts who is connected, and announces to all of them', async () => {
+  test('counts the connected clients and sends announcements to all of them', async () => {
     const { origin } = await startExample()
     const first = await openPage(origin)
     await textIs(first, '#count b', '1')
@@ -31,7 +31,7 @@ describe.each(ENGINES)('example/broadcast in %s', engine => {
     await textIs(first, '#count b', '1')
   })
 
-  test('refuses politely when it is full: who comes too late gets the next free place', async () => {
+  test('refuses politely when it is full, and latecomers get the next free place', async () => {
     const { origin, pool } = await startExample({ maxClients: 2 })
     await openPage(origin)
     const second = await openPage(origin)
@@ -59,14 +59,14 @@ describe.each(ENGINES)('example/broadcast in %s', engine => {
     expect(await isShown(page, '#count')).toBe(true)
   })
 
-  test('keeps its memory flat while 20 MB go past clients that do not read', async () => {
+  test('keeps its memory flat while 20 MB pass clients that do not read', async () => {
     const { origin, pool } = await startExample({ floodEvents: 20_000, burst: 200, pauseMs: 15 })
     const page = await openPage(origin)
     for (const n of ['1', '2']) {
       await press(page, '#silent')
       await textIs(page, '#silent-count', n)
     }
-    // The first one fills the window, and the sockets of those who do not read.
+    // The first flood fills the window and the sockets of the clients that do not read.
     await press(page, '#flood')
     await floodArrives(page, 20_000)
     const before = Number(await textOf(page, '#memory'))
@@ -144,7 +144,7 @@ function textIs(page: Page, selector: string, text: string): Promise<void> {
   )
 }
 
-/** Each event of the flood has either arrived, or the page was told of a gap and knows how many. */
+/** Waits until each event of the flood has arrived or was counted as missing after a gap. */
 function floodArrives(page: Page, events: number): Promise<void> {
   return waitFor(
     page,

@@ -4,7 +4,7 @@ import { ENGINES, launch, waitFor } from './browser.js'
 const PNG = [0x89, 0x50, 0x4e, 0x47]
 
 describe.each(ENGINES)('the driver of %s', engine => {
-  test('opens pages of the size and colour scheme that were asked for, and shows them', async () => {
+  test('opens pages of the requested size and colour scheme and shows them', async () => {
     const viewport = { width: 600, height: 700 }
     const browser = await launch(engine, { viewport, colorScheme: 'dark' })
     onTestFinished(() => browser.close())
@@ -21,7 +21,7 @@ describe.each(ENGINES)('the driver of %s', engine => {
     await page.close()
   })
 
-  test('runs functions in the page, and rejects with what they throw there', async () => {
+  test('runs functions in the page and rejects with what they throw there', async () => {
     const browser = await launch(engine)
     onTestFinished(() => browser.close())
     const page = await browser.open()

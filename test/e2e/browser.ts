@@ -1,6 +1,6 @@
 /**
- * The three engines behind one small interface, as no library drives all of them: Puppeteer for
- * Chromium and Firefox, plain WebDriver for WebKitGTK (which says nothing about Apple's Safari).
+ * The three engines behind one small interface, because no library drives all of them: Puppeteer for
+ * Chromium and Firefox, plain WebDriver for WebKitGTK (whose results do not hold for Apple's Safari).
  */
 import { launchPuppeteer } from './puppeteer.js'
 import { launchWebKit } from './webkit.js'
@@ -9,14 +9,14 @@ export const ENGINES = ['chromium', 'firefox', 'webkit'] as const
 export type Engine = (typeof ENGINES)[number]
 
 export interface LaunchOptions {
-  /** Of the page, in CSS pixels. */
+  /** The size of the page in CSS pixels. */
   viewport: { width: number; height: number }
   colorScheme: 'light' | 'dark'
 }
 
 export interface Browser {
   readonly engine: Engine
-  /** A new tab, in which nothing is loaded. */
+  /** Opens a new tab in which nothing is loaded. */
   open(): Promise<Page>
   close(): Promise<void>
 }
@@ -24,17 +24,17 @@ export interface Browser {
 export interface Page {
   /** Resolves when the document and what it needs are loaded. */
   goto(url: string): Promise<void>
-  /** Runs a function in the page; it sees its arguments and the page's globals, nothing else. */
+  /** Runs a function in the page. It sees only its arguments and the globals of the page. */
   eval<Args extends unknown[], Result>(
     run: (...args: Args) => Result | Promise<Result>,
     ...args: Args
   ): Promise<Result>
-  /** What is to be seen of the page, as PNG. */
+  /** The visible part of the page, as PNG. */
   shot(): Promise<Uint8Array>
   close(): Promise<void>
 }
 
-/** Certificates are not checked, as those of the tests are signed by nobody. */
+/** Certificates are not checked, because those of the tests are self-signed. */
 export function launch(engine: Engine, options: Partial<LaunchOptions> = {}): Promise<Browser> {
   const settled: LaunchOptions = {
     viewport: { width: 1280, height: 800 },
@@ -45,8 +45,8 @@ export function launch(engine: Engine, options: Partial<LaunchOptions> = {}): Pr
 }
 
 /**
- * Resolves as soon as the condition holds in the page; looks again at each change of the document.
- * Puppeteer's own waiting polls by frames, and a tab in the background paints none.
+ * Resolves as soon as the condition holds in the page, which is checked at each change of the document.
+ * Puppeteer's own waiting is driven by painted frames, and a tab in the background paints none.
  */
 export function waitFor<Args extends unknown[]>(
   page: Page,

@@ -7,7 +7,7 @@ import { start } from '../../example/cluster/server.js'
 import { type Browser, launch, type Page, waitFor } from './browser.js'
 import { photograph, press, textOf, wantsShots } from './page.js'
 
-/** Many numbers, and a loss that lasts several of them, so that there is something to miss. */
+/** Many numbers, and outages that last several of them, so that there is something to miss. */
 const FAST = { everyMs: 20, retryMs: 400, spreadMs: 100, restartMs: 200 }
 
 let browser: Browser
@@ -28,7 +28,7 @@ describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', lo
     expect(await countOf(page, '[data-note="back"]')).toBe(4)
   })
 
-  test('misses and doubles nothing when all processes are killed at once', async () => {
+  test('misses and duplicates nothing when all processes are killed at once', async () => {
     const page = await openPage(await startExample({ log, ...FAST, restartMs: 1000 }), 'ada')
     await received(page, 20)
     for (const name of 'ABC') await press(page, buttonOf(name, 'kill'))
@@ -53,7 +53,7 @@ describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', lo
     expect(await countOf(page, '[data-note="back"]')).toBe(0)
   })
 
-  test('shows who is where, and any process knows it', async () => {
+  test('shows where each client is connected, and any process knows it', async () => {
     const origin = await startExample({ log, ...FAST })
     const first = await openPage(origin, 'ada')
     const second = await openPage(origin, 'bob')
@@ -70,16 +70,16 @@ describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', lo
     await textIncludes(first, '#located', `:${pid}, 1 stream`)
   })
 
-  test('leaves no process behind, even when it is killed itself', async () => {
+  test('leaves no process behind, even if it is killed itself', async () => {
     const server = fileURLToPath(new URL('../../example/cluster/server.js', import.meta.url))
     const env = { ...process.env, PORT: '0', ...(log === 'cluster' && { PATH: '' }) }
     const child = spawn(process.execPath, [server], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     onTestFinished(() => void child.kill('SIGKILL'))
-    child.stderr.resume() // on which processes say that their log is gone
+    child.stderr.resume() // the processes report there that their log is gone
     const [url] = await once(createInterface({ input: child.stdout }), 'line')
     await openPage(url, 'ada')
     child.kill('SIGKILL')
-    // All that it has started has its stderr, which ends with the last of them.
+    // Everything that it started shares its stderr, which ends with the last process.
     expect(await once(child, 'close')).toEqual([null, 'SIGKILL'])
   })
 })
@@ -104,7 +104,7 @@ async function startExample(options: Parameters<typeof start>[0]): Promise<strin
   return `http://127.0.0.1:${example.port}`
 }
 
-/** A page that is on a process and knows all three to be ready. */
+/** Opens a page and waits until it is connected to a process and shows all three as ready. */
 async function openPage(origin: string, id: string): Promise<Page> {
   const page = await browser.open()
   onTestFinished(() => page.close())
@@ -114,7 +114,7 @@ async function openPage(origin: string, id: string): Promise<Page> {
   return page
 }
 
-/** Ends the process that the page is on, until the page is on another and all are ready again. */
+/** Ends the page's process; waits until the page is on another one and all are ready again. */
 async function leaveProcess(page: Page, action: 'kill' | 'drain'): Promise<void> {
   const here = await hereOf(page)
   const pid = await textOf(page, `[data-name="${here}"] .pid`)
@@ -133,7 +133,7 @@ async function leaveProcess(page: Page, action: 'kill' | 'drain'): Promise<void>
   await allReady(page)
 }
 
-/** By the page's own count, and by the numbers that it shows. */
+/** Checks the page's own count and the numbers that it shows. */
 async function expectAll(page: Page): Promise<void> {
   const seen = await page.eval(() => {
     const text = (selector: string) => document.querySelector(selector)?.textContent

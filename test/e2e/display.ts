@@ -1,4 +1,4 @@
-/** Before all browser tests: a display in memory, since WebKitGTK has no headless mode. */
+/** Starts a display in memory before all browser tests, because WebKitGTK has no headless mode. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
@@ -20,7 +20,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
   })
   const callOff = endWithUs(xvfb)
-  // It chooses a free number itself, and tells it when it is ready.
+  // Xvfb chooses a free number itself and reports it when it is ready.
   const [number] = await Promise.race([
     once(xvfb.stdio[3] as Readable, 'data'),
     once(xvfb, 'exit').then(([code]) => {

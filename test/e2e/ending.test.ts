@@ -3,13 +3,13 @@ import { type Browser, ENGINES, launch } from './browser.js'
 import { openStream, openTab } from './recorder.js'
 import { PROTOCOLS, serveSite } from './site.js'
 
-// Every random delay is a tenth of a second, so that nobody waits for seconds of dice.
+// Every random delay is a tenth of a second, so that no test waits for seconds at random.
 vi.mock('../../src/lib/random.js', async original => ({
   ...(await original<typeof import('../../src/lib/random.js')>()),
   randomBetween: ([, max]: readonly [number, number]) => (max < 100 ? 0 : 100),
 }))
 
-describe.each(ENGINES)('%s', engine => {
+describe.each(ENGINES)('an EventSource in %s', engine => {
   let browser: Browser
 
   beforeAll(async () => {
@@ -21,7 +21,7 @@ describe.each(ENGINES)('%s', engine => {
     test.each([
       ['end()', true],
       ['pool.remove()', false],
-    ])('asks once more after %s, and then stops for good', async (_, byStream) => {
+    ])('asks once more after %s, then stops for good', async (_, byStream) => {
       const site = await serveSite({ protocol })
       const tab = await openStream(browser, site, 'ada')
       await site.pool.send('ada', 'before')
@@ -29,7 +29,7 @@ describe.each(ENGINES)('%s', engine => {
       if (byStream) stream?.end('bye')
       else await site.pool.remove('ada', 'bye')
       await tab.until('failed')
-      // So that whatever else it had asked for would have been heard of before.
+      // Any other request of the page would have arrived before this one.
       await tab.mark()
 
       expect(await tab.seen()).toEqual([
@@ -47,7 +47,7 @@ describe.each(ENGINES)('%s', engine => {
       ])
     })
 
-    test("comes back to a full pool with overflow: 'retry', and gets the place that is free", async () => {
+    test("comes back to a full pool with overflow: 'retry' and gets the place that becomes free", async () => {
       const site = await serveSite({
         protocol,
         pool: { maxClients: 1 },
@@ -80,7 +80,7 @@ describe.each(ENGINES)('%s', engine => {
       expect(site.requests[1]).toMatchObject({ path: '/events', status: 503 })
     })
 
-    test('reaches all tabs of one id, and goes on when one of them is closed', async () => {
+    test('gets events in all tabs of one id, also after one of them is closed', async () => {
       const site = await serveSite({ protocol })
       const staying = [
         await openStream(browser, site, 'ada'),
@@ -99,14 +99,14 @@ describe.each(ENGINES)('%s', engine => {
       }
     })
 
-    test('has one stream again after a page that closes on pagehide was left and restored', async () => {
+    test('has one stream again after a page that closes it on pagehide was left and restored', async () => {
       const site = await serveSite({ protocol })
       const page = await browser.open()
       onTestFinished(() => page.close())
       await page.goto(`${site.origin}/keeper`)
       await site.until(() => site.pool.connections === 1)
       await site.pool.send('ada', 'leave')
-      // WebKit revives the closed EventSource too, and the page closes it again.
+      // WebKit also revives the closed EventSource, and the page closes it again.
       const opened = engine === 'webkit' ? 3 : 2
       await site.until(() => site.pool.stats().opened === opened && site.pool.connections === 1)
       await site.pool.send('ada', 'welcome')
@@ -114,7 +114,7 @@ describe.each(ENGINES)('%s', engine => {
 
       const [first, second, ...others] = site.requests
       expect(first?.url).toBe('/events?id=ada&persisted=false')
-      // Firefox does not cache a page that was left with a stream open; it loads it anew.
+      // Firefox does not cache a page that was left with an open stream; it loads the page again.
       expect(second?.url).toBe(`/events?id=ada&persisted=${engine !== 'firefox'}`)
       expect(others.map(({ url }) => url)).toEqual([
         ...(engine === 'webkit' ? ['/events?id=ada&persisted=false'] : []),
@@ -123,12 +123,12 @@ describe.each(ENGINES)('%s', engine => {
     })
 
     if (protocol === 'HTTP/1.1') {
-      test('keeps the seventh stream waiting in silence until another one closes', async () => {
+      test('waits silently as the seventh stream until another one closes', async () => {
         const site = await serveSite({ protocol })
         const tab = await openTab(browser, site)
         for (let n = 1; n <= 7; n++) await tab.listen(`${n}`)
         await tab.until('open', 6)
-        // By another name, for which there is another limit.
+        // By another host name, which has a connection limit of its own.
         const elsewhere = `${site.origin.replace('127.0.0.1', 'localhost')}/marker`
         await tab.page.eval(url => fetch(url, { mode: 'no-cors' }).then(() => {}), elsewhere)
         expect(site.asked).toHaveLength(6)
@@ -140,7 +140,7 @@ describe.each(ENGINES)('%s', engine => {
         expect(site.pool.connections).toBe(6)
       })
     } else {
-      test('opens twenty streams on one connection', async () => {
+      test('is one of twenty streams on one connection', async () => {
         const site = await serveSite({ protocol })
         const tab = await openTab(browser, site)
         for (let n = 1; n <= 20; n++) await tab.listen(`${n}`)

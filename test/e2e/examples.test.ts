@@ -10,7 +10,7 @@ const names = readdirSync(examples).filter(name => name !== 'shared')
 const runner = fileURLToPath(new URL('../../scripts/example.js', import.meta.url))
 
 describe('npm run example', () => {
-  test.each(names)('%s runs by itself, and ends when it is told to', async name => {
+  test.each(names)('starts %s, which ends when it is told to', async name => {
     const example = run(name)
     const lines = createInterface({ input: example.stdout })
     const [url] = await once(lines, 'line')
@@ -36,7 +36,7 @@ describe('npm run example', () => {
     await expect(fetch(url)).rejects.toThrow()
   })
 
-  test.each([[[]], [['nonsense']]])('names the examples when it is given %j', async args => {
+  test.each([[[]], [['nonsense']]])('names the examples if it is given %j', async args => {
     const example = run(...args)
     const [errors, [code]] = await Promise.all([
       example.stderr.toArray(),

@@ -3,7 +3,7 @@ import { start } from '../../example/message-list/server.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
 import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
 
-/** Longer than any test: these say themselves when there is a message. */
+/** Longer than any test: the tests decide themselves when there is a message. */
 const NEVER = 2 ** 31 - 1
 
 describe.each(ENGINES)('example/message-list in %s', engine => {
@@ -22,7 +22,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     origin = `http://127.0.0.1:${example.port}`
   })
 
-  test('shows messages and named events from another origin, which knows the session', async () => {
+  test('shows messages and named events from another origin that knows the session', async () => {
     const page = await openPage()
     await connect(page)
     const user = await textOf(page, '#user')
@@ -36,7 +36,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     expect(await textOf(page, '#total')).toBe('3')
   })
 
-  test('shows the last event id, and resumes from it when the reader connects again', async () => {
+  test('shows the last event id and resumes from it when the user reconnects', async () => {
     const page = await openPage()
     await connect(page)
     say('one')
@@ -62,7 +62,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     expect(example.pool.stats()).toMatchObject({ replays: 1, gaps: 0 })
   })
 
-  test('loses and doubles nothing when the network cuts the connection', async () => {
+  test('loses and duplicates nothing when the network cuts the connection', async () => {
     const page = await openPage()
     await connect(page)
     say('one', 'two')
@@ -79,7 +79,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     ])
   })
 
-  test('is told of a gap when the log goes back no further, and fetches what it missed', async () => {
+  test('gets a gap when the log goes back no further, and fetches what it missed', async () => {
     const page = await openPage()
     await connect(page)
     say('one')
@@ -96,7 +96,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     expect(example.pool.stats()).toMatchObject({ gaps: 1 })
   })
 
-  test('stays away when the server ends the stream, until the reader wants to connect', async () => {
+  test('stays away when the server ends the stream, until the user reconnects', async () => {
     const page = await openPage()
     await connect(page)
     await press(page, '#end')
@@ -138,7 +138,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     expect(example.pool.stats()).toMatchObject({ opened: 1, streams: 1 })
   })
 
-  test('lets in no other origin, and nobody without a session', async () => {
+  test('admits no other origin and nobody without a session', async () => {
     const url = `http://127.0.0.1:${example.events.port}/events`
     const page = await openPage()
     const Cookie = await cookieOf(origin)
@@ -147,7 +147,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     const nobody = await fetch(url, { headers: { Origin: origin } })
     expect(nobody.status).toBe(401)
 
-    // A browser says the same: here the page of another example, with this one's cookie.
+    // A browser behaves the same: this is the page of another example, with this one's cookie.
     const other = await startExample({ everyMs: NEVER })
     await page.goto(`http://127.0.0.1:${other.port}`)
     const readyState = await page.eval(
@@ -171,7 +171,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     expect(example.pool.size).toBe(0)
   })
 
-  test('closes the stream when the page goes into the cache, and resumes when it comes back', async () => {
+  test('closes the stream when the page enters the back/forward cache and resumes when it returns', async () => {
     const page = await openPage()
     await connect(page)
     say('one')
@@ -238,7 +238,7 @@ async function cookieOf(origin: string): Promise<string> {
     .join('; ')
 }
 
-/** Connects; what was missed has arrived then. */
+/** Connects and waits until the missed events have arrived. */
 async function connect(page: Page): Promise<void> {
   const hellos = () => document.querySelectorAll('#log li[data-event="hi"]').length
   const before = await page.eval(hellos)
@@ -260,7 +260,7 @@ function hasEvent(page: Page, name: string, times = 1): Promise<void> {
   )
 }
 
-/** What the list shows, oldest first: number, text, and how it came. */
+/** The messages in the list, oldest first: number, text, and how each arrived. */
 function messages(page: Page): Promise<string[]> {
   return page.eval(() =>
     [...document.querySelectorAll<HTMLElement>('#log li[data-event="message"]')]

@@ -12,14 +12,14 @@ import { cookieOf, example, origin, post, refusals, startExample } from './order
 describe('a ticket for example/order-stats', () => {
   beforeEach(() => startExample())
 
-  test('is for who is signed in and may see the figures', async () => {
+  test('is only for users who are signed in and may see the figures', async () => {
     expect((await fetch(`${origin}/event/ticket`, { method: 'POST' })).status).toBe(401)
     const Cookie = await cookieOf('bob', 'may not')
     const response = await fetch(`${origin}/event/ticket`, { method: 'POST', headers: { Cookie } })
     expect(response.status).toBe(403)
   })
 
-  test('opens one stream, and then nothing, signed in or not', async () => {
+  test('opens one stream and nothing after that, signed in or not', async () => {
     const { url, Cookie } = await ticketOf('ada')
     const source = new EventSource(url)
     onTestFinished(() => source.close())
@@ -39,7 +39,7 @@ describe('a ticket for example/order-stats', () => {
     expect(refusals).toEqual(['expired'])
   })
 
-  test('is needed by all, also by who is signed in, and of no use on another origin', async () => {
+  test('is required of everyone, even when signed in, and is of no use on another origin', async () => {
     const { url, Cookie } = await ticketOf('ada')
     await isRefused(`${origin}/event/stats`, { Cookie })
     await isRefused(`${origin}/event/stats?ticket=${Cookie}`, { Cookie })
@@ -74,7 +74,7 @@ describe('a ticket for example/order-stats', () => {
 describe('POST /orders', () => {
   beforeEach(() => startExample())
 
-  test('refuses what the shop does not have, and days that do not exist or are to come', async () => {
+  test('refuses what the shop does not have, and days that do not exist or are in the future', async () => {
     const problems: [object, string][] = [
       [{}, 'no such product'],
       [{ product: 'constructor' }, 'no such product'],
@@ -90,10 +90,10 @@ describe('POST /orders', () => {
   })
 })
 
-test('its own PostgreSQL ends and leaves nothing behind, also when node is killed', async () => {
+test('the PostgreSQL of example/order-stats ends and leaves nothing behind, even if node is killed', async () => {
   const TMPDIR = await mkdtemp(join(tmpdir(), 'koa-sse-pool-orders-'))
   onTestFinished(() => rm(TMPDIR, { recursive: true, force: true }))
-  // As root we run PostgreSQL as nobody, who must get there.
+  // Run as root, the example starts PostgreSQL as the user nobody, which must be able to enter.
   await chmod(TMPDIR, 0o755)
   const file = fileURLToPath(new URL('../../example/order-stats/server.js', import.meta.url))
   const env = { ...process.env, TMPDIR, PORT: '0', DATABASE_URL: '' }
@@ -101,7 +101,7 @@ test('its own PostgreSQL ends and leaves nothing behind, also when node is kille
   await once(createInterface({ input: child.stdout }), 'line')
   expect(await readdir(TMPDIR)).toHaveLength(1)
   child.kill('SIGKILL')
-  // Not when node has ended, but when nobody holds its output any more: its children have it too.
+  // This comes when node and all its children, which share its output, have ended.
   await once(child, 'close')
   expect(await readdir(TMPDIR)).toEqual([])
 })

@@ -28,7 +28,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
   })
   afterAll(() => browser.close())
 
-  test('asks who it is, and then draws the snapshot', async () => {
+  test('asks who the user is, then draws the snapshot', async () => {
     await startExample()
     const page = await openPage()
     await stateIs(page, 'closed')
@@ -44,7 +44,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(await textOf(page, '#user')).toBe('ada')
   })
 
-  test('shows nothing to a user who may not see it', async () => {
+  test('shows nothing to a user without permission', async () => {
     await startExample()
     const page = await openPage()
     await signIn(page, 'bob', 'may not')
@@ -53,7 +53,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(example.pool.stats()).toMatchObject({ opened: 0 })
   })
 
-  test('moves the charts of all windows, and a newcomer disturbs none of them', async () => {
+  test('updates the charts in all windows, and a new window disturbs none of them', async () => {
     await startExample()
     const first = await openSignedIn()
     const second = await openWindow()
@@ -73,7 +73,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect((await bars(first)).live.reduce((a, b) => a + b)).toBe(2)
   })
 
-  test('goes on after a cut, by the same ticket, with the orders that it missed', async () => {
+  test('continues after a cut with the same ticket and gets the orders that it missed', async () => {
     await startExample({ retryMs: 1000 })
     const page = await openSignedIn()
     await order()
@@ -96,7 +96,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(refusals).toEqual([])
   })
 
-  test('has what the database has after 200 orders at once, a cut, and a newcomer', async () => {
+  test('agrees with the database after 200 orders at once, a cut and a new page', async () => {
     await startExample()
     const page = await openSignedIn()
     const orders = Array.from({ length: 200 }, () => order())
@@ -116,7 +116,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(await factsOf(page)).toEqual({ tickets: '1', snapshots: '1', connections: '2' })
   })
 
-  test('takes no step back when an order overtakes the snapshot', async () => {
+  test('takes no step back if an order overtakes the snapshot', async () => {
     await startExample()
     const { readMonths } = example.db
     example.db.readMonths = async () => {
@@ -144,7 +144,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(example.pool.stats()).toMatchObject({ gaps: 1 })
   })
 
-  test('gets a new ticket when the old one does not let it in again', async () => {
+  test('gets a new ticket when the old one no longer admits it', async () => {
     await startExample({ resumeMs: false })
     const page = await openSignedIn()
     await press(page, '#cut')
@@ -155,7 +155,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     expect(refusals).toEqual(['spent'])
   })
 
-  test('is cut off at a heartbeat when the sign-in is revoked, and asks who it is', async () => {
+  test('is cut off at a heartbeat when the sign-in is revoked, and asks who the user is', async () => {
     await startExample({ pingMs: 100 })
     const page = await openSignedIn()
     const closed = new Promise(resolve => {
@@ -171,7 +171,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     await totalIs(page, 10)
   })
 
-  test('closes the stream when the page is left, and has all when it comes back', async () => {
+  test('closes the stream when the page is left and has everything when it returns', async () => {
     await startExample()
     const page = await openSignedIn()
     const left = new Promise(resolve => example.pool.once('close', resolve))
@@ -220,7 +220,7 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     return page
   }
 
-  /** Of the same browser, and so of the same sign-in. */
+  /** Opens a page in the same browser, and so with the same sign-in. */
   async function openWindow(): Promise<Page> {
     const page = await openPage()
     await hasNote(page, 'snapshot')

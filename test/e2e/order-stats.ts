@@ -1,4 +1,4 @@
-/** What the tests of example/order-stats do to its server, and in its page. */
+/** What the tests of example/order-stats do with its server and its page. */
 import type { Socket } from 'node:net'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, onTestFinished } from 'vitest'
@@ -7,15 +7,15 @@ import { start } from '../../example/order-stats/server.js'
 import { type Page, waitFor } from './browser.js'
 import { textOf } from './page.js'
 
-/** Orders of the last three months. */
+/** The orders of the last three months. */
 export const SEED = [3, 5, 2]
 
 export let example: Awaited<ReturnType<typeof start>>
 export let origin: string
-/** Why tickets were refused. */
+/** The reasons for which tickets were refused. */
 export let refusals: string[]
 
-// One server for a file; it ends with this process, and each test has a database of its own.
+// One server per file, which ends with this process. Each test has its own database.
 let postgres: Awaited<ReturnType<typeof startPostgres>>
 let databases = 0
 
@@ -60,7 +60,7 @@ export async function order(): Promise<void> {
   expect(response.status).toBe(201)
 }
 
-/** As a network that breaks. */
+/** Cuts all connections, like a network failure. */
 export function cut(): void {
   for (const client of example.pool.values()) {
     for (const { state } of client.streams) (state as { socket: Socket }).socket.destroy()
@@ -114,7 +114,7 @@ export function hasNote(page: Page, name: string): Promise<void> {
   return waitFor(page, wanted => document.querySelector(`#log [data-note="${wanted}"]`), name)
 }
 
-/** What came, oldest first. */
+/** What has arrived, oldest first. */
 export function arrived(page: Page): Promise<string[]> {
   return page.eval(() =>
     [...document.querySelectorAll<HTMLElement>('#log li')]
@@ -129,7 +129,7 @@ export function tableOf(page: Page): Promise<number[]> {
   )
 }
 
-/** The heights of the parts of the chart's bars, as Chart.js has them. */
+/** The heights of the parts of the bars, read from Chart.js. */
 export function bars(page: Page): Promise<Record<'snapshot' | 'live' | 'replayed', number[]>> {
   return page.eval(() => {
     const { Chart } = window as unknown as {

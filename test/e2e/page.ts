@@ -1,4 +1,4 @@
-/** What the tests of the examples do in a page, in any engine. */
+/** Actions of the example tests in a page, for any engine. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { launch, type Page, waitFor } from './browser.js'
 import { shrinkPng } from './png.js'
@@ -9,7 +9,7 @@ export async function press(page: Page, selector: string): Promise<void> {
   await page.eval(s => document.querySelector<HTMLButtonElement>(s)?.click(), selector)
 }
 
-/** Resolves when the page says that it is `open`, `connecting`, `closed` and so on. */
+/** Resolves when the page shows the state `open`, `connecting`, `closed` and so on. */
 export function stateIs(page: Page, state: string): Promise<void> {
   return waitFor(
     page,
@@ -18,7 +18,7 @@ export function stateIs(page: Page, state: string): Promise<void> {
   )
 }
 
-/** As when the page goes into the browser's cache, and comes back out of it; not all engines do that. */
+/** Simulates the page entering or leaving the back/forward cache, which not all engines have. */
 export function fireTransition(page: Page, type: 'pagehide' | 'pageshow'): Promise<void> {
   return page.eval(name => {
     dispatchEvent(new PageTransitionEvent(name, { persisted: true }))
@@ -29,7 +29,7 @@ export function textOf(page: Page, selector: string): Promise<string> {
   return page.eval(s => document.querySelector(s)?.textContent ?? '', selector)
 }
 
-/** Whether the screenshots in the README files are to be made anew: `SHOTS=1 npm run test:browser`. */
+/** Whether to take the screenshots of the README files again: `SHOTS=1 npm run test:browser`. */
 export const wantsShots = Boolean(process.env.SHOTS)
 
 const EXAMPLES = new URL('../../example/', import.meta.url)
@@ -39,8 +39,8 @@ const WIDE = { width: 1280, height: 720 }
 const PHONE = { width: 390, height: 844 }
 
 /**
- * Plays a scene once for each look, and photographs its end: for the README, and on a phone only for
- * whoever changes the design.
+ * Plays a scene once in each colour scheme and viewport and photographs its end. The wide pictures are
+ * for the README; those of a phone only help when the design is changed.
  */
 export async function photograph(
   example: string,

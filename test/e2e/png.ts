@@ -1,7 +1,7 @@
 /**
- * Makes the PNG of a screenshot a quarter as large, as it is kept in git: a palette of 256 colours
- * instead of three or four bytes a pixel. Rare colours, at the edges of letters, become the nearest
- * that is kept. See the PNG standard, https://www.w3.org/TR/png-3/.
+ * Shrinks the PNG of a screenshot to a quarter, because it is kept in git: a palette of 256 colours
+ * replaces three or four bytes per pixel. Rare colours, at the edges of letters, become the nearest
+ * colour of the palette. See the PNG standard, https://www.w3.org/TR/png-3/.
  */
 import { crc32, deflateSync, inflateSync } from 'node:zlib'
 
@@ -55,7 +55,7 @@ function encode(type: string, data: Buffer): Buffer {
   return Buffer.concat([around.subarray(0, 4), body, around.subarray(4)])
 }
 
-/** Undoes what was done to each row so that it compresses well (PNG, 9). */
+/** Reverts the filter of each row, which makes it compress well (PNG, 9). */
 function unfilter(data: Buffer, length: number, depth: number): Buffer[] {
   const rows: Buffer[] = []
   let above = Buffer.alloc(length)

@@ -1,17 +1,16 @@
-/** Programs that browser tests start. None of them outlives the tests, however those end. */
+/** Programs that browser tests start. None of them outlives the tests, however the tests end. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 
 /**
- * Watches over a process that was started `detached`: its group is killed and its folder deleted
- * when this process ends, even by SIGKILL, after which no code of ours would run. The returned
- * function calls the watch off.
+ * Kills the group of a process that was started `detached`, and deletes its folder, when this process
+ * ends. That works even after SIGKILL, when none of our code runs. The returned function cancels it.
  */
 export function endWithUs({ pid }: ChildProcess, folder = ''): () => void {
-  // The pipe to its stdin breaks when we are gone, whatever the cause.
+  // Its stdin is a pipe that breaks when this process ends, for whatever reason.
   const script = 'read -r _; kill -KILL -"$1"; [ -z "$2" ] || rm -rf "$2"'
   const watch = spawn('sh', ['-c', script, 'sh', String(pid), folder], {
-    // Of a group of its own, as Ctrl-C in a terminal goes to ours.
+    // In its own group, because Ctrl-C in a terminal ends ours.
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   })

@@ -20,7 +20,7 @@ describe.each(ENGINES)('example/progress in %s', engine => {
   afterAll(() => browser.close())
 
   beforeEach(async () => {
-    // A cut lasts several steps, so that there is something to miss.
+    // An outage lasts several steps, so that there is something to miss.
     const testPool = new ClientPool({ pingInterval: 200 })
     const example = createApp({ pool: testPool, stepMs: 50, retryMs: 400 })
     pool = example.pool
@@ -48,12 +48,12 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     })
   }
 
-  test('brings a job to 100, and misses and doubles nothing when the connection is cut', async () => {
+  test('brings a job to 100 and misses and duplicates nothing when the connection is cut', async () => {
     const page = await openPage('ada')
     await click(page, '#start')
     await progressReaches(page, 25)
     await click(page, '#cut')
-    // The log's notes, since the state itself may have passed before we look.
+    // Read from the notes in the page's log: the state itself may already have passed.
     await appears(page, '[data-note="lost"]')
     await appears(page, '[data-note="back"]')
     await progressReaches(page, 100)
@@ -72,7 +72,7 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     await appears(page, '#heartbeat[hidden]')
   })
 
-  test('reaches both tabs of one id, and one that closes does not cut the other', async () => {
+  test('reaches both tabs of one id, and closing one does not cut the other', async () => {
     const first = await openPage('ada')
     const second = await openPage('ada')
     await click(first, '#start')
@@ -124,7 +124,7 @@ function progressReaches(page: Page, count: number): Promise<void> {
   )
 }
 
-/** What the page's log shows, oldest first. */
+/** The lines of the page's log, oldest first. */
 function received(page: Page) {
   return page.eval(() => {
     const items = document.querySelectorAll<HTMLElement>('#log li[data-event="update"]')

@@ -48,11 +48,11 @@ export async function launchPuppeteer(
     engine,
     async open() {
       const page = await browser.newPage()
-      // By the protocol in Chromium only.
+      // Only the protocol of Chromium supports this.
       if (engine === 'chromium') {
         await page.emulateMediaFeatures([
           { name: 'prefers-color-scheme', value: colorScheme },
-          // A photograph must not show a page half faded in.
+          // A screenshot must not show a page in the middle of a transition.
           { name: 'prefers-reduced-motion', value: 'reduce' },
         ])
       }
@@ -60,10 +60,10 @@ export async function launchPuppeteer(
         goto: async url => void (await page.goto(url, { timeout: 60_000 })),
         async eval(run, ...args) {
           try {
-            // Its types take handles apart, which ours do not have.
+            // Puppeteer's types unwrap element handles, which our arguments never contain.
             return await page.evaluate(run as (...args: unknown[]) => never, ...args)
           } catch (error) {
-            // Without the page's stack: vitest would look for its frames on the disk, and fail.
+            // Drops the stack of the page: vitest would look for its frames on disk and fail.
             throw new Error((error as Error).message)
           }
         },

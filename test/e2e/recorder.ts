@@ -1,12 +1,12 @@
-/** The page of the browser tests: it notes what its EventSource does, and tests wait for that. */
+/** The page of the browser tests. It records what its EventSource does, and tests wait for that. */
 import { onTestFinished } from 'vitest'
 import type { Browser, Page } from './browser.js'
 import type { Site } from './site.js'
 
 export interface Seen {
   /**
-   * The event's name; for `error`, `lost` when the browser will come back by itself and `failed`
-   * when it never will.
+   * The event's name; for `error`, `lost` if the browser reconnects by itself and `failed` if it has
+   * given up.
    */
   type: string
   data?: string
@@ -16,9 +16,9 @@ export interface Seen {
 interface Recorder {
   readonly seen: Seen[]
   readonly sources: EventSource[]
-  /** Opens a stream; each of a page has its own, and they share the notes. */
+  /** Opens another stream. All streams of a page share the record. */
   listen(url: string): EventSource
-  /** Resolves to all of that type, once there are so many; with an id, once one has it. */
+  /** Resolves to all events of a type once there are `count`, one of them with the id if it is given. */
   until(type: string, count: number, id: string): Promise<Seen[]>
 }
 
@@ -58,7 +58,7 @@ function install(types: string[]): void {
     until(type, count, id) {
       return new Promise((resolve, reject) => {
         const found = () => seen.filter(one => one.type === type)
-        // So that a test says what there was instead, and does not hang until it is stopped.
+        // The test then reports what was seen instead of running into its time limit.
         const timer = setTimeout(() => {
           const what = seen.map(
             one => `${one.type} ${one.id ?? ''} ${one.data?.slice(0, 40) ?? ''}`,
@@ -104,12 +104,12 @@ export class Tab {
     await this.page.eval(url => void window.recorder.listen(url), `/events?id=${id}${query}`)
   }
 
-  /** Resolves to all events of that type, once there are so many; with an id, once one has it. */
+  /** Resolves to all events of a type once there are `count`, one of them with the id if it is given. */
   until(type: string, count = 1, id = ''): Promise<Seen[]> {
     return this.page.eval((...what) => window.recorder.until(...what), type, count, id)
   }
 
-  /** All that it has noted so far, but heartbeats. */
+  /** Everything recorded so far, except heartbeats. */
   async seen(): Promise<Seen[]> {
     const all = await this.page.eval(() => window.recorder.seen)
     return all.filter(({ type }) => type !== 'sse.cursor')
@@ -124,7 +124,7 @@ export class Tab {
     return this.page.eval(() => window.recorder.sources.map(({ readyState }) => readyState))
   }
 
-  /** Asks the server for something else, so that it knows what came before that. */
+  /** Makes another request, so that the server has seen everything the page sent before. */
   async mark(): Promise<void> {
     await this.page.eval(() => fetch('/marker').then(() => {}))
     if (this.#site.requests.at(-1)?.path !== '/marker') {

@@ -4,7 +4,7 @@ import { type Browser, ENGINES, launch } from './browser.js'
 import { openStream } from './recorder.js'
 import { PROTOCOLS, type Site, serveSite } from './site.js'
 
-// Every random delay is a tenth of a second, so that nobody waits for seconds of dice.
+// Every random delay is a tenth of a second, so that no test waits for seconds at random.
 vi.mock('../../src/lib/random.js', async original => ({
   ...(await original<typeof import('../../src/lib/random.js')>()),
   randomBetween: ([, max]: readonly [number, number]) => (max < 100 ? 0 : 100),
@@ -12,7 +12,7 @@ vi.mock('../../src/lib/random.js', async original => ({
 
 const reason = (why: string) => JSON.stringify({ reason: why })
 
-describe.each(ENGINES)('%s', engine => {
+describe.each(ENGINES)('an EventSource in %s', engine => {
   let browser: Browser
 
   beforeAll(async () => {
@@ -21,14 +21,14 @@ describe.each(ENGINES)('%s', engine => {
   afterAll(() => browser.close())
 
   describe.each(PROTOCOLS)('over %s', protocol => {
-    /** WebKit never notices that an HTTP/2 session is lost, only that a stream ends cleanly. */
+    /** WebKit never notices a lost HTTP/2 session, only a stream that ends cleanly. */
     const noticesCuts = !(engine === 'webkit' && protocol === 'HTTP/2')
     const interrupt = (site: Site) => (noticesCuts ? site.cut() : site.endStreams())
 
-    test('gets all in order and once when it is cut off in the middle of a burst', async () => {
+    test('gets everything once and in order when it is cut off in the middle of a burst', async () => {
       const site = await serveSite({ protocol })
       const tab = await openStream(browser, site, 'ada')
-      // More than the kernel takes at once, so that some of it is lost on the way.
+      // More than the kernel takes at once, so that some of it is lost in transit.
       const padding = 'x'.repeat(50_000)
       const send = (n: number) => site.pool.send('ada', `${n} ${padding}`)
       for (let n = 1; n <= 100; n++) send(n)
@@ -66,7 +66,7 @@ describe.each(ENGINES)('%s', engine => {
       expect(site.pool.stats()).toMatchObject({ closed: { error: 1 }, replays: 1, gaps: 0 })
     })
 
-    test('goes on without a gap when others filled the window while it was quiet', async () => {
+    test('continues without a gap when others filled the window while it was quiet', async () => {
       const site = await serveSite({ protocol, pool: { pingInterval: 20, window: { events: 3 } } })
       const tab = await openStream(browser, site, 'quiet')
       let newest = ''
@@ -80,7 +80,7 @@ describe.each(ENGINES)('%s', engine => {
       expect(site.pool.stats()).toMatchObject({ replays: 1, gaps: 0 })
     })
 
-    test('is told of a gap when the window has lost its cursor', async () => {
+    test('gets a gap when the window has lost its cursor', async () => {
       const pool = { pingInterval: false, window: { events: 3 } } as const
       const site = await serveSite({ protocol, pool })
       const tab = await openStream(browser, site, 'ada')
@@ -95,16 +95,16 @@ describe.each(ENGINES)('%s', engine => {
       expect(await tab.data()).toEqual(['before', 'after'])
     })
 
-    test('survives that the server restarts, and is told that the old one is forgotten', async () => {
+    test('survives a restart of the server and is told that the old log is gone', async () => {
       const site = await serveSite({ protocol })
       const tab = await openStream(browser, site, 'ada')
       const last = await site.pool.send('ada', 'before')
       await tab.until('message')
-      // In order: the streams are ended first, each told when to come back.
+      // An orderly stop: the streams are ended first, each with the time to come back.
       await site.pool.close()
       await tab.until('lost')
       await site.crash()
-      // Refused at least once, as nobody listens.
+      // At least one attempt is refused, because nothing listens on the port.
       await tab.until('lost', 2)
       await site.start()
       const [gap] = await tab.until('sse.gap')
@@ -116,7 +116,7 @@ describe.each(ENGINES)('%s', engine => {
     })
 
     if (noticesCuts) {
-      test('survives that the server crashes and starts again', async () => {
+      test('survives a crash and restart of the server', async () => {
         const site = await serveSite({ protocol })
         const tab = await openStream(browser, site, 'ada')
         await site.pool.send('ada', 'before')
@@ -131,14 +131,14 @@ describe.each(ENGINES)('%s', engine => {
         expect(await tab.data()).toEqual(['before', 'after'])
       })
     } else {
-      test('does not notice a lost session; a page that does asks with ?lastEventId=', async () => {
+      test('does not notice a lost session, but a page that does can ask with ?lastEventId=', async () => {
         const site = await serveSite({ protocol })
         const tab = await openStream(browser, site, 'ada')
         const last = await site.pool.send('ada', 'before')
         await tab.until('message')
         await site.cut()
         await site.pool.send('ada', 'missed')
-        // It has a new connection by now, so it must know that the old one is lost.
+        // The browser has a new connection by now, so it must know that the old one is lost.
         await tab.mark()
         expect(await tab.readyStates()).toEqual([1])
         expect((await tab.seen()).map(({ type }) => type)).toEqual(['open', 'message'])
@@ -154,7 +154,7 @@ describe.each(ENGINES)('%s', engine => {
     test('takes a cursor from an id without data together with the next event, but not in Firefox', async () => {
       const site = await serveSite({ protocol, pool: { heartbeat: 'comment' } })
       const tab = await openStream(browser, site, 'ada')
-      // When this is there, the id has come.
+      // When this event is there, the id has arrived.
       for (const stream of site.pool.get('ada')?.streams ?? []) stream.send('no id')
       const [message] = await tab.until('message')
       await interrupt(site)
@@ -164,7 +164,7 @@ describe.each(ENGINES)('%s', engine => {
       expect(site.asked).toEqual(['', cursor])
     })
 
-    test('takes its first cursor from the heartbeat, which no listener for messages notices', async () => {
+    test('takes its first cursor from the heartbeat, which listeners for messages do not notice', async () => {
       const site = await serveSite({ protocol })
       const tab = await openStream(browser, site, 'ada')
       await tab.until('sse.cursor')

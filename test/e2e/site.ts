@@ -1,4 +1,4 @@
-/** A Koa app with a pool, which can be cut off, stopped and started again, and tells who asked. */
+/** A Koa app with a pool. It can be cut off, stopped and started again, and records its requests. */
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http, { type ServerResponse } from 'node:http'
@@ -21,13 +21,13 @@ export interface SiteOptions {
   handler?: Handler
 }
 
-/** A request for `/events`, or for `/marker`, by which a page says that it has got so far. */
+/** A request for `/events`, or for `/marker`, with which a page reports how far it has got. */
 export interface SeenRequest {
   path: string
   url: string
   lastEventId: string
   httpVersion: string
-  /** 0 as long as it is not answered. */
+  /** 0 until it is answered. */
   status: number
 }
 
@@ -60,7 +60,7 @@ export class Site {
     return `${scheme}://127.0.0.1:${this.#port}`
   }
 
-  /** With a new pool, as a process that was restarted has; on the same port each time. */
+  /** Starts with a new pool, like a restarted process, and always on the same port. */
   async start(): Promise<void> {
     this.pool = new ClientPool(this.#options.pool)
     this.pool.on('open', () => this.#check())
@@ -79,19 +79,19 @@ export class Site {
     this.#port = (this.#server.address() as AddressInfo).port
   }
 
-  /** Destroys all connections, as a network that breaks. Resolves when the pool has noticed. */
+  /** Destroys all connections, like a network failure. Resolves when the pool has noticed. */
   cut(): Promise<void> {
     for (const socket of this.connections) socket.destroy()
     return this.until(() => this.pool.connections === 0)
   }
 
-  /** Ends all streams without a word, as a proxy may; the connections stay. */
+  /** Ends all streams silently, as a proxy may do; the connections stay open. */
   endStreams(): Promise<void> {
     for (const response of this.#streams) response.end()
     return this.until(() => this.pool.connections === 0)
   }
 
-  /** As SIGKILL would: nobody is told, and nobody listens any more. */
+  /** Ends like a process on SIGKILL: no client is told, and the port is closed. */
   async crash(): Promise<void> {
     if (!this.#server.listening) return
     this.#server.close()
@@ -106,7 +106,7 @@ export class Site {
     return this.requests.filter(({ path }) => path === '/events').map(r => r.lastEventId)
   }
 
-  /** Resolves when the condition holds; looks at each request, answer, opening and closing. */
+  /** Resolves when the condition holds; it is checked at each request, response, open and close. */
   until(condition: () => boolean): Promise<void> {
     return new Promise(resolve => {
       const check = () => {
@@ -125,7 +125,7 @@ export class Site {
 
   #app(): Koa {
     const app = new Koa()
-    // A handler that fails is what some tests are about.
+    // Some tests are about handlers that fail.
     app.silent = true
     app.use((ctx, next) => {
       if (ctx.path === '/events') return this.#see(ctx, next)

@@ -1,4 +1,4 @@
-/** What only a browser can tell: that it takes the ticket's cookie from a stream, and brings it back. */
+/** Only a browser can show that it accepts the ticket's cookie from a stream and sends it back. */
 import http from 'node:http'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
@@ -18,7 +18,7 @@ async function servePage() {
   return listen(http.createServer(app.callback()))
 }
 
-/** The page's own server, or one of another origin that allows it. */
+/** Serves events on the page's own origin, or on another one that allows it. */
 async function serveEvents(allowed?: string) {
   const pool = testPool()
   const refusals: TicketRefusal[] = []
@@ -44,7 +44,7 @@ async function serveEvents(allowed?: string) {
   return { pool, refusals, statuses, ...(await listen(http.createServer(app.callback()))) }
 }
 
-/** Opens a stream as a page would, writes down what comes, and tells the URL that it used. */
+/** Opens a stream as a page would and records what arrives; resolves to the URL that it used. */
 function openStream(page: Page, origin: string): Promise<string> {
   return page.eval(async from => {
     const response = await fetch(`${from}/ticket`, { method: 'POST' })
@@ -65,7 +65,7 @@ function openStream(page: Page, origin: string): Promise<string> {
 const shows = (page: Page, wanted: string) =>
   waitFor(page, text => document.querySelector('ol')?.textContent === text, wanted)
 
-describe.each(ENGINES)('%s', engine => {
+describe.each(ENGINES)('an EventSource in %s', engine => {
   let browser: Browser
   beforeAll(async () => {
     browser = await launch(engine)
@@ -73,7 +73,7 @@ describe.each(ENGINES)('%s', engine => {
   afterAll(() => browser.close())
 
   test.each(['its own', 'another'])(
-    'comes back to %s origin with a spent ticket, and whoever has its URL does not',
+    'comes back to %s origin with a spent ticket, whose URL is useless to anyone else',
     async whose => {
       const site = whose === 'another' ? await servePage() : undefined
       const events = await serveEvents(site?.origin)

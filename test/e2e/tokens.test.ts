@@ -15,10 +15,10 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
   let example: Awaited<ReturnType<typeof start>>
   let page: Page
 
-  describe('straight into the response', () => {
+  describe('with a streamed response', () => {
     beforeEach(() => open({ everyMs: 15 }))
 
-    test('streams the whole answer to a POST, and ends', async () => {
+    test('streams the whole answer to a POST and ends', async () => {
       await ask('direct')
       await hasNote('done')
       await producerIs('finished')
@@ -45,8 +45,8 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
     })
   })
 
-  describe('as a job', () => {
-    test('reads on where it was cut off, and nothing is lost or doubled', async () => {
+  describe('with a job', () => {
+    test('continues where it was cut off and loses or duplicates nothing', async () => {
       await open({ everyMs: 20, retryMs: 300 })
       await ask('jobs')
       await hasToken(20)
@@ -61,7 +61,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       expect(example.pool.stats()).toMatchObject({ opened: 2, replays: 1, gaps: 0 })
     })
 
-    test('gets the rest when the job has ended meanwhile', async () => {
+    test('gets the rest if the job has ended in the meantime', async () => {
       await open({ everyMs: 2, retryMs: 3000 })
       await ask('jobs')
       await hasToken(5)
@@ -71,7 +71,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       expect(await textOf(page, '#answer')).toBe(example.answer)
     })
 
-    test('reads on when the page was in the cache meanwhile', async () => {
+    test('continues after the page was in the back/forward cache', async () => {
       await open({ everyMs: 10 })
       await ask('jobs')
       await hasToken(10)
@@ -105,7 +105,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       expect(example.pool.stats()).toMatchObject({ opened: 1, streams: 0 })
     })
 
-    test('stops the producer when nobody has come back for a while', async () => {
+    test('stops the producer when no page has come back for a while', async () => {
       await open({ everyMs: 20, abandonMs: 1 })
       await ask('jobs')
       await hasToken(10)

@@ -6,11 +6,11 @@ import { start } from '../../example/transports/server.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
 import { photograph, press, stateIs, textOf, wantsShots } from './page.js'
 
-/** Longer than any test: these say themselves when there is a reading. */
+/** Longer than any test: the tests decide themselves when there is a reading. */
 const NEVER = 2 ** 31 - 1
 
 const ALL = ['polling', 'longPolling', 'webSocket', 'sse'] as const
-/** Those that go on where they were. */
+/** The transports that resume. */
 const RESUMING = ['longPolling', 'webSocket', 'sse'] as const
 
 describe.each(ENGINES)('example/transports in %s', engine => {
@@ -21,7 +21,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
   })
   afterAll(() => browser.close())
 
-  test('receives the feed in four ways, and says what each costs', async () => {
+  test('receives the feed in four ways and shows what each costs', async () => {
     const { origin, tell } = await startExample()
     const page = await openPage(origin)
     await tell(3)
@@ -44,7 +44,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
     await waitFor(page, () => document.querySelector('#sse path.live')?.getAttribute('d'))
   })
 
-  test('misses and doubles nothing after a cut, but by polling', async () => {
+  test('misses and duplicates nothing after a cut, except by polling', async () => {
     const { origin, tell, cut } = await startExample({ latest: 5 })
     const page = await openPage(origin)
     await tell(3)
@@ -63,7 +63,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
     expect(await textOf(page, fact('polling', 'missed'))).toBe('35')
   })
 
-  test('misses nothing either when it is cut off before the first reading', async () => {
+  test('misses nothing if it is cut off before the first reading', async () => {
     const { origin, tell, cut } = await startExample()
     const page = await openPage(origin)
     cut()
@@ -72,7 +72,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
     await areWhole(page, 5)
   })
 
-  test('comes back with all of it when the server was out of reach for a while', async () => {
+  test('gets everything after the server was out of reach for a while', async () => {
     const { origin, tell } = await startExample({ offlineMs: 400 })
     const page = await openPage(origin)
     await press(page, '#offline')
@@ -84,7 +84,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
     await waitFor(page, () => document.querySelector('#sse path.outages')?.getAttribute('d'))
   })
 
-  test('shows what a burst does: what does not fit into a poll is missed', async () => {
+  test('shows what a burst does: polling misses what does not fit into a poll', async () => {
     const { origin } = await startExample({ latest: 10, burst: 30 })
     const page = await openPage(origin)
     await haveArrived(page, ['polling'], 1)
@@ -118,7 +118,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
       s => document.querySelector(s)?.textContent === '7',
       fact('longPolling', 'requests'),
     )
-    // The first gets the cursor, five a reading each, and the last one waits.
+    // The first request gets the cursor, five get one reading each, and the last one waits.
     expect({ asked, open, overlapping }).toEqual({ asked: 7, open: 1, overlapping: [] })
   })
 
@@ -126,7 +126,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
     const page = await browser.open()
     onTestFinished(() => page.close())
     await page.goto(origin)
-    // Long polling has its cursor then, as the first answer is at once.
+    // Long polling has its cursor by then, because its first request is answered at once.
     await stateIs(page, 'open')
     return page
   }
@@ -154,7 +154,7 @@ describe('the server of example/transports', () => {
     })
   })
 
-  test('survives a path that is no URL, in a request and in an upgrade', async () => {
+  test('survives a path that is not a URL, in a request and in an upgrade', async () => {
     const { port } = await startExample()
     for (const more of ['', 'Connection: Upgrade\r\nUpgrade: websocket\r\n']) {
       const socket = net.connect(port, '127.0.0.1').resume()
@@ -164,7 +164,7 @@ describe('the server of example/transports', () => {
     expect((await fetch(`http://127.0.0.1:${port}/latest`)).status).toBe(200)
   })
 
-  test('holds little for a WebSocket that does not read, and tells it of the gap', async () => {
+  test('buffers little for a WebSocket that does not read, and reports the gap to it', async () => {
     const { port, sockets, tell, pool } = await startExample()
     const ws = new WebSocket(`ws://127.0.0.1:${port}/socket`)
     onTestFinished(() => ws.terminate())
@@ -177,7 +177,7 @@ describe('the server of example/transports', () => {
       await new Promise(setImmediate)
       most = Math.max(most, Number(held?.bufferedAmount))
     }
-    // It was not read for so long that the socket was full.
+    // The socket was full, because the client had not read for so long.
     expect(most).toBeGreaterThan(64 * 1024)
     expect(most).toBeLessThan(80 * 1024)
 
@@ -245,7 +245,7 @@ function fact(transport: (typeof ALL)[number], name: string): string {
   return `#${transport} [data-fact="${name}"]`
 }
 
-/** Resolves when each of them has the reading with this number, and says so. */
+/** Resolves when each of these transports shows the reading with this number. */
 function haveArrived(page: Page, transports: readonly string[], n: number): Promise<void> {
   return waitFor(
     page,

@@ -1,4 +1,4 @@
-/** WebKitGTK by W3C WebDriver (https://www.w3.org/TR/webdriver2/), which is JSON over HTTP. */
+/** WebKitGTK through W3C WebDriver (https://www.w3.org/TR/webdriver2/), which is JSON over HTTP. */
 import { spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inject } from 'vitest'
@@ -7,7 +7,7 @@ import { requireProgram } from '../setup/needs.js'
 import type { Browser, LaunchOptions, Page } from './browser.js'
 import { end, endWithUs } from './process.js'
 
-/** No test waits for longer. */
+/** As long as the limit of a test. */
 const SCRIPT_MS = 90_000
 
 interface Answer {
@@ -36,10 +36,10 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
   const session = `${origin}/session/${sessionId}`
   await call('POST', `${session}/timeouts`, { script: SCRIPT_MS })
 
-  // Stays open, as a new window needs a current one.
+  // Stays open, because a new window can only be opened from a current one.
   const first = await call<string>('GET', `${session}/window`)
 
-  // A session has one current window, so that commands to its pages must not mix.
+  // A session has only one current window, so commands to different pages must not interleave.
   let last: Promise<unknown> = Promise.resolve()
   const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
     const mine = last.then(run)
@@ -48,7 +48,7 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
   }
 
   async function open(): Promise<Page> {
-    // Not a tab: one in the background is hidden, and a screenshot of it never comes.
+    // Not a tab: a tab in the background is hidden, and a screenshot of it never completes.
     const { handle } = await inTurn(async () => {
       await call('POST', `${session}/window`, { handle: first })
       return call<{ handle: string }>('POST', `${session}/window/new`, { type: 'window' })
@@ -84,7 +84,7 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
   }
 }
 
-/** Makes the window as large as the page and the browser's own bars together. */
+/** Sets the window to the size of the page plus the bars of the browser. */
 async function setViewport(
   page: Page,
   { width, height }: LaunchOptions['viewport'],
@@ -96,7 +96,7 @@ async function setViewport(
     width: width + window.width - inner.width,
     height: height + window.height - inner.height,
   })
-  // The page hears of it later than WebDriver does.
+  // The page learns of its new size later than WebDriver does.
   await page.eval(
     (width, height) =>
       new Promise<void>((resolve, reject) => {
@@ -118,14 +118,14 @@ async function setViewport(
   )
 }
 
-/** A script that runs the function on its arguments and hands the answer to WebDriver's callback. */
+/** A script that calls the function with its arguments and passes the result to WebDriver's callback. */
 function callBack(run: string): string {
   return `const args = [...arguments], done = args.pop()
     Promise.resolve().then(() => (${run})(...args))
       .then(value => done({ value }), error => done({ error: String(error) }))`
 }
 
-/** One command. */
+/** Sends one WebDriver command. */
 async function call<Result>(method: string, url: string, body: object = {}): Promise<Result> {
   const response = await fetch(url, {
     method,
@@ -138,7 +138,7 @@ async function call<Result>(method: string, url: string, body: object = {}): Pro
   return value
 }
 
-/** The driver says nowhere that it is ready. */
+/** Polls the driver, because it does not report when it is ready. */
 async function listening(origin: string, until = Date.now() + 60_000): Promise<void> {
   try {
     await call('GET', `${origin}/status`)

@@ -1,4 +1,4 @@
-/** One of the processes behind a proxy: it can crash, or be stopped as a deploy does, and come back. */
+/** A process behind a proxy. It can crash, be stopped as in a deploy, and start again. */
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
@@ -16,7 +16,7 @@ export class Backend {
   #client!: Redis
   #server!: http.Server
 
-  /** Shares its log with all others on that Redis. */
+  /** All backends on one Redis share a log. */
   static async start(redis: string): Promise<Backend> {
     const backend = new Backend(redis)
     await backend.start()
@@ -28,13 +28,13 @@ export class Backend {
     this.#redis = redis
   }
 
-  /** On the same port each time. */
+  /** Uses the same port each time. */
   async start(): Promise<void> {
     this.#client = new Redis(this.#redis, { lazyConnect: true })
     this.#client.on('error', () => {})
     this.pool = new ClientPool({ log: redisLog({ client: this.#client, key: 'log' }) })
     const app = new Koa()
-    // The browser's own 3 seconds would be the time of the tests.
+    // With the browser's default of 3 seconds, the tests would spend most of their time waiting.
     const options = { id: (ctx: Koa.Context) => ctx.query.id, retry: 50 }
     app.use(sse({ pool: this.pool, overflow: 'retry', ...options }))
     this.#server = http.createServer(app.callback())
@@ -47,7 +47,7 @@ export class Backend {
     this.port = (this.#server.address() as AddressInfo).port
   }
 
-  /** As SIGKILL would: nobody is told, and nobody listens any more. */
+  /** Ends like a process on SIGKILL: no client is told, and the port is closed. */
   async crash(): Promise<void> {
     if (!this.#server.listening) return
     const closed = this.#close()
@@ -57,11 +57,11 @@ export class Backend {
     this.#client.disconnect()
   }
 
-  /** As the README says for SIGTERM. */
+  /** Ends as the README recommends for SIGTERM. */
   async stop(): Promise<void> {
     await this.pool.close({ spread: 50 })
     const closed = this.#close()
-    // Connections that the proxy keeps for later.
+    // The proxy keeps idle connections for later requests.
     this.#server.closeIdleConnections()
     await closed
     this.#client.disconnect()

@@ -13,14 +13,14 @@ beforeAll(async () => {
 })
 afterAll(() => redis.stop())
 
-/** What makes a proxy answer in Node's place. */
+/** The lines that let a proxy answer in place of Node while no process is up. */
 const AGAIN: Record<ProxyName, string | RegExp> = {
   nginx: 'error_page',
   haproxy: 'set-status 200',
   caddy: /handle_errors .*?^ {2}\}\n/ms,
 }
 
-describe.each(PROXIES)('%s', name => {
+describe.each(PROXIES)('behind %s', name => {
   async function open(changes?: Changes) {
     await redis.command('DEL', 'log')
     const one = await Backend.start(redis.url)
@@ -31,7 +31,7 @@ describe.each(PROXIES)('%s', name => {
     return { one, two, page }
   }
 
-  test('what is sent is received once and in order, whichever process crashes or stops', async () => {
+  test('every event is received once and in order, whichever process crashes or stops', async () => {
     const { one, two, page } = await open()
     const sent: string[] = []
     const send = async ({ pool }: Backend, text: string) => {
@@ -57,14 +57,14 @@ describe.each(PROXIES)('%s', name => {
     expect(page.gaps).toBe(0)
   })
 
-  test('a page comes back after no process was up', async () => {
+  test('a page comes back after a time in which no process was up', async () => {
     const { one, two, page } = await open()
     await one.pool.send('ada', 'before')
     await page.until(({ data }) => data.length === 1)
     await one.crash()
     await two.crash()
     const { opened } = page
-    // Empty streams of the proxy.
+    // The proxy answered with empty streams.
     await page.until(page => page.opened >= opened + 2)
     await two.start()
     await two.pool.send('ada', 'missed')
@@ -73,7 +73,7 @@ describe.each(PROXIES)('%s', name => {
     expect(page.gaps).toBe(0)
   })
 
-  test('a page comes back when a process dies before it has answered', async () => {
+  test('a page comes back if a process dies before it has answered', async () => {
     const server = net.createServer(socket => socket.once('data', () => socket.destroy()))
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -85,7 +85,7 @@ describe.each(PROXIES)('%s', name => {
     await page.until(({ opened }) => opened === 1)
   })
 
-  test('a page stops for good when the proxy answers with an error', async () => {
+  test('a page stops for good if the proxy answers with an error', async () => {
     const { one, two, page } = await open({ without: AGAIN[name] })
     await one.crash()
     await two.crash()

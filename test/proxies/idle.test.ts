@@ -3,11 +3,11 @@ import { watchCloses } from '../helpers/app.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 import { PROXIES, startProxy } from './proxy.js'
 
-/** Milliseconds after which the proxies cut here. */
+/** The idle timeout of the proxies in these tests, in ms. */
 const IDLE = 1000
 const PING = 300
 
-describe.each(PROXIES)('%s', name => {
+describe.each(PROXIES)('behind %s', name => {
   async function open(pingInterval: number | false) {
     const pool = testPool({ pingInterval })
     const { port } = await serveStreams({ pool })
@@ -18,10 +18,10 @@ describe.each(PROXIES)('%s', name => {
     return { pool, client, age }
   }
 
-  test('a quiet stream outlives twice the idle timeout by its heartbeats', async () => {
+  test('heartbeats keep a quiet stream open for twice the idle timeout', async () => {
     const { pool, client, age } = await open(PING)
     const closes = watchCloses(pool)
-    // One came at opening.
+    // The first one came when the stream opened.
     const count = 1 + Math.ceil((2 * IDLE) / PING)
     await client.until(({ events }) => events.filter(e => e.event === 'sse.cursor').length > count)
     expect(age()).toBeGreaterThan(2 * IDLE)

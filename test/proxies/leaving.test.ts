@@ -3,7 +3,7 @@ import { watchCloses } from '../helpers/app.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 import { type Changes, PROXIES, startProxy } from './proxy.js'
 
-describe.each(PROXIES)('%s', name => {
+describe.each(PROXIES)('behind %s', name => {
   async function open(changes?: Changes) {
     const pool = testPool({ pingInterval: false })
     const { port } = await serveStreams({ pool })
@@ -13,7 +13,7 @@ describe.each(PROXIES)('%s', name => {
     return { pool, origin, client }
   }
 
-  test('the pool hears at once of a client that leaves while nothing is sent', async () => {
+  test('the pool notices at once that a client left, even if nothing is sent', async () => {
     const { pool, client } = await open()
     const closes = watchCloses(pool)
     const begin = performance.now()
@@ -24,15 +24,15 @@ describe.each(PROXIES)('%s', name => {
   })
 
   if (name === 'haproxy') {
-    test('without `option abortonclose` it hears of it by the second frame', async () => {
+    test('without `option abortonclose` the pool notices by the second frame', async () => {
       const { pool, origin, client } = await open({ without: 'option abortonclose' })
       const closes = watchCloses(pool)
       client.close()
       await client.ended
-      // The proxy has had turns enough to tell.
+      // By now the proxy has had enough turns to report it.
       for (let n = 0; n < 10; n++) (await connect(origin, `/event/push?id=${n}`)).close()
       expect(closes.reasons).toEqual([])
-      // The first frame finds that the client has gone, the second that there is nobody to write to.
+      // With the first frame the proxy finds that the client has left, with the second the pool does.
       const atProxy = async () =>
         (await connect(origin, '/event/push?id=later')).event('sse.cursor')
       await pool.send('ada', 'first')

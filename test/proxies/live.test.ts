@@ -6,10 +6,10 @@ import { type Changes, PROXIES, startProxy } from './proxy.js'
 
 const FRAMES = 20
 
-/** More than a proxy waits for before it decides whether to compress. */
+/** More than a proxy buffers before it decides whether to compress. */
 const LONG = 'x'.repeat(10_000)
 
-describe.each(PROXIES)('%s', name => {
+describe.each(PROXIES)('behind %s', name => {
   async function open(changes: Changes = {}, handler?: Handler) {
     const pool = testPool({ pingInterval: false })
     const { port } = await serveStreams({ pool }, handler)
@@ -19,7 +19,7 @@ describe.each(PROXIES)('%s', name => {
     return { pool, page }
   }
 
-  /** Sends each frame when the one before has arrived; returns how long most of them took, in ms. */
+  /** Sends each frame when the previous one has arrived; returns the median time in ms. */
   async function pingPong({ pool, page }: Awaited<ReturnType<typeof open>>): Promise<number> {
     const times: number[] = []
     const { length } = page.data
@@ -29,7 +29,7 @@ describe.each(PROXIES)('%s', name => {
       await page.until(({ data }) => data.length === length + n)
       times.push(performance.now() - begin)
     }
-    // The median: a busy machine is late now and then, a delayed acknowledgement is each time.
+    // The median, because a busy machine is late now and then, a delayed acknowledgement every time.
     return times.sort((a, b) => a - b)[FRAMES / 2] as number
   }
 
@@ -37,18 +37,18 @@ describe.each(PROXIES)('%s', name => {
   const inTime = 100
   const late = 39
 
-  test('each frame arrives before the next one is sent, and not late', async () => {
+  test('each frame arrives before the next one is sent, and without delay', async () => {
     expect(await pingPong(await open())).toBeLessThan(inTime)
   })
 
   if (name === 'nginx') {
-    test('frames are not late on HTTP/1.0, thanks to `X-Accel-Buffering`', async () => {
+    test('frames are not delayed on HTTP/1.0, because of `X-Accel-Buffering`', async () => {
       expect(await pingPong(await open({ without: 'proxy_http_version' }))).toBeLessThan(inTime)
     })
   }
 
   if (name === 'haproxy') {
-    test('frames are late without `option http-no-delay`', async () => {
+    test('frames are delayed without `option http-no-delay`', async () => {
       const stream = await open({ without: 'option http-no-delay' })
       expect(await pingPong(stream)).toBeGreaterThan(late)
     })
@@ -56,7 +56,7 @@ describe.each(PROXIES)('%s', name => {
 
   test('compression does not hold frames back', async () => {
     const stream = await open({ compresses: true }, ctx => ctx.sse.send(LONG))
-    // HAProxy obeys `no-transform`; Caddy does not, but the docs leave streams out.
+    // HAProxy obeys `no-transform`. Caddy does not, but its configuration in the docs excludes streams.
     expect(stream.page.encoding).toBe(name === 'nginx' ? 'gzip' : null)
     await stream.page.until(({ data }) => data[0] === LONG)
     expect(await pingPong(stream)).toBeLessThan(inTime)

@@ -1,10 +1,10 @@
-/** What a page has: an EventSource, which comes back by itself. */
+/** A page with an EventSource, which reconnects by itself. */
 import { EventSource } from 'eventsource'
 import { onTestFinished } from 'vitest'
 
 export class Page {
   readonly data: string[] = []
-  /** How often something was taken for an event stream. */
+  /** How often a response was accepted as an event stream. */
   opened = 0
   gaps = 0
   /** The encoding of the newest response. */
@@ -27,7 +27,7 @@ export class Page {
     onTestFinished(() => this.#source.close())
   }
 
-  /** It never comes back. */
+  /** Whether the EventSource has given up. */
   get hasStopped(): boolean {
     return this.#source.readyState === EventSource.CLOSED
   }

@@ -1,4 +1,4 @@
-/** Runs a proxy with the configuration that docs/proxies.md gives, out of a folder of its own. */
+/** Runs a proxy with its configuration from docs/proxies.md, in a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -14,24 +14,24 @@ import { requireProgram } from '../setup/needs.js'
 export const PROXIES = ['nginx', 'haproxy', 'caddy'] as const
 export type ProxyName = (typeof PROXIES)[number]
 
-/** What the docs do not have. */
+/** Changes to the configuration in the docs. */
 export interface Changes {
   /** Cuts quiet streams after a second instead of a minute. */
   isImpatient?: boolean
-  /** Compresses all that it may. */
+  /** Compresses everything that it may. */
   compresses?: boolean
-  /** Leaves out the lines with this text, or what matches, to see what it is for. */
+  /** Removes the lines that contain this text, or that match, to show what they are for. */
   without?: string | RegExp
 }
 
 interface Kind {
   readonly language: string
   readonly command: (file: string, folder: string) => readonly string[]
-  /** In the docs, and what stands there for this port. */
+  /** The line in the docs, and its replacement for a port. */
   readonly listen: readonly [inDocs: string, byPort: (port: number) => string]
   readonly impatient: (config: string) => string
   readonly compress: (config: string) => string
-  /** What else it needs to run on its own. */
+  /** Adds what the proxy needs to run on its own. */
   readonly whole: (config: string, folder: string) => string
 }
 
@@ -64,7 +64,7 @@ const kinds: Record<ProxyName, Kind> = {
     language: 'caddyfile',
     command: file => ['run', '--adapter', 'caddyfile', '--config', file],
     listen: [':80 {', port => `:${port} {`],
-    // It has no idle timeout unless one is set.
+    // Caddy has no idle timeout unless one is set.
     impatient: config =>
       replace(config, /lb_try_duration.*/, '$&\ntransport http {\nread_timeout 1s\n}'),
     compress: config => replace(config, /handle_errors/, `${snippet('caddyfile', 1)}$&`),
@@ -72,7 +72,7 @@ const kinds: Record<ProxyName, Kind> = {
   },
 }
 
-/** Starts it before these two ports; resolves to its origin when it accepts connections. */
+/** Starts a proxy in front of these two ports; resolves to its origin when it accepts connections. */
 export async function startProxy(
   name: ProxyName,
   backends: readonly [number, number],
@@ -93,7 +93,7 @@ export async function startProxy(
   onTestFinished(async () => {
     if (child.pid !== undefined && child.exitCode === null) {
       const exit = once(child, 'exit')
-      // Asked politely, Caddy waits for connections that may still be of use.
+      // On SIGTERM, Caddy would wait for connections that may still be used.
       process.kill(-child.pid, 'SIGKILL')
       await exit
     }
@@ -121,7 +121,7 @@ function configure(
   return whole(config, folder)
 }
 
-/** The blocks of that language: the first is the configuration. */
+/** A code block of that language in the docs. The first one is the configuration. */
 function snippet(language: string, index = 0): string {
   const docs = readFileSync(new URL('../../docs/proxies.md', import.meta.url), 'utf8')
   const blocks = docs.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, 'gms'))
@@ -135,14 +135,14 @@ function withLine(part: string | RegExp): RegExp {
   return new RegExp(`^.*${part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}.*\n`, 'gm')
 }
 
-/** Unlike `String.replace`, fails where there is nothing to replace: the docs have moved on. */
+/** Unlike `String.replace`, fails if there is nothing to replace, which means that the docs have changed. */
 function replace(config: string, what: string | RegExp, by: string): string {
   const changed = config.replace(what, by)
   if (changed === config) throw new Error(`There is no ${what} in docs/proxies.md:\n${config}`)
   return changed
 }
 
-/** None of them says when it is ready. */
+/** Tries to connect until it works, because no proxy says when it is ready. */
 async function accepting(child: ChildProcess, port: number): Promise<void> {
   let output = ''
   child.stdout?.on('data', text => (output += text))

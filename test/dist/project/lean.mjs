@@ -1,5 +1,5 @@
-// Lean streams on this very Node: what they lean on is no public API, so each version is looked at.
-// No process.exit(): what they leave behind keeps the process alive, and the test fails.
+// Lean streams on this version of Node. They rely on internals, so every version is tested.
+// No process.exit(): anything that they leave behind keeps the process alive, and the test fails.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
@@ -58,7 +58,7 @@ async function leanOnes(Koa) {
   for (const { text } of others) assert.match(text(), /retry: \d+\n\n\r\n0\r\n\r\n$/)
 }
 
-/** Where Node's listeners are not as they should be. */
+/** Streams on sockets whose listeners are not the ones that Node sets. */
 async function ordinaryOnes(Koa) {
   const { pool, port, close } = await serve(Koa, ctx => {
     ctx.req.socket.on('end', function socketOnEnd() {}.bind(null))
