@@ -249,7 +249,7 @@ class Chaos {
       if (this.#isOver) return
       const timer = setTimeout(() => {
         this.#checks.delete(check)
-        reject(new Violation(`Never ${what}, in ${RECOVERY_TIMEOUT_MS} ms ${details()}`))
+        reject(new Violation(`Not within ${RECOVERY_TIMEOUT_MS} ms: ${what} ${details()}`))
       }, RECOVERY_TIMEOUT_MS)
       this.#deadlines.add(timer)
       const check = () => {

@@ -70,7 +70,7 @@ export class ChaosClient {
     this.#response?.pause()
   }
 
-  goOnReading(): void {
+  resumeReading(): void {
     this.#response?.resume()
   }
 

@@ -61,7 +61,7 @@ const processFaults = {
     const process = random.pick(fleet.processes)
     process.pause()
     await pause(random.whole(500, 4000))
-    process.goOn()
+    process.resume()
   },
 } satisfies Record<string, Fault>
 
@@ -88,7 +88,7 @@ const clientFaults = {
       traffic.flood(client.ledger.name)
     }
     await pause(random.whole(500, 5000))
-    for (const client of stalled) client.goOnReading()
+    for (const client of stalled) client.resumeReading()
   },
   /** More is sent at once than the window holds, while all clients are connected. */
   burst: async ({ traffic, window }) => {

@@ -70,20 +70,20 @@ export class Ledger {
     this.note(`${n} as ${id}`)
     const send = this.#model.sends.get(n)
     if (send === undefined || send.s !== s || !this.isFor(send)) {
-      this.#violate(`event ${n}, which is not for it or of long ago, as ${id}`)
+      this.#violate(`got event ${n} as ${id}, which is not for it or is from long ago`)
       return
     }
     if (this.#received.has(n) && !this.#model.mayDouble(send)) {
-      this.#violate(`twice ${describe(send)}, now as ${id}`)
+      this.#violate(`got ${describe(send)} twice, now as ${id}`)
       return
     }
     if (send.state === 'rejected') {
-      this.#violate(`though it was rejected as not stored ${describe(send)}, as ${id}`)
+      this.#violate(`got ${describe(send)} as ${id}, though it was rejected as not stored`)
       return
     }
     const place = placeOf(this.#model.engine, id)
     if (this.hasReached(place)) {
-      this.#violate(`out of order ${describe(send)}, as ${id}`)
+      this.#violate(`got ${describe(send)} out of order, as ${id}`)
       return
     }
     send.hasArrived = true
@@ -96,7 +96,7 @@ export class Ledger {
     this.note(`cursor ${id}`)
     const place = placeOf(this.#model.engine, id)
     if (this.#place !== undefined && order(place, this.#place) < 0) {
-      this.#violate(`the cursor ${id}, which lies before what it was given`)
+      this.#violate(`got the cursor ${id}, which lies before what it already had`)
       return
     }
     this.#goTo(place)
@@ -107,12 +107,12 @@ export class Ledger {
     if (!this.#model.mayHaveLeft(this.#place)) {
       this.#gaps += 1
       if (this.#gaps > this.#model.losses.length) {
-        this.#violate(`a gap (${reason}) for which there is no cause, at ${id}`)
+        this.#violate(`got a gap (${reason}) without a cause, at ${id}`)
         return
       }
     }
     if (id === undefined) {
-      this.#violate(`a gap (${reason}) without a new cursor`)
+      this.#violate(`got a gap (${reason}) without a new cursor`)
       return
     }
     this.#toldAt = this.#model.tick()
@@ -123,19 +123,19 @@ export class Ledger {
   check(): void {
     for (const send of this.#passed) {
       if (!this.#model.isSuperseded(send, this) && !this.#isExcused(send)) {
-        this.#violate(`never ${describe(send)}, and none of its key that is newer`)
+        this.#violate(`never got ${describe(send)}, nor a newer one of its key`)
       }
     }
     for (const send of this.#unplaced) {
       if (this.#received.has(send.n) || this.#newestStart > send.issuedAt) continue
       if (send.key === undefined || !this.#model.isSuperseded(send, this)) {
-        this.#violate(`never ${describe(send)}`)
+        this.#violate(`never got ${describe(send)}`)
       }
     }
     for (const { voidsCursors, beganAt } of this.#model.losses) {
       const hadCursor = this.#place !== undefined && this.#startedAt < beganAt
       if (voidsCursors && hadCursor && this.#toldAt < beganAt) {
-        this.#violate('no gap, though the log is another one')
+        this.#violate('got no gap, though the log is another one')
       }
     }
     this.#passed = []
@@ -177,7 +177,7 @@ export class Ledger {
 
   #miss(send: Acknowledged): void {
     if (send.key !== undefined) this.#passed.push(send)
-    else if (!this.#isExcused(send)) this.#violate(`never ${describe(send)}`)
+    else if (!this.#isExcused(send)) this.#violate(`never got ${describe(send)}`)
   }
 
   /** Whether the send lies before the client's start or in a gap. */
@@ -196,6 +196,6 @@ export class Ledger {
   }
 
   #violate(what: string): void {
-    this.#model.violate(`${this.name} was given ${what}\n  ${this.history}`)
+    this.#model.violate(`${this.name} ${what}\n  ${this.history}`)
   }
 }

@@ -177,7 +177,7 @@ export class Model {
 }
 
 export function describe({ n, to, state, place, key }: Send): string {
-  const target = `${to.kind} ${to.name}${to.except === undefined ? '' : ` but ${to.except}`}`
+  const target = `${to.kind} ${to.name}${to.except === undefined ? '' : ` except ${to.except}`}`
   const at = place === undefined ? '' : ` at ${place.major}-${place.minor}`
   return `event ${n} to ${target}${key === undefined ? '' : ` (key ${key})`}, ${state}${at}`
 }

@@ -189,7 +189,7 @@ describe.each(koas)('on %s', (_, Koa) => {
     ['a 401', 401, (ctx => ctx.throw(401)) as Handler],
     ['a status alone', 402, set({ status: 402 })],
     ['a redirect', 302, (ctx => ctx.redirect('/')) as Handler],
-  ])('on a route, too, %s stays what it is (defect 4)', async (_, status, handler) => {
+  ])('a route, too, leaves %s as it is (defect 4)', async (_, status, handler) => {
     const { origin } = await serveOne(Koa, handler)
     for (let i = 0; i < 2; i++) expect((await answer(origin)).status).toBe(status)
   })

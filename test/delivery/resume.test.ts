@@ -167,11 +167,11 @@ describe('a log that', () => {
     const errors = errorsOf(pool)
     log.sink.state(false)
 
-    const anew = await connect(origin, '/?id=ada')
+    const newcomer = await connect(origin, '/?id=ada')
     const back = await connect(origin, '/?id=bob', resumeWith(last))
     const stream = streamOf(pool, 'ada')
     stream.face.send('direct')
-    await anew.until(({ data }) => data.includes('direct'))
+    await newcomer.until(({ data }) => data.includes('direct'))
     await expect(pool.broadcast('too early')).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
     expect(pool.stats()).toMatchObject({ parked: 2, log: 'down', streams: 2 })
 
@@ -180,8 +180,8 @@ describe('a log that', () => {
     log.sink.state(true)
     await back.until(({ data }) => data.includes('three'))
     await pool.broadcast('four')
-    for (const client of [anew, back]) await client.until(({ data }) => data.includes('four'))
-    expect(anew.data).toEqual(['direct', 'four'])
+    for (const client of [newcomer, back]) await client.until(({ data }) => data.includes('four'))
+    expect(newcomer.data).toEqual(['direct', 'four'])
     expect(back.data).toEqual(['three', 'four'])
     expect(pool.stats()).toMatchObject({ parked: 0, log: 'up', gaps: 0 })
     expect(errors).toHaveLength(1)
@@ -327,10 +327,10 @@ describe('a removed client', () => {
     const again = await connect(origin, '/?id=ada', resumeWith(old.lastEventId))
     expect(again.status).toBe(204)
 
-    const anew = await connect(origin, '/?id=ada')
+    const newcomer = await connect(origin, '/?id=ada')
     await pool.send('ada', 'four')
-    await anew.until(({ data }) => data.includes('four'))
-    expect(anew.data).toEqual(['four'])
+    await newcomer.until(({ data }) => data.includes('four'))
+    expect(newcomer.data).toEqual(['four'])
     expect(pool.stats().closed.removed).toBe(1)
   })
 

@@ -252,9 +252,9 @@ describe('what waits for a reader', () => {
     const batch = window.next(old, window.tail)
     expect(batch?.slots.map(({ id }) => id)).toEqual(['e1'])
     expect(batch).toMatchObject({ position: 2, removal: { frame: 'data: bye\n\n' } })
-    const anew = makeReader(window, ['@ada'], { openedAt: 2 })
-    expect(idsOf(window, anew)).toEqual(['e1', 'e3'])
-    expect(window.next(anew, window.tail)?.removal).toBeUndefined()
+    const returned = makeReader(window, ['@ada'], { openedAt: 2 })
+    expect(idsOf(window, returned)).toEqual(['e1', 'e3'])
+    expect(window.next(returned, window.tail)?.removal).toBeUndefined()
   })
 
   test('comes in batches of moderate size', () => {

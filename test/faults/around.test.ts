@@ -95,7 +95,7 @@ describe.each([
     ['in the cookie', undefined],
     ['in an asynchronous store', slowStore()],
   ])(
-    'headers and cookies of all middleware around it arrive, and frames at once, with the session %s (fault 41)',
+    'headers and cookies of all surrounding middleware arrive, and frames at once, with the session %s (fault 41)',
     async (_, store) => {
       const { pool, origin, expectQuiet } = await serve({
         store,

@@ -252,7 +252,7 @@ describe.each([
     (app: Koa) => http2.createSecureServer({ ...tls, allowHTTP1: true }, app.callback()),
     'https',
   ],
-])('over HTTP/2 by %s', (_, createServer, scheme) => {
+])('over HTTP/2 (%s)', (_, createServer, scheme) => {
   async function serve(handler?: Handler) {
     const pool = testPool()
     const app = new Koa()

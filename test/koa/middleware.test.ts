@@ -151,7 +151,7 @@ describe('option id', () => {
     ['a promise', async () => 'ada', 'ada'],
     ['null', () => null, /^[0-9a-f]{8}-[0-9a-f-]{27}$/],
     ['undefined', () => undefined, /^[0-9a-f]{8}-[0-9a-f-]{27}$/],
-    ['none', undefined, /^[0-9a-f]{8}-[0-9a-f-]{27}$/],
+    ['nothing at all', undefined, /^[0-9a-f]{8}-[0-9a-f-]{27}$/],
   ])('may give %s', async (_, id, expected) => {
     const pool = testPool()
     const { origin } = await serveApp(sse({ pool, ...(id && { id }) }), (ctx => {

@@ -65,7 +65,7 @@ const ROUTE_OPTIONS: [option: keyof SseOptions, wrong: unknown[], expected: stri
 const cases = (options: [string, unknown[], string][]) =>
   options.flatMap(([option, wrong, expected]) => wrong.map(value => ({ option, value, expected })))
 
-describe('a TypeError with the option, the expected value and the actual one refuses', () => {
+describe('a TypeError that states the option, the rule and the value refuses', () => {
   test.each(cases(POOL_OPTIONS))('new ClientPool({ $option: $value })', given => {
     const { option, value, expected } = given
     const message = messageOf(() => newPool({ [option]: value }))
