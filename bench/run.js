@@ -5,6 +5,8 @@
  *     npm run bench               about twenty-five minutes; writes bench/RESULTS.md
  *     npm run bench -- --quick    under two minutes; fewer streams and rows, only printed
  *     npm run bench -- --rounds=5 --only=net,ours --workloads=feed,latency
+ *     npm run bench -- --before=../old --only=before,ours --workloads=broadcast,targeted,idle
+ *                                 two builds of this package, in the same rounds
  *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
  *
  * It prints one Markdown table of the figures and one of the targets. What keeps the figures honest:
@@ -29,6 +31,7 @@
 import { execSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ENGINE_ROWS, ENGINES, measureEngine } from './engines/index.js'
 import { tableOf } from './parts/table.js'
@@ -40,6 +43,7 @@ import { measure, WORKLOADS } from './workloads/index.js'
 /** @type {{ file: string, title: string, only?: string[] }[]} */
 const SERVERS = [
   { file: 'net', title: 'bare node `net`' },
+  { file: 'before', title: 'koa-sse-pool, before' },
   { file: 'ours', title: 'koa-sse-pool' },
   { file: 'ours-lean', title: 'koa-sse-pool, lean', only: ['broadcast', 'idle'] },
   { file: 'nchan', title: 'nginx + nchan' },
@@ -56,6 +60,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     only: { type: 'string' },
     workloads: { type: 'string' },
+    before: { type: 'string' },
   },
 })
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
@@ -72,10 +77,14 @@ const plan = options.quick
 
 const given = process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : []
 /** Only a complete run is written to RESULTS.md. */
-const isPartial = Boolean(options.quick || options.only || options.workloads)
+const isPartial = Boolean(options.quick || options.only || options.workloads || options.before)
+if (options.before) process.env.BENCH_BEFORE = resolve(options.before)
 const only = options.only?.split(',')
 const servers = SERVERS.filter(
-  ({ file }) => (file !== 'nchan' || nchanIsHere) && (!only || only.includes(file)),
+  ({ file }) =>
+    (file !== 'nchan' || nchanIsHere) &&
+    (file !== 'before' || options.before) &&
+    (!only || only.includes(file)),
 )
 const wanted = options.workloads?.split(',')
 const chosen = Object.keys(WORKLOADS).filter(name =>

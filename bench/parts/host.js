@@ -15,6 +15,7 @@ import { listenForFeed } from './feed.js'
  * @property {number} history the number of entries to keep for replay
  * @property {boolean} channels each stream joins the channel that its request names
  * @property {object} [pool] more options for koa-sse-pool
+ * @property {string} [build] the URL of another build of it
  *
  * @typedef Hosted
  * @property {import('node:net').Server} [server] will listen on any free port

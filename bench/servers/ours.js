@@ -2,8 +2,9 @@
 // koa-sse-pool as built, with all defaults except the limit on streams and the heartbeat.
 import { createServer } from 'node:http'
 import Koa from 'koa'
-import { ClientPool, sse } from '../../dist/index.js'
 import { host, settings } from '../parts/host.js'
+
+const { ClientPool, sse } = await import(settings.build ?? '../../dist/index.js')
 
 const pool = new ClientPool({
   maxClients: 100_000,
