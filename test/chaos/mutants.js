@@ -26,21 +26,20 @@ export const mutants = {
     engine: 'redis',
     faults: ['leave'],
     file: 'delivery/resume.ts',
-    find: 'reader.gap = gapReason(window, reader.lastEventId)',
-    replace: 'gapReason(window, reader.lastEventId)\n      reader.goOnAt(window.tail)',
+    find: "reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget))",
+    replace: 'reader.resumeAt(this.#window.tail)',
   },
   /** A client gets its replay first and joins the live events only a little later. */
   'late-attach': {
     engine: 'redis',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'this.#options.onResumed()',
-    replace: `this.#options.onResumed()
+    find: 'this.#listener.resumed()',
+    replace: `this.#listener.resumed()
     setImmediate(() => {
-      reader.parked = true
+      reader.park()
       setTimeout(() => {
-        reader.goOnAt(this.#options.window.tail)
-        reader.parked = false
+        reader.resumeAt(this.#window.tail)
         reader.wake()
       }, 50)
     })`,
@@ -50,16 +49,16 @@ export const mutants = {
     engine: 'redis',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'reader.goOnAt(position)',
-    replace: 'reader.goOnAt(Math.min(position + 1, this.#options.window.tail))',
+    find: 'reader.resumeAt(position)',
+    replace: 'reader.resumeAt(Math.min(position + 1, this.#window.tail))',
   },
   /** The entry at the cursor is sent once more. */
   'off-by-one-back': {
     engine: 'nats',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'reader.goOnAt(position)',
-    replace: 'reader.goOnAt(position - 1)',
+    find: 'reader.resumeAt(position)',
+    replace: 'reader.resumeAt(position - 1)',
   },
   /** An entry that was sent again after a lost reply counts as new. */
   'no-dedupe': {

@@ -76,7 +76,7 @@ export class FakeLog implements EventLog {
     return id
   }
 
-  /** Hands this process all that is stored and has not reached it. */
+  /** Hands this process every stored entry that has not reached it yet. */
   deliver(): void {
     const fresh = this.stored.slice(this.seen)
     this.seen = this.stored.length
