@@ -1,4 +1,4 @@
-/** What stands behind the public objects, for tests that look at how a stream is served. */
+/** The internals behind the public objects, for tests of how a stream is served. */
 import type { ClientPool } from 'koa-sse-pool'
 import { Gap, Reader } from '../../src/delivery/reader.js'
 import type { Batch, Target } from '../../src/delivery/target.js'
@@ -18,7 +18,7 @@ export function streamOf(pool: ClientPool, id: string): Stream {
   return stream
 }
 
-/** A reader without a socket: it keeps what it is given, and takes nothing while it is full. */
+/** A reader without a socket. It records what it is given and takes nothing while it is full. */
 export class FakeReader extends Reader {
   readonly clientTarget: Target | undefined
   readonly directAfter = undefined

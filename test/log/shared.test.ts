@@ -31,7 +31,7 @@ describe('the health of an engine', () => {
   })
 })
 
-it('forgets the oldest of what has outgrown its limit', () => {
+it('a map that outgrows its limit forgets its oldest keys', () => {
   const known = new Map<string, number>()
   for (const [index, key] of [...'abcb'].entries()) {
     known.set(key, index)
