@@ -5,6 +5,7 @@
 import type { GapReason } from '../lib/reasons.js'
 import type { Entry, LogSink } from '../log/log.js'
 import { MESSAGE, type Messages } from '../log/messages.js'
+import type { InFlight } from './in-flight.js'
 import type { Place, Reader } from './reader.js'
 import type { Resumption } from './resume.js'
 import type { Window } from './window.js'
@@ -21,18 +22,23 @@ export interface FeedListener {
 
 export class Feed implements LogSink {
   readonly #window: Window
+  readonly #inFlight: InFlight
   readonly #resumption: Resumption
   readonly #messages: Messages
   readonly #listener: FeedListener
   #isUp = true
   #isBooted = false
-  #isClosed = false
   #entries = 0
-  /** Sends that wait for their entry to arrive in the window, by the entry's id. */
-  readonly #arrivals = new Map<string, (() => void)[]>()
 
-  constructor(window: Window, resumption: Resumption, messages: Messages, listener: FeedListener) {
+  constructor(
+    window: Window,
+    inFlight: InFlight,
+    resumption: Resumption,
+    messages: Messages,
+    listener: FeedListener,
+  ) {
     this.#window = window
+    this.#inFlight = inFlight
     this.#resumption = resumption
     this.#messages = messages
     this.#listener = listener
@@ -53,19 +59,6 @@ export class Feed implements LogSink {
     return this.#entries
   }
 
-  /**
-   * Resolves once the window has reached this entry, so that whatever this process does next (a direct
-   * send, `end()`, a join) comes after it. Also resolves when the entry cannot arrive any more.
-   */
-  async reached(id: string): Promise<void> {
-    if (this.#isClosed || !this.#window.isBehind(id)) return
-    await new Promise<void>(resolve => {
-      const waiting = this.#arrivals.get(id)
-      if (waiting === undefined) this.#arrivals.set(id, [resolve])
-      else waiting.push(resolve)
-    })
-  }
-
   reset(entries: readonly Entry[], reason: 'boot' | 'trimmed' | 'replaced'): void {
     if (reason === 'boot' && !this.#isBooted) {
       this.#fill(entries)
@@ -75,8 +68,7 @@ export class Feed implements LogSink {
       this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
     }
     this.#resumption.windowRenewed()
-    // An entry that is missing now was trimmed, or is of another log.
-    this.#settleArrivals()
+    this.#inFlight.settlePassed()
   }
 
   append(entries: readonly Entry[]): void {
@@ -88,9 +80,10 @@ export class Feed implements LogSink {
       }
       if (entry.target !== '') this.#entries += 1
       this.#window.append(entry)
+      this.#inFlight.arrived(entry.nonce)
     }
     this.#resumption.windowChanged()
-    this.#settleReached(entries)
+    this.#inFlight.settlePassed()
   }
 
   state(isUp: boolean): void {
@@ -102,17 +95,12 @@ export class Feed implements LogSink {
     this.#listener.error(error)
   }
 
-  /** Nothing will arrive any more. */
-  close(): void {
-    this.#isClosed = true
-    this.#settleArrivals()
-  }
-
   #fill(entries: readonly Entry[]): void {
     const window = this.#window
     for (const entry of entries) {
       if (entry.target !== MESSAGE) {
         window.fill(entry)
+        this.#inFlight.arrived(entry.nonce)
         continue
       }
       this.#messages.replay(entry.frame)
@@ -139,24 +127,5 @@ export class Feed implements LogSink {
       reader.moveToPlace(place, this.#window, reason)
       reader.wake()
     }
-  }
-
-  #settleReached(entries: readonly Entry[]): void {
-    if (this.#arrivals.size === 0) return
-    for (const { id } of entries) this.#settleArrival(id)
-    // An entry that the engine skips, such as a repetition, never arrives by its own id.
-    for (const id of this.#arrivals.keys()) {
-      if (this.#window.isBehind(id)) return
-      this.#settleArrival(id)
-    }
-  }
-
-  #settleArrival(id: string): void {
-    for (const resolve of this.#arrivals.get(id) ?? []) resolve()
-    this.#arrivals.delete(id)
-  }
-
-  #settleArrivals(): void {
-    for (const id of this.#arrivals.keys()) this.#settleArrival(id)
   }
 }

@@ -81,7 +81,7 @@ export class Pump implements WindowListener {
       const upTo = directAfter === undefined ? window.tail : Math.min(directAfter, window.tail)
       const next = reader.next(window, upTo)
       if (next === undefined) {
-        if (directAfter === undefined) break
+        if (directAfter === undefined || directAfter > window.tail) break
         reader.takeDirect()
         continue
       }

@@ -150,14 +150,14 @@ export abstract class Reader implements CursorState, Member {
     this.#removal = slot
   }
 
-  /** Reads these targets, from wherever it starts. */
+  /** Reads these targets, from wherever it starts. Its client's own comes last. */
   follow(targets: readonly Target[]): void {
     this.#targets = targets
   }
 
   /** Reads these targets too, each from its tail on. */
   join(window: Window, targets: readonly Target[]): void {
-    this.#targets = [...targets, ...this.#targets]
+    this.#targets = this.#targets.toSpliced(-1, 0, ...targets)
     if (!this.#isParked && this.#cursor === window.tail) return
     // Otherwise older entries of the target would be replayed together with what still waits.
     this.#joinedAt ??= new Map()

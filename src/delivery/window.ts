@@ -11,7 +11,7 @@ import {
   type EventLog,
   formatTarget,
   parseTarget,
-  type TargetAddress,
+  targetOfMembers,
 } from '../log/log.js'
 import { Batch, Slot, slotBytes, Target } from './target.js'
 
@@ -134,7 +134,7 @@ export class Window {
     const address = parseTarget(entry.target)
     const removal = address?.kind === 'remove'
     // A mark belongs to nobody, so its target is not kept where anybody would find it.
-    const target = address ? this.target(addressOfMembers(address)) : new Target('')
+    const target = address ? this.target(targetOfMembers(address)) : new Target('')
     const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
     this.#tail = slot.position
     this.#reached = entry.id
@@ -341,11 +341,6 @@ export class Window {
       this.#head = 0
     }
   }
-}
-
-/** A removal is kept in its client's target, and an exception makes no other target. */
-function addressOfMembers({ kind, name }: TargetAddress): string {
-  return formatTarget({ kind: kind === 'remove' ? 'client' : kind, name })
 }
 
 function joinedAt(reader: CursorState, target: Target): number {

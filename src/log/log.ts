@@ -125,6 +125,11 @@ export function parseTarget(target: string): TargetAddress | undefined {
     : { kind, name: target.slice(1, end), except: target.slice(end + 1) }
 }
 
+/** The target whose members an entry concerns: an exception or a removal makes no other target. */
+export function targetOfMembers({ kind, name }: TargetAddress): string {
+  return formatTarget({ kind: kind === 'remove' ? 'client' : kind, name })
+}
+
 const KINDS: Record<string, TargetAddress['kind']> = {
   '*': 'everyone',
   '@': 'client',

@@ -8,6 +8,7 @@
  */
 import type { EventEmitter } from 'node:events'
 import { Feed, type FeedListener } from '../delivery/feed.js'
+import { InFlight } from '../delivery/in-flight.js'
 import { Pump } from '../delivery/pump.js'
 import type { Reader, Replay } from '../delivery/reader.js'
 import { Resumption, type ResumptionListener } from '../delivery/resume.js'
@@ -16,7 +17,14 @@ import { SseError } from '../lib/errors.js'
 import { clientIdOf } from '../lib/names.js'
 import { nonceSource } from '../lib/random.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
-import { type Entry, type EventLog, formatTarget, type TargetAddress } from '../log/log.js'
+import {
+  type Entry,
+  type EventLog,
+  formatTarget,
+  parseTarget,
+  type TargetAddress,
+  targetOfMembers,
+} from '../log/log.js'
 import { MemoryLog } from '../log/memory.js'
 import { Messages } from '../log/messages.js'
 import { StreamFace } from '../stream/face.js'
@@ -65,6 +73,7 @@ export class Hub
   readonly options: ResolvedPoolOptions
   readonly window: Window
   readonly pump: Pump
+  readonly inFlight: InFlight
   readonly members: Members
   readonly presence: Presence
   readonly claims: Claims
@@ -89,6 +98,7 @@ export class Hub
     this.#log = options.log ?? new MemoryLog()
     this.window = new Window(this.#log, options.window)
     this.pump = new Pump(this.window, options.maxBufferedBytes / 2)
+    this.inFlight = new InFlight(this.window)
     this.members = new Members(this.window, this.pump, this, options)
     this.#resumption = new Resumption(this.window, this.#log, this)
     this.#heartbeat = new Heartbeat(this.window, this.pump, this, options)
@@ -96,7 +106,7 @@ export class Hub
     const messages = new Messages(options.log, this.#nonce)
     this.presence = new Presence(messages, this, this.#nonce)
     this.claims = new Claims(messages, this.#nonce)
-    this.#feed = new Feed(this.window, this.#resumption, messages, this)
+    this.#feed = new Feed(this.window, this.inFlight, this.#resumption, messages, this)
     this.#log.open(this.#feed).catch(error => {
       this.#feed.state(false)
       this.error(error)
@@ -177,15 +187,12 @@ export class Hub
     return stored
   }
 
-  /** Resolves once the log has stored the entry and this process's own window has it. */
   #appended(entry: Omit<Entry, 'id'>): Promise<string> {
     const stored = this.#log.append(entry)
-    // The memory log has put it there before it returns.
-    if (this.options.log === undefined) return stored
-    return stored.then(async id => {
-      await this.#feed.reached(id)
-      return id
-    })
+    const address = parseTarget(entry.target)
+    // The memory log has put it into the window before it returns.
+    if (this.options.log === undefined || address === undefined) return stored
+    return this.inFlight.begin(entry.nonce, targetOfMembers(address), stored)
   }
 
   // Streams, for the middleware
@@ -362,7 +369,7 @@ export class Hub
     // Not before: until its stream is ended a client gets what is sent.
     this.#isClosed = true
     this.claims.close()
-    this.#feed.close()
+    this.inFlight.close()
     for (const subscription of this.#subscriptions) subscription.close()
     this.#heartbeat.stop()
     // Last: a process that still answers questions after that would be waited for again.

@@ -6,6 +6,7 @@
  * that is bounded.
  */
 import type { Server } from 'node:net'
+import type { InFlight } from '../delivery/in-flight.js'
 import type { Pump } from '../delivery/pump.js'
 import { Gap, Reader } from '../delivery/reader.js'
 import type { Batch, Target } from '../delivery/target.js'
@@ -14,7 +15,7 @@ import type { CloseReason, GapReason } from '../lib/reasons.js'
 import { Chunk, type EncodeOptions } from '../wire/event.js'
 import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
 import { ENDINGS } from './closing.js'
-import { DirectSends } from './direct.js'
+import { type DirectSend, DirectSends } from './direct.js'
 import type { EventStream } from './event-stream.js'
 import { lean } from './transport/lean.js'
 import { transportOf } from './transport/select.js'
@@ -24,6 +25,7 @@ import type { AnyResponse, Outlet, Transport } from './transport/transport.js'
 export interface StreamHost {
   readonly window: Window
   readonly pump: Pump
+  readonly inFlight: InFlight
   readonly options: EncodeOptions & {
     readonly maxBufferedBytes: number
     readonly stallTimeout: number
@@ -68,7 +70,7 @@ export interface CloseOptions {
   readonly frame?: string
   /** The delay in milliseconds after which the client shall come back. */
   readonly retry?: number
-  /** The close event waits for the entries up to this position. Default: the tail. */
+  /** The close event waits for the entries up to this position. Default: what was sent so far. */
   readonly after?: number
 }
 
@@ -166,7 +168,7 @@ export class Stream extends Reader {
 
   get channels(): string[] {
     const names = this.targets.map(({ name }) => name).filter(name => name.startsWith('#'))
-    return names.map(name => name.slice(1)).reverse()
+    return names.map(name => name.slice(1))
   }
 
   get bufferedBytes(): number {
@@ -208,7 +210,7 @@ export class Stream extends Reader {
     const waiting = this.#direct as DirectSends
     const direct = waiting.shift()
     if (waiting.after === undefined) this.#direct = undefined
-    if (direct.bytes > 0) this.write(direct.chunk)
+    if (direct.bytes > 0) this.write(new Chunk(direct.text))
     if (!this.#isFull) this.#settleDrainWaiters()
     if (direct.closes !== undefined) {
       this.#transport.end(this.#outlet)
@@ -349,10 +351,9 @@ export class Stream extends Reader {
       if (reason === 'replaced') this.#breakOff(reason, 'destroy')
       return
     }
-    const position = after ?? this.#host.window.tail
     // A client that was removed must not get the entries that later direct sends would wait for.
-    this.#direct?.cap(position)
-    this.#push(frame ?? closeFrame(this.#route.closeEvent, data), position, reason)
+    if (after !== undefined) this.#direct?.cap(after)
+    this.#push(frame ?? closeFrame(this.#route.closeEvent, data), after, reason)
   }
 
   #endQuietly(reason: CloseReason, options: CloseOptions): void {
@@ -406,10 +407,13 @@ export class Stream extends Reader {
     return this.#isBlocked || this.#directBytes >= HIGH_WATER
   }
 
-  #push(text: string, after = this.#host.window.tail, closes?: CloseReason): boolean {
+  /** @param after the position that it waits for. Default: what this process has sent so far. */
+  #push(text: string, after?: number, closes?: CloseReason): boolean {
     if (closes !== undefined) this.#isEnding = true
     this.#direct ??= new DirectSends()
-    this.#direct.push(text, after, closes)
+    if (after !== undefined || !this.#followsSends(text, closes)) {
+      this.#direct.push(text, after ?? this.#host.window.tail, closes)
+    }
     if (this.#isOpened) {
       this.#host.pump.advance(this)
     } else {
@@ -418,6 +422,23 @@ export class Stream extends Reader {
     // Not what is in the socket: those may be entries, which are bounded by the size of a batch.
     if (this.#directBytes > this.#host.options.maxBufferedBytes) this.close('slow')
     return !this.#isEnding && !this.#isFull
+  }
+
+  /** Lets a direct send wait for the app's earlier sends that are still on their way, if there are any. */
+  #followsSends(text: string, closes: CloseReason | undefined): boolean {
+    let after = this.#host.window.tail
+    let left = 0
+    let send: DirectSend | undefined
+    const follow = (position: number) => {
+      left -= 1
+      after = Math.max(after, position)
+      if (left > 0 || send === undefined) return
+      send.after = Math.min(send.after, after)
+      this.wake()
+    }
+    left = this.#host.inFlight.follow(this.targets, { follow })
+    if (left > 0) send = this.#direct?.push(text, Number.POSITIVE_INFINITY, closes)
+    return left > 0
   }
 
   #block(): void {

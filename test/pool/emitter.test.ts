@@ -1,0 +1,43 @@
+/** A pool is an EventEmitter of Node's, in which a listener can neither break the pool nor wait for ever. */
+import { once } from 'node:events'
+import { describe, expect, test } from 'vitest'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+describe('a pool as an event emitter', () => {
+  test('can be awaited with once() from node:events, before and after an error (fault 95)', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const failed = once(pool, 'gap')
+    const error = new Error('the log is gone')
+    queueMicrotask(() => pool.emit('error', error))
+    await expect(failed).rejects.toBe(error)
+
+    const missed = once(pool, 'gap')
+    await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': 'unknown' } })
+    const [stream, reason] = await missed
+    expect([stream.id, reason]).toEqual(['ada', 'unknown'])
+    expect(pool.listenerCount('gap')).toBe(0)
+    expect(pool.listenerCount('error')).toBe(0)
+  })
+
+  test('names its listeners, and removes them by either name', () => {
+    const pool = testPool()
+    const listener = () => {}
+    pool.on('open', listener).once('open', listener)
+    expect(pool.eventNames()).toEqual(['open'])
+    expect(pool.listenerCount('open')).toBe(2)
+    pool.off('open', listener).removeListener('open', listener)
+    expect(pool.listenerCount('open')).toBe(0)
+  })
+
+  test.each(['on', 'once'] as const)(
+    'refuses %s() for an event that does not exist, and names the nearest (fault 103)',
+    method => {
+      const pool = testPool()
+      expect(() => pool[method]('opne' as never, () => {})).toThrow(
+        'A ClientPool has no event "opne"; did you mean "open"?',
+      )
+      expect(() => pool[method]('newListener' as never, () => {})).not.toThrow()
+    },
+  )
+})
