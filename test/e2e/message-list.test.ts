@@ -192,6 +192,11 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
         const texts = ['The ferry leaves at nine.', 'Rain from the west by noon.']
         const sayTwo = () => texts.forEach(text => void speak(text))
         await page.goto(`http://127.0.0.1:${port}`)
+        // Without a timer for messages the page would name a time of months.
+        await page.eval(() => {
+          const node = document.querySelector('#log-seconds')
+          if (node) node.textContent = '10'
+        })
         await connect(page)
         sayTwo()
         await hasMessage(page, 2)

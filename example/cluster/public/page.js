@@ -42,7 +42,7 @@ function open() {
     const { name, pid, store } = JSON.parse(data)
     $('#store').textContent = store
     moveTo(name)
-    const missed = isBehind ? `; first came ${plural(caughtUp, 'missed number')}` : ''
+    const missed = isBehind ? `; ${plural(caughtUp, 'missed number')} replayed` : ''
     note(isBehind ? 'back' : 'open', `On process ${name}, pid ${pid}${missed}`)
     isBehind = false
     caughtUp = 0
