@@ -42,7 +42,7 @@ export async function start({
   /** @type {Map<string, Job>} */
   const jobs = new Map()
 
-  // Without the option `id`, the id is a random UUID. It cannot be guessed; whoever knows it may read.
+  // Without the option `id`, the id is a random UUID. It cannot be guessed, and anyone who knows it may read.
   router.post('/jobs', sse({ pool, retry: retryMs }), ctx => {
     run(ctx.sse.id, begin(ctx)).catch(error => app.emit('error', error))
   })

@@ -193,6 +193,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
         const sayTwo = () => texts.forEach(text => void speak(text))
         await page.goto(`http://127.0.0.1:${port}`)
         // Without a timer for messages the page would name a time of months.
+        await waitFor(page, () => document.querySelector('#connect:enabled'))
         await page.eval(() => {
           const node = document.querySelector('#log-seconds')
           if (node) node.textContent = '10'
