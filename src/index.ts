@@ -1,3 +1,8 @@
+/**
+ * Server-Sent Events for Koa: the middleware, the pool, and the types of everything that they hand out.
+ *
+ * @module koa-sse-pool
+ */
 export type { PollAnswer } from './koa/long-poll.js'
 export { type SseMiddleware, sse } from './koa/middleware.js'
 export type {

@@ -1,6 +1,14 @@
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, type EventLog, type EventStream, SseError, sse } from 'koa-sse-pool'
+import {
+  type Channel,
+  type Client,
+  ClientPool,
+  type EventLog,
+  type EventStream,
+  SseError,
+  sse,
+} from 'koa-sse-pool'
 import { describe, expectTypeOf, test } from 'vitest'
 
 interface Progress {
@@ -116,4 +124,44 @@ test('the middleware also has Koa’s own type', () => {
   const one: Koa.Middleware = sse()
   const several: Koa.Middleware[] = [sse({ pool }), sse({ matchQuery: 'push' })]
   new Koa().use(one).use(several[0] as Koa.Middleware)
+})
+
+describe('a pool and its options', () => {
+  test('are given to sse() one or the other', () => {
+    sse({ pool, retry: 1000 })
+    sse({ maxClients: 2, retry: 1000 })
+    // @ts-expect-error the option belongs to the pool, which is given
+    sse({ pool, maxClients: 2 })
+    // @ts-expect-error the same through a variable
+    sse({ ...{ pool, pingInterval: 3000 } })
+  })
+
+  test('check the names of the pool’s events and of close()', () => {
+    pool.on('gap', (stream, reason) => {
+      expectTypeOf(stream).toEqualTypeOf<EventStream<Progress>>()
+      expectTypeOf(reason).toEqualTypeOf<'trimmed' | 'unknown' | 'replaced' | 'lagged'>()
+    })
+    // @ts-expect-error there is no such event
+    pool.once('opne', () => {})
+    // @ts-expect-error there is no such option
+    pool.close({ spred: 1 })
+  })
+
+  test('are disposed of at the end of a block', async () => {
+    await using own = new ClientPool()
+    expectTypeOf(own.size).toBeNumber()
+  })
+})
+
+test('a handler can be tested with an object of one’s own', () => {
+  const sent: unknown[] = []
+  const double: Pick<EventStream, 'id' | 'send' | 'isOpen' | 'channels'> = {
+    id: 'ada',
+    isOpen: true,
+    channels: ['news'],
+    send: event => sent.push(event) > 0,
+  }
+  double.send({ event: 'x', data: 1 })
+  expectTypeOf(pool.channel('news')).toEqualTypeOf<Channel<Progress>>()
+  expectTypeOf(pool.get('ada')).toEqualTypeOf<Client<Progress> | undefined>()
 })

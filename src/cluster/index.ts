@@ -5,6 +5,8 @@
  *
  * Each side has one message in flight; whatever accumulates meanwhile goes into the next one. Messages
  * therefore grow under load, and a stopped process costs the others the memory of one message at most.
+ *
+ * @module koa-sse-pool/cluster
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'

@@ -1,6 +1,8 @@
 /**
- * `koa-sse-pool/compat`: the interface of koa-sse-stream 0.2.0 on this package's core, so that an
+ * The interface of koa-sse-stream 0.2.0 on the core of this package, so that an
  * app migrates by changing one import.
+ *
+ * @module koa-sse-pool/compat
  */
 import { randomUUID } from 'node:crypto'
 import { Duplex, Stream as NodeStream } from 'node:stream'

@@ -4,6 +4,8 @@
  *
  * The log uses your connection, which must be configured to reconnect. Nothing is queued while it is
  * down and nothing is sent twice: an append is either acknowledged or rejects.
+ *
+ * @module koa-sse-pool/nats
  */
 import { type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { nonceSource } from '../lib/random.js'

@@ -324,6 +324,9 @@ export class Hub
   booted(): void {
     for (const [reader, { resumes, replay }] of this.#waitingForBoot) {
       this.#start(reader, resumes, replay)
+      // Which of the entries were sent since it opened cannot be known.
+      const mayHaveMissed = reader.lastEventId === '' && replay === 'missed'
+      if (mayHaveMissed && this.window.size.events > 0) reader.lose('unknown')
     }
     this.#waitingForBoot.clear()
     for (const subscription of this.#subscriptions) subscription.wake()

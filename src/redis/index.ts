@@ -4,6 +4,8 @@
  *
  * The log opens two connections: one for commands and one that waits for new entries (tail.ts).
  * Nothing is queued and nothing is sent twice: an append is either acknowledged or rejects.
+ *
+ * @module koa-sse-pool/redis
  */
 import { SseError } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'

@@ -1,4 +1,8 @@
-/** What every engine must do, as tests for any test runner. */
+/**
+ * What every engine must do, as tests for any test runner.
+ *
+ * @module koa-sse-pool/testing
+ */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'

@@ -2,6 +2,8 @@
  * Tickets for event streams. EventSource cannot send an `Authorization` header, so credentials end up in
  * the URL, and URLs end up in logs, histories and `Referer`. A ticket is worthless there: it opens one
  * connection, within seconds, and can be bound to the page that it was issued to.
+ *
+ * @module koa-sse-pool/tickets
  */
 import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'

@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import http2 from 'node:http2'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import Router from '@koa/router'
+import Koa3 from 'koa'
 import koasse, { type CompatStream, sse } from 'koa-sse-pool/compat'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { Hub } from '../../src/pool/hub.js'
 import { connect, listen } from '../helpers/server.js'
 import { answer, type Handler, keepAlive, koas, leave, serve } from './serve.js'
 
@@ -450,4 +452,18 @@ describe.each(koas)('on %s', (_, Koa) => {
       expect(errors).toEqual([])
     })
   })
+})
+
+test('a pool that drains counts the clients that it refuses as draining, not as full', async () => {
+  const refusal = vi.spyOn(Hub.prototype, 'refusal').mockReturnValue('draining')
+  const counted = vi.spyOn(Hub.prototype, 'countRefusal')
+  onTestFinished(() => {
+    refusal.mockRestore()
+    counted.mockRestore()
+  })
+  const { origin } = await serve(Koa3, koasse(), (ctx: Koa3.Context) => {
+    ctx.body = String(ctx.sse)
+  })
+  expect((await answer(origin)).text).toBe('undefined')
+  expect(counted.mock.calls).toEqual([['draining']])
 })

@@ -10,6 +10,7 @@ import { connect, type NatsConnection, type NodeConnectionOptions } from '@nats-
 import { onTestFinished } from 'vitest'
 import type { Entry, EventLog } from '../../src/log/log.js'
 import { findProgram } from '../setup/needs.js'
+import { freePort } from './net.js'
 
 /** A shell that kills the server when its own input ends, so even if the test process is killed. */
 const GUARD = '"$@" & child=$!; read -r _; kill -9 $child; wait'
@@ -259,13 +260,4 @@ let nonces = 0
 /** Appends a frame for everyone, with a new nonce unless one is given. */
 export function append(log: EventLog, frame: string, nonce = `nonce${nonces++}`): Promise<string> {
   return log.append({ nonce, target: '*', frame })
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import { findProgram } from '../setup/needs.js'
+import { freePort } from './net.js'
 
 /** A shell that kills the server when its own input ends, so even if the test process is killed. */
 const GUARD = '"$@" & child=$!; read -r _; kill -9 $child; wait'
@@ -211,13 +212,4 @@ export const drivers = {
     client.on('error', () => {})
     return { client, end: () => client.disconnect() }
   },
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

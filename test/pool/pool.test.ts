@@ -1,4 +1,4 @@
-import { sse } from 'koa-sse-pool'
+import { ClientPool, sse } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
@@ -149,4 +149,23 @@ test('a broadcast reaches clients even if all earlier ones left the window while
   const client = await connect(origin, '/?id=ada')
   await pool.broadcast('four')
   await client.until(({ data }) => data.includes('four'))
+})
+
+test('an unknown option of close() is refused, and the nearest is named (fault 95)', () => {
+  const pool = testPool()
+  expect(() => pool.close({ spred: 1 } as never)).toThrow(
+    'close(): unknown option "spred"; did you mean "spread"?',
+  )
+  expect(pool.isReady).toBe(true)
+})
+
+test('a pool is closed at the end of the block that uses it', async () => {
+  let inside: ClientPool
+  {
+    await using pool = new ClientPool()
+    inside = pool
+    expect(pool.isReady).toBe(true)
+  }
+  expect(inside.isReady).toBe(false)
+  await expect(inside.broadcast('too late')).rejects.toMatchObject({ code: 'ERR_SSE_POOL_CLOSED' })
 })

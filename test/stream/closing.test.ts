@@ -1,10 +1,12 @@
 /** Events sent before the end arrive, and nothing is left behind afterwards. */
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { expect, onTestFinished, test } from 'vitest'
+import { ENDINGS } from '../../src/stream/closing.js'
 import { deferred, nextOpen, rawGet } from '../helpers/app.js'
 import { streamOf } from '../helpers/interior.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
@@ -83,4 +85,12 @@ test('a stream that is dismissed before it opens still gets what was sent to it'
   await client.ended
   await closed
   expect(client.data).toEqual(['one'])
+})
+
+test('docs/guarantees.md shows how each close reason ends a stream', async () => {
+  const page = await readFile(new URL('../../docs/guarantees.md', import.meta.url), 'utf8')
+  const [, section = ''] = page.split('## How a stream ends')
+  const [table = ''] = section.split('\n\n- ')
+  const reasons = [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, reason]) => reason)
+  expect(reasons.sort()).toEqual(Object.keys(ENDINGS).sort())
 })
