@@ -32,6 +32,7 @@ export interface Place {
   readonly cursor: string | undefined
   readonly openedAt: string | undefined
   readonly joinedAt: readonly (readonly [Target, string | undefined])[]
+  readonly leftAt: readonly (readonly [Target, string | undefined])[]
   readonly removal: Slot | undefined
 }
 
@@ -44,6 +45,7 @@ export abstract class Reader implements CursorState, Member {
   #cursor = 0
   #targets: readonly Target[] = []
   #joinedAt: Map<Target, number> | undefined
+  #leftAt: Map<Target, number> | undefined
   #openedAt = 0
   #latestOnly = false
   /** Kept here because the entry may be evicted before a slow reader gets to it. */
@@ -88,6 +90,10 @@ export abstract class Reader implements CursorState, Member {
     return this.#joinedAt
   }
 
+  get leftAt(): ReadonlyMap<Target, number> | undefined {
+    return this.#leftAt
+  }
+
   get openedAt(): number {
     return this.#openedAt
   }
@@ -128,10 +134,16 @@ export abstract class Reader implements CursorState, Member {
     this.#latestOnly = false
   }
 
-  /** Goes on after the entry at this position, which is what its client had last. */
-  resumeAt(position: number): void {
+  /**
+   * Goes on after the entry at this position, which is what its client had last.
+   *
+   * @param openedAt where the history ends that the client was in the middle of; 0 for none.
+   */
+  resumeAt(position: number, openedAt = 0, latestOnly = false): void {
     this.#isParked = false
     this.#hasResumed = true
+    this.#openedAt = openedAt
+    this.#latestOnly = latestOnly
     this.#moveTo(position)
   }
 
@@ -156,7 +168,9 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /** Reads these targets too, each from its tail on. */
-  join(window: Window, targets: readonly Target[]): void {
+  join(window: Window, joined: readonly Target[]): void {
+    // A target that it has left and not read to the end is read on as if it had stayed.
+    const targets = joined.filter(target => !this.#leftAt?.delete(target))
     this.#targets = this.#targets.toSpliced(-1, 0, ...targets)
     if (!this.#isParked && this.#cursor === window.tail) return
     // Otherwise older entries of the target would be replayed together with what still waits.
@@ -164,9 +178,22 @@ export abstract class Reader implements CursorState, Member {
     for (const target of targets) this.#joinedAt.set(target, window.tail)
   }
 
-  /** Reads this target no longer. */
-  leave(left: Target): void {
-    this.#targets = this.#targets.filter(target => target !== left)
+  /** Reads this target no longer, apart from the entries that it has not got to yet. */
+  leave(window: Window, left: Target): void {
+    if (!this.#targets.includes(left)) return
+    this.#leftAt ??= new Map()
+    this.#leftAt.set(left, window.tail)
+    if (!this.#isParked) this.#dropLeft()
+  }
+
+  #dropLeft(): void {
+    for (const [left, position] of this.#leftAt ?? []) {
+      const isRead = this.#cursor >= position || (left.last?.position ?? 0) <= this.#cursor
+      if (!isRead) continue
+      this.#targets = this.#targets.filter(target => target !== left)
+      this.#leftAt?.delete(left)
+    }
+    if (this.#leftAt?.size === 0) this.#leftAt = undefined
   }
 
   /**
@@ -185,6 +212,7 @@ export abstract class Reader implements CursorState, Member {
       if (batch !== undefined) return batch
     }
     if (this.#joinedAt !== undefined && this.#cursor === window.tail) this.#joinedAt = undefined
+    if (this.#leftAt !== undefined) this.#dropLeft()
     return undefined
   }
 
@@ -195,8 +223,10 @@ export abstract class Reader implements CursorState, Member {
 
   /** The id at its cursor; undefined while that is not decided, and while the log is empty. */
   cursorId(window: Window): string | undefined {
-    const isDecided = !this.#isParked && this.#gap === undefined
-    return isDecided ? window.idAt(this.#cursor) : undefined
+    if (this.#isParked || this.#gap !== undefined) return undefined
+    const id = window.idAt(this.#cursor)
+    if (id === undefined || this.#cursor >= this.#openedAt) return id
+    return id + window.suffixAt(this.#openedAt, this.#latestOnly)
   }
 
   /** Where it is, to find its place again after the window is filled anew. */
@@ -205,6 +235,7 @@ export abstract class Reader implements CursorState, Member {
       cursor: window.idAt(this.#cursor),
       openedAt: window.idAt(this.#openedAt),
       joinedAt: [...(this.#joinedAt ?? [])].map(([target, at]) => [target, window.idAt(at)]),
+      leftAt: [...(this.#leftAt ?? [])].map(([target, at]) => [target, window.idAt(at)]),
       removal: this.#removal,
     }
   }
@@ -215,6 +246,7 @@ export abstract class Reader implements CursorState, Member {
     // What is no longer kept was before all that is.
     this.#openedAt = find(place.openedAt) ?? 0
     for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
+    for (const [target, id] of place.leftAt) this.#leftAt?.set(target, find(id) ?? 0)
     const position = find(place.cursor)
     if (position !== undefined) {
       this.#moveTo(position)

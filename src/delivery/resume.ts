@@ -8,6 +8,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'
+import { parseCursor } from './history.js'
 import type { Reader } from './reader.js'
 import type { Window } from './window.js'
 
@@ -73,9 +74,10 @@ export class Resumption {
   }
 
   #resumes(reader: Reader): boolean {
-    const position = this.#window.find(reader.lastEventId)
+    const { id, openedAtId = '', latestOnly } = parseCursor(reader.lastEventId)
+    const position = this.#window.find(id)
     if (position === undefined) return false
-    reader.resumeAt(position)
+    reader.resumeAt(position, this.#window.find(openedAtId), latestOnly)
     this.#listener.resumed()
     return true
   }
@@ -126,10 +128,13 @@ export class Resumption {
   #decide(reader: Reader): void {
     if (reader.isClosed) return
     if (!this.#resumes(reader)) {
-      const { lastEventId, clientTarget } = reader
-      if (this.#window.isTrimmed(lastEventId)) {
-        // All that the window keeps is newer than its cursor, so a removal in there concerns it.
-        reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget))
+      const { id, openedAtId = '' } = parseCursor(reader.lastEventId)
+      if (this.#window.isTrimmed(id)) {
+        // All that the window keeps is newer than its cursor, so a removal in there concerns it, unless
+        // its client was in the middle of a history that had the removal in it.
+        const { clientTarget } = reader
+        const after = this.#window.find(openedAtId)
+        reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget, after))
       } else {
         reader.lose('unknown')
       }

@@ -247,6 +247,9 @@ export class Batch {
   readonly bytes: number
   /** Clients that some entry leaves out, which therefore cannot share this batch. */
   readonly excepts = new Set<string>()
+  /** Entries before this position are history to the reader, and their ids say so by a suffix. */
+  #historyEnd = 0
+  #suffix = ''
   #withIds: Chunk | undefined
   #withoutIds: Chunk | undefined
 
@@ -257,10 +260,24 @@ export class Batch {
     this.bytes = slots.reduce((sum, slot) => sum + slot.bytes, 0)
   }
 
+  /** Marks the entries before a position as history; only for a batch that is not shared. */
+  markHistory(end: number, suffix: string): this {
+    this.#historyEnd = end
+    this.#suffix = suffix
+    return this
+  }
+
+  /** The id of one of its entries, to come back with. */
+  idOf({ id, position }: Slot): string {
+    return position < this.#historyEnd ? id + this.#suffix : id
+  }
+
   /** Ids are left out for streams with `resume: false`, whose ids are the app's own. */
   chunk(withIds: boolean): Chunk {
     if (withIds) {
-      this.#withIds ??= new Chunk(this.slots.map(({ id, frame }) => entryFrame(id, frame)).join(''))
+      this.#withIds ??= new Chunk(
+        this.slots.map(slot => entryFrame(this.idOf(slot), slot.frame)).join(''),
+      )
       return this.#withIds
     }
     this.#withoutIds ??= new Chunk(this.slots.map(({ frame }) => frame).join(''))

@@ -13,6 +13,7 @@ import {
   parseTarget,
   targetOfMembers,
 } from '../log/log.js'
+import { historySuffix } from './history.js'
 import { Batch, Slot, slotBytes, Target } from './target.js'
 
 /** What the window must know of a reader to tell what waits for it. */
@@ -25,6 +26,8 @@ export interface CursorState {
   readonly targets: readonly Target[]
   /** Positions at which it joined channels, kept only while its cursor is behind them. */
   readonly joinedAt: ReadonlyMap<Target, number> | undefined
+  /** Positions at which it left channels, kept only while its cursor is behind them. */
+  readonly leftAt: ReadonlyMap<Target, number> | undefined
   /**
    * Where it opened, when it brought no cursor; 0 when it did. What lies before is history to it:
    * removals of the same id do not concern it, and with `latestOnly` only the newest is shown.
@@ -212,11 +215,11 @@ export class Window {
     return oldest !== undefined && ENTRY_ID.test(id) && this.#log.compare(id, oldest.id) < 0
   }
 
-  /** The newest entry that removes the client of this target, if it is kept. */
-  removalIn(target: Target): Slot | undefined {
+  /** The newest entry that removes the client of this target, if it is kept and beyond a position. */
+  removalIn(target: Target, after = 0): Slot | undefined {
     let slot = target.last
     while (slot !== undefined && !slot.removal) slot = slot.previous
-    return slot
+    return slot !== undefined && slot.position > after ? slot : undefined
   }
 
   /** Whether the window has got as far as this entry of the log; null stands for an empty log. */
@@ -233,6 +236,12 @@ export class Window {
   /** The id at a position; undefined when it is no longer, or not yet, in the window. */
   idAt(position: number): string | undefined {
     return this.#slots[this.#head + position - this.start - 1]?.id
+  }
+
+  /** What marks an id as one inside the history of a reader that opened at this position. */
+  suffixAt(openedAt: number, latestOnly: boolean): string {
+    const id = this.idAt(openedAt)
+    return id === undefined ? '' : historySuffix(id, latestOnly)
   }
 
   /** Whether an entry for this reader was evicted before it was delivered. */
@@ -266,6 +275,7 @@ export class Window {
       !several &&
       upTo === this.#tail &&
       reader.joinedAt === undefined &&
+      reader.leftAt === undefined &&
       reader.cursor >= reader.openedAt
     if (isLikeAllOthers) {
       const batch = this.#sharedBatch(waiting, reader.cursor)
@@ -299,16 +309,22 @@ export class Window {
 
   /** The batch for one reader, merged from all its targets. */
   #batchFor(reader: CursorState, upTo: number): Batch {
+    const { openedAt, latestOnly } = reader
     const slots: Slot[] = []
+    let needsSuffix = latestOnly
     for (const target of reader.targets) {
       const from = Math.max(reader.cursor, joinedAt(reader, target))
+      const end = Math.min(upTo, reader.leftAt?.get(target) ?? upTo)
       let newestUnkeyedSeen = false
       for (let slot = target.last; slot && slot.position > from; slot = slot.previous) {
-        if (slot.position > upTo || slot.except === reader.id) continue
+        if (slot.position > end || slot.except === reader.id) continue
         if (slot.isSupersededFor(reader.id)) continue
-        const isHistory = slot.position <= reader.openedAt
-        if (isHistory && slot.removal) continue
-        if (isHistory && reader.latestOnly && slot.key === undefined) {
+        const isHistory = slot.position <= openedAt
+        if (isHistory && slot.removal) {
+          needsSuffix = true
+          continue
+        }
+        if (isHistory && latestOnly && slot.key === undefined) {
           if (newestUnkeyedSeen) continue
           newestUnkeyedSeen = true
         }
@@ -316,7 +332,8 @@ export class Window {
       }
     }
     slots.sort((a, b) => a.position - b.position)
-    return batchOf(slots, upTo)
+    const batch = batchOf(slots, upTo)
+    return needsSuffix ? batch.markHistory(openedAt, this.suffixAt(openedAt, latestOnly)) : batch
   }
 
   #makeRoomFor(added: number, listener?: WindowListener): void {

@@ -131,8 +131,8 @@ export class Members {
     const targets = this.channelTargets(channels)
     this.#pump.advance(stream)
     for (const target of targets) {
+      stream.leave(this.#window, target)
       this.#removeFrom(target, stream)
-      stream.leave(target)
     }
   }
 

@@ -168,7 +168,9 @@ export class Subscription extends Reader {
       this.#ready.push({ id: next.id, event: 'sse.gap', data: gapData(next.reason) })
       this.#host.subscriptionMissed()
     } else {
-      for (const slot of next.slots) this.#ready.push(entryOf(slot))
+      for (const slot of next.slots) {
+        this.#ready.push({ id: next.idOf(slot), ...decodeFrame(slot.frame) })
+      }
       this.#readyBytes += next.bytes
       if (next.removal !== undefined) this.#end(next.removal)
     }
@@ -233,8 +235,4 @@ async function* entriesOf(
   } finally {
     stop()
   }
-}
-
-function entryOf({ id, frame }: Slot): PoolEntry {
-  return { id, ...decodeFrame(frame) }
 }

@@ -167,7 +167,8 @@ export class Stream extends Reader {
   }
 
   get channels(): string[] {
-    const names = this.targets.map(({ name }) => name).filter(name => name.startsWith('#'))
+    const joined = this.targets.filter(target => !this.leftAt?.has(target))
+    const names = joined.map(({ name }) => name).filter(name => name.startsWith('#'))
     return names.map(name => name.slice(1))
   }
 

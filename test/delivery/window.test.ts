@@ -32,6 +32,7 @@ function makeReader(window: Window, names: string[], given: Partial<TestReader> 
     cursor: 0,
     targets: names.map(name => window.target(name)),
     joinedAt: undefined,
+    leftAt: undefined,
     openedAt: 0,
     latestOnly: false,
     removeAt: () => {},

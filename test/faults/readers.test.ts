@@ -215,3 +215,121 @@ test('a million small direct sends to a client that does not read stay bounded (
   await client.until(({ data }) => data.includes('last'))
   expect(stream.isOpen).toBe(true)
 })
+
+describe('a client that is cut off in the middle of a replayed history', () => {
+  const cut = (origin: string, lastEventId: string, path = '/?id=ada') =>
+    connect(origin, path, { headers: { 'Last-Event-ID': lastEventId } })
+
+  /** The ids of what a client got, in the order in which they came. */
+  const ids = (client: TestClient) => client.messages.map(({ id }) => id as string)
+
+  test('goes on behind a removal of its id that lies in the history (fault 65)', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool, replay: 'all', channels: () => ['room'] })
+    await pool.channel('room').send('1')
+    await pool.channel('room').send('2')
+    await pool.remove('ada')
+    await pool.channel('room').send('3')
+    await pool.channel('room').send('4')
+    const whole = await connect(origin, '/?id=ada')
+    await whole.until(({ data }) => data.length === 4)
+    expect(whole.data).toEqual(['1', '2', '3', '4'])
+    for (const [index, id] of ids(whole).entries()) {
+      const back = await cut(origin, id)
+      await pool.send('ada', 'live')
+      await back.until(({ data }) => data.includes('live'))
+      expect(back.data.filter(data => data !== 'live')).toEqual(
+        ['1', '2', '3', '4'].slice(index + 1),
+      )
+      back.close()
+    }
+    // Once it has reached the end of the history, a removal ends it as ever.
+    const back = await cut(origin, whole.lastEventId)
+    await pool.remove('ada')
+    expect(await back.ended).toBe(true)
+    expect(back.lastEventId).toBe('sse.end')
+  })
+
+  test('is ended by a removal that came after it opened, wherever it was', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool, replay: 'all' })
+    await pool.send('ada', '1')
+    await pool.remove('ada')
+    await pool.send('ada', '2')
+    const whole = await connect(origin, '/?id=ada')
+    await whole.until(({ data }) => data.length === 2)
+    await pool.remove('ada')
+    for (const id of ids(whole)) {
+      const back = await cut(origin, id)
+      expect(await back.ended).toBe(true)
+      expect(back.lastEventId).toBe('sse.end')
+    }
+  })
+
+  test('gets the latest of each key only, also over several long polls (fault 113)', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool, longPoll: true, replay: 'latest' })
+    // Larger than one answer, in the middle of fifty that are not the latest.
+    await pool.broadcast({ data: 'a'.repeat(300_000), key: 'a' })
+    for (const data of numbers(50)) await pool.broadcast(data)
+    await pool.broadcast({ data: 'b', key: 'b' })
+    const got: PoolEntry[] = []
+    let cursor = ''
+    for (let polls = 0; polls < 5 && got.length < 3; polls++) {
+      const headers = { Accept: 'application/json', ...(cursor && { 'Last-Event-ID': cursor }) }
+      const answer = (await (await fetch(`${origin}/?id=ada`, { headers })).json()) as PollAnswer
+      got.push(...answer.events)
+      cursor = answer.cursor
+    }
+    expect(got.map(({ data }) => data.slice(0, 2))).toEqual(['aa', '49', 'b'])
+  })
+
+  test.each(['e1.', 'e1.e9', '.e1', '..', 'e1.e1.e1.e1', `${'e'.repeat(64)}.${'e'.repeat(64)}`])(
+    'gets a gap for the made-up cursor %s',
+    async cursor => {
+      const pool = testPool()
+      const { origin } = await serveStreams({ pool })
+      await pool.broadcast('1')
+      const client = await cut(origin, cursor)
+      expect((await client.event('sse.gap')).data).toBe(gap('unknown'))
+    },
+  )
+})
+
+describe('a blocked stream that leaves a channel (fault 112)', () => {
+  async function open() {
+    const pool = testPool({ maxBufferedBytes: 1 })
+    const { origin } = await serveStreams({ pool, channels: () => ['news'] })
+    const client = await connect(origin, '/?id=ada')
+    await client.event('sse.cursor')
+    const stream = await block(pool, client)
+    const finish = async () => {
+      await pool.send('ada', 'live')
+      client.response.resume()
+      await client.until(({ data }) => data.includes('live'))
+      return client.data.filter(data => !data.startsWith('filler'))
+    }
+    return { pool, stream, finish }
+  }
+
+  test('gets what was sent to the channel before, and nothing that was sent after', async () => {
+    const { pool, stream, finish } = await open()
+    await pool.channel('news').send('before')
+    stream.face.leave('news')
+    expect(stream.face.channels).toEqual([])
+    expect(pool.channel('news').size).toBe(0)
+    await pool.channel('news').send('after')
+    expect(await finish()).toEqual(['before', 'live'])
+    await pool.channel('news').send('long after')
+    expect(stream.targets.map(({ name }) => name)).toEqual(['*', '@ada'])
+  })
+
+  test('gets each entry once when it joins again before it has read to the end', async () => {
+    const { pool, stream, finish } = await open()
+    await pool.channel('news').send('before')
+    stream.face.leave('news').join('news')
+    await pool.channel('news').send('after')
+    expect(await finish()).toEqual(['before', 'after', 'live'])
+    expect(stream.face.channels).toEqual(['news'])
+  })
+})
