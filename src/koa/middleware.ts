@@ -13,7 +13,7 @@ import type { Refusal } from '../pool/stats.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import type { EventMap } from '../wire/event.js'
-import { comeBackLater, END_ID, HELLO } from '../wire/frames.js'
+import { END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { isGone, Opening } from './opening.js'
@@ -171,7 +171,7 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   if (route.overflow === 'retry') {
     ctx.set(streamHeaders(ctx))
     ctx.status = 200
-    ctx.body = comeBackLater(refusal, seconds * 1000 + randomBetween([0, 999]))
+    ctx.body = retryLater(refusal, seconds * 1000 + randomBetween([0, 999]))
     return
   }
   // Exposed, as otherwise Koa would log a stack for each client of a pool that is merely full.

@@ -5,10 +5,10 @@ import type { CloseReason } from './reasons.js'
  *
  * - `ERR_SSE_CLOSED`: the event stream has closed; `reason` says why. It is the reason of
  *   `stream.signal`, and never thrown by `send`.
- * - `ERR_SSE_POOL_CLOSED`: the pool was closed before this call.
+ * - `ERR_SSE_POOL_CLOSED`: the pool was closed before this call, or during a claim.
  * - `ERR_SSE_EVENT_TOO_LARGE`: the frame is larger than `maxEventBytes`.
  * - `ERR_SSE_LOG_DOWN`: the log's engine is out of reach; the event was not stored.
- * - `ERR_SSE_LOG_UNCERTAIN`: the engine was lost in mid-call; the event may have been stored.
+ * - `ERR_SSE_LOG_UNCERTAIN`: the engine was lost during the call; the event may have been stored.
  */
 export type SseErrorCode =
   | 'ERR_SSE_CLOSED'
@@ -19,16 +19,19 @@ export type SseErrorCode =
 
 /** An operational failure. Misuse (a wrong option, a bad event) is a `TypeError` instead. */
 export class SseError extends Error {
+  /** Always `'SseError'`. */
   override readonly name = 'SseError'
+  /** What went wrong. */
   readonly code: SseErrorCode
   /** Why the stream closed; only on `ERR_SSE_CLOSED`. */
   readonly reason: CloseReason | undefined
   /**
-   * Sends the same entry again, and resolves and rejects as the send did. It is stored once, whether
-   * or not it had been stored before. Only on `ERR_SSE_LOG_UNCERTAIN`, from a pool.
+   * Sends the same entry again; resolves and rejects like the send itself. The entry is stored once,
+   * whether or not the first attempt stored it. Only on `ERR_SSE_LOG_UNCERTAIN` of a pool's send.
    */
   retry: (() => Promise<string>) | undefined
 
+  /** @param options `reason` is for `ERR_SSE_CLOSED`; `cause` is that of every `Error`. */
   constructor(
     code: SseErrorCode,
     message: string,
@@ -40,7 +43,7 @@ export class SseError extends Error {
   }
 }
 
-/** Says what came instead of what was expected, short enough for an error message. */
+/** Describes a value that was given, short enough for an error message. */
 export function got(value: unknown): string {
   if (typeof value === 'string') {
     return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value)
@@ -52,7 +55,7 @@ export function got(value: unknown): string {
   return `${String(value)} (${typeof value})`
 }
 
-/** The known name that a misspelt one most probably meant, as the end of an error message. */
+/** The end of an error message: the known name nearest to a misspelt one, or all known names. */
 export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = known
     .map(candidate => ({ candidate, distance: editDistance(name, candidate) }))
@@ -62,7 +65,7 @@ export function didYouMean(name: string, known: readonly string[]): string {
     : `; known are ${known.join(', ')}`
 }
 
-/** Levenshtein distance, upper and lower case alike. */
+/** Levenshtein distance, ignoring case. */
 function editDistance(a: string, b: string): number {
   const [from, to] = [a.toLowerCase(), b.toLowerCase()]
   let row = Array.from({ length: to.length + 1 }, (_, i) => i)

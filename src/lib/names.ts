@@ -1,9 +1,9 @@
-/** Names of events, channels and clients: what they may be, and nothing else. */
+/** Which names events, channels and clients may have. */
 import { got } from './errors.js'
 
 const PRINTABLE = /^[\x20-\x7e]*$/
 
-/** ASCII without controls: what every client can send back in a header. */
+/** Whether it is printable ASCII, which every client can send back in a header. */
 export function isPrintable(text: string): boolean {
   return PRINTABLE.test(text)
 }
@@ -11,7 +11,7 @@ export function isPrintable(text: string): boolean {
 /** Controls, format characters (bidi, zero-width), lone surrogates, line and paragraph separators. */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u
 
-/** An event or channel name; throws a TypeError that names the field. */
+/** Returns the name of an event or channel. @throws TypeError that names the field. */
 export function checkName(field: string, name: unknown): string {
   if (typeof name !== 'string') {
     throw new TypeError(`${field} must be a string; got ${got(name)}`)
@@ -22,12 +22,12 @@ export function checkName(field: string, name: unknown): string {
     )
   }
   if (name.startsWith('sse.')) {
-    throw new TypeError(`${field} names that begin with "sse." are reserved; got ${got(name)}`)
+    throw new TypeError(`${field} must not begin with "sse." (reserved); got ${got(name)}`)
   }
   return name
 }
 
-/** A client's id as a string; throws a TypeError. */
+/** Returns a client's id as a string. @throws TypeError for anything else. */
 export function clientIdOf(id: unknown): string {
   const text = typeof id === 'number' ? String(id) : id
   if (isClientId(text)) return text
@@ -36,12 +36,12 @@ export function clientIdOf(id: unknown): string {
   )
 }
 
-/** What may be a client's id; also a line break in it would forge a target. */
+/** Whether it can be a client's id. A line break in it would forge a target (see `formatTarget`). */
 export function isClientId(id: unknown): id is string {
   return typeof id === 'string' && id !== '' && id.length <= 256 && !/[\p{Cc}\p{Cs}]/u.test(id)
 }
 
-/** A channel's name; throws a TypeError. */
+/** Returns a channel's name. @throws TypeError for anything else. */
 export function channelName(name: unknown): string {
   if (checkName('channel', name) !== '') return name as string
   throw new TypeError('channel must not be empty')

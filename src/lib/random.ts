@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
 
-/** A whole number drawn evenly from both ends and all between. */
+/** A random whole number from `min` to `max`, both included. */
 export function randomBetween([min, max]: readonly [number, number]): number {
   return min + Math.floor(Math.random() * (max - min + 1))
 }
 
-/** Eight characters that no other append of any process has; drawn in bulk, as randomness is dear. */
+/**
+ * Makes nonces: eight characters, unique among all processes. The random bytes are drawn in bulk
+ * because each draw is expensive.
+ */
 export function nonceSource(): () => string {
   let pool = ''
   let used = 0

@@ -1,16 +1,16 @@
-/** Why an event stream closed, and why a reader was told of a gap. */
+/** Why streams close, and why readers get a gap. */
 
 /** Why an event stream closed. */
 export type CloseReason =
-  /** The client left. */
+  /** The client disconnected. */
   | 'client'
   /** The app called `end()`. */
   | 'end'
-  /** `pool.remove(id)`. */
+  /** The client was removed: `pool.remove(id)`. */
   | 'removed'
   /** A newer stream of the same client took its place (`maxStreamsPerClient`). */
   | 'replaced'
-  /** The client took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`. */
+  /** The client read nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`. */
   | 'slow'
   /** `authorize` returned false. */
   | 'expired'
@@ -21,11 +21,11 @@ export type CloseReason =
   /** The handler failed after the response had opened. */
   | 'error'
 
-/** Why a reader was told of a gap. */
+/** Why a reader got a gap. */
 export type GapReason =
-  /** The cursor is an id of this log, but older than the window. */
+  /** The cursor belongs to this log, but is older than the window. */
   | 'trimmed'
-  /** The cursor is not an id of this log. */
+  /** The cursor does not belong to this log. */
   | 'unknown'
   /** The engine now has a different log than before. */
   | 'replaced'

@@ -1,21 +1,21 @@
 /**
- * How options are checked, here and by the engines: once, when they are given, by a table of rules.
- * The error names the option, what is expected, what came, and the likely fix.
+ * Checks options against a table of rules, once, when they are given; the engines use it too. The error
+ * names the option, what is expected, what came, and the likely fix.
  */
 import { didYouMean, got } from './errors.js'
 
 export interface Rule {
-  /** Absent: undefined, which the rule then accepts or not. */
+  /** Undefined if there is none; `accepts` then says whether the option may be left out. */
   readonly default?: unknown
   readonly expected: string
   readonly accepts: (value: unknown) => boolean
-  /** Says what came, where it must not be seen in a log. */
+  /** Describes what came, for an option whose value must not appear in a log. */
   readonly got?: (value: unknown) => string
 }
 
 export const MIB = 1024 * 1024
 
-/** Node's timers fire at once beyond this, which would turn "very rarely" into a busy loop. */
+/** Node's longest timer. A longer one fires at once, which would turn "very rarely" into a busy loop. */
 export const MAX_DELAY = 2 ** 31 - 1
 
 export const isWhole = (value: unknown, min: number, max = Number.MAX_SAFE_INTEGER) =>
@@ -50,7 +50,7 @@ export const whole = (fallback: number | undefined, max: number, unit = ''): Rul
   accepts: value => isWhole(value, 1, max),
 })
 
-/** How long to wait for an engine; to wait longer than an hour is no waiting. */
+/** How long to wait for an engine: at most an hour. */
 export const timeoutMs = (fallback?: number): Rule => whole(fallback, 3_600_000, 'milliseconds, ')
 
 export const oneOf = (...values: string[]): Rule => ({
@@ -73,7 +73,7 @@ export const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
 
 export const aFunction = (expected: string): Rule => optional(expected, isFunction)
 
-/** @throws TypeError for an option that is not known; `where` begins its message. */
+/** @throws TypeError for an unknown option; its message begins with `where`. */
 export function checkNames(
   where: string,
   options: object | undefined,
@@ -86,7 +86,7 @@ export function checkNames(
   }
 }
 
-/** @throws TypeError for an unknown or wrong option; `where` begins its message. */
+/** @throws TypeError for an unknown or wrong option; its message begins with `where`. */
 export function resolve<Name extends string>(
   where: string,
   rules: Record<Name, Rule>,
@@ -109,7 +109,7 @@ export function resolve<Name extends string>(
   return resolved
 }
 
-/** The likely fix, where what came is a number in disguise. */
+/** The likely fix for a number that came as a string, such as `'30s'`. */
 function hint(value: unknown): string {
   const [, digits, unit] = (typeof value === 'string' && /^(\d+) ?(ms|s|m)?$/.exec(value)) || []
   if (digits === undefined) return ''

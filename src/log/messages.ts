@@ -1,18 +1,18 @@
 /**
- * What the processes that share a log say to each other: a topic and a body. A message passes through
- * the log without a place in the window, so it displaces no event there; in an engine that keeps a
- * number of entries it does count.
+ * Messages between the processes that share a log: a topic and a body. A message takes no place in the
+ * window, so it displaces no event there. It does count against the number of entries that an engine
+ * keeps.
  */
 import type { EventLog } from './log.js'
 
-/** The target of a message between processes. Versions that know no messages take it for a mark. */
+/** The target of a message between processes. Versions without messages treat it as a mark. */
 export const MESSAGE = '?'
 
 /** Receives the messages of a topic. A body may come from a newer version, so the listener checks it. */
 export interface Listener {
-  /** It has just been published, by this process or another. */
+  /** A message was just published, by this process or another. */
   receive(body: unknown): void
-  /** The log held it already when the window was filled. A listener may leave this method out. */
+  /** The log already held the message when the window was filled. A listener may ignore these. */
   replay?(body: unknown): void
   /** Continuity was lost: messages may have been missed. What the log still has is replayed next. */
   missed?(): void
@@ -44,24 +44,25 @@ export class Messages {
     await this.#log?.append({ nonce: this.#nonce(), target: MESSAGE, frame })
   }
 
-  /** Takes what arrived by the log as a {@link MESSAGE}. */
+  /** Passes on a {@link MESSAGE} that the log has delivered. */
   receive(frame: string): void {
     const message = parse(frame)
     if (message !== undefined) this.#listeners.get(message.topic)?.receive(message.body)
   }
 
-  /** Takes a {@link MESSAGE} that was among what the window is filled with. */
+  /** Passes on a {@link MESSAGE} that was among the entries that fill the window. */
   replay(frame: string): void {
     const message = parse(frame)
     if (message !== undefined) this.#listeners.get(message.topic)?.replay?.(message.body)
   }
 
+  /** Tells all listeners that continuity was lost. */
   missed(): void {
     for (const listener of this.#listeners.values()) listener.missed?.()
   }
 }
 
-/** Undefined for what only a newer version understands. */
+/** Undefined for a message that only a newer version understands. */
 function parse(frame: string): { topic: string; body: unknown } | undefined {
   try {
     const { topic, body } = JSON.parse(frame) as { topic?: unknown; body?: unknown }

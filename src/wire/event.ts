@@ -1,9 +1,9 @@
 /**
- * From an event to the text of its frame (WHATWG HTML, 9.2.6 "Interpreting an event stream").
+ * Encodes an event as the text of its frame (WHATWG HTML, 9.2.6 "Interpreting an event stream").
  * Pure: nothing here knows a socket, a pool or a clock.
  *
- * A frame that got a line break or a NUL into a one-line field would let whoever controls that
- * field forge whole events, so names and ids are checked here and nowhere else.
+ * With a line break in a name or an id, anyone who controls that field could forge whole events.
+ * Both are therefore checked here and nowhere else.
  */
 import { didYouMean, got, SseError } from '../lib/errors.js'
 import { checkName, isPrintable } from '../lib/names.js'
@@ -12,11 +12,11 @@ import { checkName, isPrintable } from '../lib/names.js'
 export type EventMap = Record<string, unknown>
 
 interface NamedEvent<Name, Data> {
-  /** The event name, as in `addEventListener(name)`; without one a browser calls `onmessage`. */
+  /** The name, as in `addEventListener(name)`. Without one the event arrives as `message`. */
   event: Name
-  /** A string is sent as it is, anything else as JSON. */
+  /** A string is sent as it is, anything else by the pool's `serialize`, which is JSON by default. */
   data: Data
-  /** Tells the browser how long to wait before it reconnects, in milliseconds. */
+  /** How long the browser shall wait before it reconnects, in whole milliseconds. Default: no change. */
   retry?: number | undefined
 }
 
@@ -35,13 +35,13 @@ type Text<Events extends object> = 'message' extends keyof Events
     : never
   : never
 
-/** An event for `pool.send`, `broadcast` and `channel().send`. Its id is given by the log. */
+/** An event for `pool.send`, `broadcast` and `channel().send`. The log assigns its id. */
 export type PoolEvent<Events extends object = EventMap> =
   | Text<Events>
   | ((Named<Events> | Unnamed<Events>) & {
       /**
-       * Marks the event as superseding earlier ones with the same key and target: of several that
-       * wait for a stream, only the newest is delivered.
+       * Supersedes earlier events with the same key and target: if a stream has several of them still
+       * to get, only the newest is delivered. Default: none.
        */
       key?: string | undefined
     })
@@ -51,13 +51,14 @@ export type StreamEvent<Events extends object = EventMap> =
   | Text<Events>
   | ((Named<Events> | Unnamed<Events>) & {
       /**
-       * The app's own id. It becomes the browser's last event id and so hides the log's: see
-       * `resume: false` for routes that number their events themselves.
+       * The app's own id, of printable ASCII. It becomes the browser's last event id, so from then on
+       * the stream's other events carry no id and the log cannot replay them. Routes that number all
+       * their events set `resume: false`. Default: none.
        */
       id?: string | number | undefined
     })
 
-/** Turns data that is no string into a string; `JSON.stringify` by default. */
+/** Turns data that is not a string into a string; `JSON.stringify` by default. */
 export type Serialize = (data: unknown) => string
 
 export interface EncodeOptions {
@@ -68,7 +69,7 @@ export interface EncodeOptions {
 const POOL_FIELDS = ['event', 'data', 'retry', 'key'] as const
 const STREAM_FIELDS = ['event', 'data', 'retry', 'id'] as const
 
-/** The frame of an event that goes through the log, which will put its `id:` line before it. */
+/** The frame of an event that goes through the log; its `id:` line is added on delivery. */
 export function encodePoolEvent(event: unknown, options: EncodeOptions): string {
   const fields = fieldsOf(event, POOL_FIELDS)
   return encode(fields, options)
@@ -80,12 +81,12 @@ export function encodeStreamEvent(event: unknown, options: EncodeOptions): strin
   return encode(fields, options)
 }
 
-/** Only the `data:` lines and the blank line that ends a frame; no data gives an empty line. */
+/** Only the `data:` lines and the blank line that ends a frame. `undefined` becomes empty data. */
 export function encodeData(data: unknown, { serialize, maxEventBytes }: EncodeOptions): string {
   return limit(`${dataLines(data === undefined ? '' : data, serialize)}\n`, maxEventBytes)
 }
 
-/** Every line of the text becomes a comment line, so that none can pass for a field. */
+/** Turns every line of the text into a comment line, so that none can pass for a field. */
 export function encodeComment(text: unknown): string {
   if (typeof text !== 'string') {
     throw new TypeError(`comment must be a string; got ${got(text)}`)
@@ -96,7 +97,7 @@ export function encodeComment(text: unknown): string {
     .join('\n')}\n\n`
 }
 
-/** What a frame of {@link encodePoolEvent} says. */
+/** Parses a frame made by {@link encodePoolEvent}. */
 export function decodeFrame(frame: string): { event: string; data: string; retry?: number } {
   let event = 'message'
   let retry: number | undefined
@@ -128,15 +129,15 @@ function fieldsOf(event: unknown, known: readonly string[]): Fields {
   }
   for (const field in event) {
     if (known.includes(field)) continue
-    // Both exist, each in its own place, so a mere "unknown" would send people searching.
-    if (field === 'id') throw new TypeError('id cannot be set on a pool event: the log gives it')
-    if (field === 'key') throw new TypeError('key works only on pool events, which are in the log')
+    // Each of the two exists on the other kind of event, so a mere "unknown" would be misleading.
+    if (field === 'id') throw new TypeError('id cannot be set on a pool event: the log assigns it')
+    if (field === 'key') throw new TypeError('key works only on events sent through the pool')
     throw new TypeError(`Unknown event field "${field}"${didYouMean(field, known)}`)
   }
   return event
 }
 
-/** Field order is free by the standard; `event, retry, id, data` is what koa-sse-stream wrote. */
+/** The standard leaves the order of fields open; koa-sse-stream wrote `event, retry, id, data`. */
 function encode({ event, retry, id, data, key }: Fields, options: EncodeOptions): string {
   let frame = ''
   if (event !== undefined && event !== '') frame += `event: ${checkName('event', event)}\n`
@@ -154,7 +155,7 @@ const HAS_LINE_BREAK = /[\r\n]/
 
 function dataLines(data: unknown, serialize: Serialize): string {
   const text = typeof data === 'string' ? data : serialized(data, serialize)
-  // The format has no way to say CR: CRLF and CR arrive as LF.
+  // The format cannot express a CR: both CRLF and CR arrive as LF.
   return HAS_LINE_BREAK.test(text)
     ? `data: ${text.replace(LINE_BREAK, '\ndata: ')}\n`
     : `data: ${text}\n`
@@ -170,12 +171,12 @@ function serialized(data: unknown, serialize: Serialize): string {
   }
   if (typeof text === 'string') return text
   throw new TypeError(
-    `data must be a string or something that serializes to one; got ${got(data)}. Empty data is ''`,
+    `data must be a string or something that serializes to one; got ${got(data)}. Use '' for no data`,
   )
 }
 
 function limit(frame: string, maxEventBytes: number): string {
-  // A UTF-16 unit takes three bytes of UTF-8 at most, so most frames need no exact count.
+  // A UTF-16 unit is at most three bytes of UTF-8, so most frames need no exact count.
   if (frame.length * 3 <= maxEventBytes) return frame
   const bytes = Buffer.byteLength(frame)
   if (bytes <= maxEventBytes) return frame
@@ -190,18 +191,18 @@ function checkId(id: unknown): string {
   if (typeof id !== 'string') {
     throw new TypeError(`id must be a string or a finite number; got ${got(id)}`)
   }
-  // Browsers drop an id with NUL, and some clients cannot send others back in a header.
+  // Browsers ignore an id with a NUL, and some clients cannot send other characters in a header.
   if (!isPrintable(id)) {
     throw new TypeError(`id must consist of printable ASCII characters; got ${got(id)}`)
   }
   if (id.startsWith('sse.')) {
-    throw new TypeError(`ids that begin with "sse." are reserved; got ${got(id)}`)
+    throw new TypeError(`id must not begin with "sse." (reserved); got ${got(id)}`)
   }
   return id
 }
 
 function checkRetry(retry: unknown): number {
-  // Anything but ASCII digits is ignored by the standard, so 1.5 or 1e21 would do nothing.
+  // The standard ignores a value that is not only ASCII digits, so 1.5 or 1e21 would do nothing.
   if (!Number.isSafeInteger(retry) || (retry as number) < 0) {
     throw new TypeError(
       `retry must be a whole number of milliseconds, 0 or more; got ${got(retry)}`,
@@ -210,9 +211,7 @@ function checkRetry(retry: unknown): number {
   return retry as number
 }
 
-/**
- * Text on its way to sockets, encoded once for each way of framing however many sockets get it.
- */
+/** Text on its way to sockets. It is encoded once per framing, however many sockets get it. */
 export class Chunk {
   readonly text: string
   #plain: Buffer | undefined
@@ -222,7 +221,7 @@ export class Chunk {
     this.text = text
   }
 
-  /** The bytes themselves. */
+  /** The bytes without framing. */
   get plain(): Buffer {
     this.#plain ??= Buffer.from(this.text)
     return this.#plain

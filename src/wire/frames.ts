@@ -1,6 +1,6 @@
 /**
- * Every frame that the package writes on its own behalf. The app's events are encoded in event.ts;
- * nothing else spells a line of an event stream (WHATWG HTML, 9.2.6).
+ * All frames of the package itself. The app's events are encoded in event.ts; no other file writes
+ * lines of an event stream (WHATWG HTML, 9.2.6).
  */
 import type { GapReason } from '../lib/reasons.js'
 import { Chunk } from './event.js'
@@ -14,41 +14,41 @@ export const END_ID = 'sse.end'
 /** The first bytes. Firefox does not call a stream open before it has received one. */
 export const HELLO = new Chunk(':ok\n\n')
 
-/** The first bytes, together with the delay after which the browser shall reconnect. */
+/** The first bytes together with the browser's reconnect delay. */
 export function withRetry({ text }: Chunk, milliseconds: number): Chunk {
   return new Chunk(text.replace(/\n$/, retryFrame(milliseconds)))
 }
 
-/** The delay in milliseconds after which the browser shall reconnect. */
+/** Sets the browser's reconnect delay. */
 export function retryFrame(milliseconds: number): string {
   return `retry: ${milliseconds}\n\n`
 }
 
-/** What an entry of the log is on the wire: its id, then the frame that was stored. */
+/** An entry of the log on the wire: its id, then the frame that was stored. */
 export function entryFrame(id: string, frame: string): string {
   return `id: ${id}\n${frame}`
 }
 
-/** What the id line adds to the length of an id. */
+/** The bytes of an id line beside those of the id. */
 export const ID_LINE_BYTES = entryFrame('', '').length
 
-/** Tells a stream how far it has got. With a data line, as Firefox and WebKit ignore an id without one. */
+/** Gives a client its cursor. It has a data line because Firefox and WebKit ignore an id without one. */
 export function cursorFrame(id: string | undefined): Chunk {
   return new Chunk(`event: sse.cursor\n${idLine(id)}data:\n\n`)
 }
 
 /**
- * The same for clients that would show every event: an id without data is no event to them. Firefox
+ * The same for clients that show every event: an id without data is not dispatched as one. Firefox
  * and WebKit ignore it.
  */
 export function silentCursorFrame(id: string): Chunk {
   return new Chunk(`id: ${id}\n\n`)
 }
 
-/** A heartbeat that no client shows. */
+/** A heartbeat that no client dispatches as an event. */
 export const COMMENT_HEARTBEAT = new Chunk(':\n\n')
 
-/** Tells a stream that it has missed something, and where it goes on: at `id`, if the log has one. */
+/** Tells a client that it has missed something, and its new cursor: `id`, if the log has one. */
 export function gapFrame(reason: GapReason, id: string | undefined): Chunk {
   return new Chunk(`event: sse.gap\n${idLine(id)}data: ${gapData(reason)}\n\n`)
 }
@@ -58,16 +58,16 @@ export function gapData(reason: GapReason): string {
   return JSON.stringify({ reason })
 }
 
-/** The close event. @param dataLines as `encodeData` makes them. */
+/** The close event. @param dataLines as `encodeData` returns them. */
 export function closeFrame(name: string, dataLines: string): string {
   return `event: ${name}\nid: ${END_ID}\n${dataLines}`
 }
 
-/** The data lines of a close event that says nothing. */
+/** The data lines of a close event without data. */
 export const NO_DATA = 'data:\n\n'
 
-/** A whole response body: nothing now, come back after so many milliseconds. */
-export function comeBackLater(why: string, milliseconds: number): string {
+/** A whole response body that only tells the browser to reconnect after the delay. */
+export function retryLater(why: string, milliseconds: number): string {
   return `:${why}\n${retryFrame(milliseconds)}`
 }
 

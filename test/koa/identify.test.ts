@@ -64,7 +64,7 @@ describe('option identify', () => {
     ['an id with a line break', { id: 'a\nb' }, /^The id must be/],
     ['an id that is not finite', { id: Number.NaN }, /^The id must be/],
     ['an empty channel name', { id: 'ada', channels: ['news', ''] }, /^channel must not be empty$/],
-    ['a reserved channel name', { channels: ['sse.x'] }, /^channel names that begin with "sse\."/],
+    ['a reserved channel name', { channels: ['sse.x'] }, /^channel must not begin with "sse\."/],
     ['a channel name that is no string', { channels: [1] }, /^channel must be a string/],
   ])('that returns %s is a 400, counted as the refusal "id"', async (_, identity, message) => {
     const { pool, origin, errors } = await serve(() => identity as Identity)

@@ -72,15 +72,19 @@ describe('an event is refused', () => {
     expect(() => encodeStreamEvent({ name: 1 }, LIMITS)).toThrow(/^Unknown event field "name"/)
   })
 
-  test('for an id where the log gives it, and for a key where there is no log', () => {
-    expect(() => encodePoolEvent({ data: 1, id: 1 }, LIMITS)).toThrow('the log gives it')
-    expect(() => encodeStreamEvent({ data: 1, key: 'k' }, LIMITS)).toThrow('only on pool events')
+  test('for an id where the log assigns it, and for a key where there is no log', () => {
+    expect(() => encodePoolEvent({ data: 1, id: 1 }, LIMITS)).toThrow('the log assigns it')
+    expect(() => encodeStreamEvent({ data: 1, key: 'k' }, LIMITS)).toThrow(
+      'only on events sent through the pool',
+    )
   })
 
   test('for a name or an id that the package reserves', () => {
     expect(() => encodeStreamEvent({ event: 'sse.gap', data: 1 }, LIMITS)).toThrow('reserved')
     expect(() => encodeStreamEvent({ id: 'sse.end', data: 1 }, LIMITS)).toThrow('reserved')
-    expect(() => checkName('channel', 'sse.x')).toThrow(/^channel names .* reserved/)
+    expect(() => checkName('channel', 'sse.x')).toThrow(
+      /^channel must not begin with "sse\." \(reserved\)/,
+    )
     expect(checkName('channel', 'ssex')).toBe('ssex')
   })
 
