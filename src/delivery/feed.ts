@@ -1,6 +1,6 @@
 /**
- * What the log tells this process: the first window, new entries, a window anew when continuity was
- * lost, and whether the log is in reach.
+ * Receives what the log reports to this process: the first window, new entries, a new window after
+ * continuity was lost, and whether the log is in reach.
  */
 import type { GapReason } from '../lib/reasons.js'
 import type { Entry, LogSink } from '../log/log.js'
@@ -10,11 +10,11 @@ import type { Place, Reader } from './reader.js'
 import type { Resumption } from './resume.js'
 import type { Window } from './window.js'
 
-/** Everything around the feed that the log's news concern: the hub. */
+/** What the log's reports concern beside the window: the hub. */
 export interface FeedListener {
-  /** All readers there are. */
+  /** All readers of this process. */
   readers(): Iterable<Reader>
-  /** The window is filled for the first time: readers that were there before can start. */
+  /** The window was filled for the first time: readers that arrived earlier can start. */
   booted(): void
   /** The log has failed. */
   error(error: unknown): void
@@ -54,7 +54,7 @@ export class Feed implements LogSink {
     return this.#isBooted
   }
 
-  /** How many events the log has brought. */
+  /** How many events the log has delivered. */
   get entries(): number {
     return this.#entries
   }
@@ -65,9 +65,9 @@ export class Feed implements LogSink {
       this.#isBooted = true
       this.#listener.booted()
     } else {
-      this.#renew(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
+      this.#refill(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
     }
-    this.#resumption.windowRenewed()
+    this.#resumption.windowRefilled()
     this.#inFlight.settlePassed()
   }
 
@@ -105,18 +105,18 @@ export class Feed implements LogSink {
       }
       this.#messages.replay(entry.frame)
       if (window.tailId !== undefined) window.pass(entry.id)
-      // Where nothing else is kept yet it serves as the mark, or a gap would leave its client without
-      // a cursor.
+      // In an empty window the message serves as the mark: without one, a gap would leave its client
+      // without a cursor.
       else window.fill({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
     }
   }
 
-  /** Fills the window anew. Each reader goes on where it was, if that place is still there. */
-  #renew(entries: readonly Entry[], reason: GapReason): void {
+  /** Replaces the window's entries. Each reader continues where it was, if the log still has that place. */
+  #refill(entries: readonly Entry[], reason: GapReason): void {
     const places = new Map<Reader, Place>()
     for (const reader of this.#listener.readers()) {
       if (reader.isParked) continue
-      // What waits for it in the old window is delivered first.
+      // Deliver what the old window still has for the reader, before it is cleared.
       reader.wake()
       places.set(reader, reader.placeIn(this.#window))
     }

@@ -1,14 +1,14 @@
 /**
- * Sends that this process has begun and that have not arrived in its own window yet. With an engine that
- * takes a while, and other things wait for it: the send itself, so that whatever the app does next comes
- * after it, and direct sends to the same readers, which must not overtake it.
+ * Sends of this process that have not arrived in its own window yet, which takes an engine a while. Two
+ * things wait for the arrival: the send's promise, so that whatever the app does next comes after it, and
+ * direct sends to the same readers, which must not overtake it.
  */
 import type { Target } from './target.js'
 import type { Window } from './window.js'
 
-/** Waits for sends in flight: a direct send. */
+/** A direct send that waits for sends in flight. */
 export interface Follower {
-  /** One of the sends is at this position now, or will never arrive. */
+  /** One of the sends has arrived at this position, or will never arrive. */
   follow(position: number): void
 }
 
@@ -16,7 +16,7 @@ interface Send {
   readonly nonce: string
   readonly target: string
   readonly followers: Follower[]
-  /** Given by the log once it has stored the entry. */
+  /** Assigned by the log once it has stored the entry. */
   id: string | undefined
   isSettled: boolean
   readonly settled: Promise<void>
@@ -27,7 +27,7 @@ export class InFlight {
   readonly #window: Window
   readonly #byNonce = new Map<string, Send>()
   readonly #byTarget = new Map<string, Set<Send>>()
-  /** Those that the log has stored, in the order in which it said so. */
+  /** Sends that the log has stored, in the order of its replies. */
   readonly #stored = new Set<Send>()
 
   constructor(window: Window) {
@@ -39,7 +39,7 @@ export class InFlight {
    *
    * @param target the name of the target whose members the entry concerns.
    * @param stored resolves to the entry's id once the log has it.
-   * @returns what `stored` resolves to, once the entry has arrived too, or never can.
+   * @returns the same id, once the entry has also arrived, or cannot arrive any more.
    */
   async begin(nonce: string, target: string, stored: Promise<string>): Promise<string> {
     const send = makeSend(nonce, target)
@@ -50,7 +50,7 @@ export class InFlight {
       const id = await stored
       send.id = id
       if (!send.isSettled) this.#stored.add(send)
-      // An entry that was sent before and is sent again may have arrived long ago.
+      // An entry that is sent again may have arrived long ago.
       this.settlePassed()
       await send.settled
       return id
@@ -59,7 +59,7 @@ export class InFlight {
     }
   }
 
-  /** Lets a direct send to a reader of these targets follow all sends in flight; gives their number. */
+  /** Makes a direct send to a reader of these targets follow all sends in flight; returns their number. */
   follow(targets: readonly Target[], follower: Follower): number {
     if (this.#byTarget.size === 0) return 0
     let count = 0
@@ -78,10 +78,10 @@ export class InFlight {
     if (send !== undefined) this.#settle(send, this.#window.tail)
   }
 
-  /** The window has been filled anew or has gone on: what it has passed by will not arrive any more. */
+  /** The window has advanced or was refilled: sends that it has passed will not arrive any more. */
   settlePassed(): void {
     for (const send of this.#stored) {
-      if (send.id !== undefined && this.#window.isBehind(send.id)) return
+      if (send.id !== undefined && this.#window.willReach(send.id)) return
       this.#settle(send, this.#window.tail)
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Delivers: live events, replay, catching up and bursts are all {@link Pump.advance}, which moves one
- * reader towards the tail as far as it takes what it reads.
+ * Delivers entries. Live events, replay, catching up and bursts are the same thing, {@link Pump.advance}:
+ * it moves one reader towards the tail, as far as the reader takes what it reads.
  *
  * A target with new entries waits in a lane until its members have been visited. The work is done in
  * slices, so that a broadcast to many streams leaves the event loop free for other requests.
@@ -10,10 +10,10 @@ import { SLICE_MS, Slice } from './slice.js'
 import type { Member, Target } from './target.js'
 import type { Window, WindowListener } from './window.js'
 
-/** A target with more members than this is large; small targets need not wait behind large ones. */
+/** A target with more members is large. Small targets do not wait behind large ones. */
 const SMALL = 64
 
-/** After this many bytes for one reader the others have their turn. */
+/** After this many bytes for one reader, the others get their turn. */
 const VISIT_BYTES = 1024 * 1024
 
 export class Pump implements WindowListener {
@@ -40,7 +40,7 @@ export class Pump implements WindowListener {
     return this.#hungry.size
   }
 
-  /** Visits the target's readers, after the current tick, which may send more. */
+  /** Visits the target's readers after the current tick, which may send more. */
   appended(target: Target): void {
     if (!target.isRead) return
     if (target.size > 0) (target.size <= SMALL ? this.#small : this.#large).add(target)
@@ -48,14 +48,14 @@ export class Pump implements WindowListener {
     this.#wake()
   }
 
-  /** Delivers everything at once, without slices: this target's oldest entry leaves the window. */
+  /** This target's oldest entry is about to leave the window: delivers everything now, without slices. */
   evicting(target: Target): void {
-    // A listener that sends in mid-flush must not start another flush; then the window has to evict.
+    // A listener that sends during a flush must not start another one; the window then has to evict.
     if (this.#isFlushing) return
     // Entries newer than the last flush can wait; flushing on every send would cost one write each.
     const isOffered = (target.first?.position ?? 0) <= this.#offered
     const isPending = !isOffered && (this.#small.has(target) || this.#large.has(target))
-    // Readers that only had their share may still be waiting for older entries.
+    // Readers that have had their share may still have older entries to get.
     if (!isPending && this.#hungry.size === 0) return
     this.#isFlushing = true
     try {
@@ -70,7 +70,7 @@ export class Pump implements WindowListener {
   }
 
   /**
-   * Delivers to one reader until nothing waits or it takes no more: a gap if it has missed something,
+   * Delivers to one reader until it has everything or takes no more: a gap if it has missed something,
    * then entries and direct sends in the order in which the app sent them.
    */
   advance(reader: Reader, allowance = 0): void {
@@ -112,7 +112,7 @@ export class Pump implements WindowListener {
     this.#small.serve(visit, milliseconds / 2)
     this.#large.serve(visit, milliseconds / 2)
     const slice = new Slice(milliseconds / 2, 1)
-    // A reader that is still hungry is added again, and so comes up once more in this very loop.
+    // A reader that is still hungry is added to the set again, so this loop visits it once more.
     for (const reader of this.#hungry) {
       this.#hungry.delete(reader)
       visit(reader)
@@ -140,7 +140,7 @@ class Lane {
     return this.#queue.has(target) || this.#current?.target === target
   }
 
-  /** A target that is being served is queued again, as its first members have been visited already. */
+  /** A target being served is queued again because its first members have already been visited. */
   add(target: Target): void {
     this.#queue.add(target)
   }

@@ -1,11 +1,11 @@
 /**
- * Whatever reads the log at its own pace: an event stream, or a subscription (a long poll, an
- * iteration over `pool.events()`). A reader has no queue. It has a cursor, and this class is the only
- * place that moves it.
+ * A reader reads the log at its own pace: an event stream, or a subscription (a long poll, an iteration
+ * over `pool.events()`). It has no queue. It has a cursor, and this class is the only place that moves
+ * it.
  *
- * In the life of a reader: it is parked until the log is there; it starts at the tail, or further back,
- * or resumes after the entry that its client had last; it reads what the window has for its targets;
- * and if an entry was evicted before it got there, it reads a gap and goes on at the tail.
+ * The life of a reader: it is parked until the log has filled the window; it starts at the tail, or
+ * further back, or resumes after the last entry that its client got; it reads the entries of its
+ * targets; and if one was evicted before the reader got to it, it reads a gap and continues at the tail.
  */
 import type { GapReason } from '../lib/reasons.js'
 import { Batch, type Member, type Slot, type Target } from './target.js'
@@ -14,7 +14,7 @@ import type { CursorState, Window } from './window.js'
 /** What a reader without a cursor reads first: nothing, the newest of each key, or all that is kept. */
 export type Replay = 'missed' | 'latest' | 'all'
 
-/** The reader has missed something and goes on at the tail. */
+/** The reader has missed something and continues at the tail. */
 export class Gap {
   readonly reason: GapReason
   /** The tail's id; undefined while the log is empty. */
@@ -27,7 +27,7 @@ export class Gap {
   }
 }
 
-/** Where a reader is, by ids, which stay valid when the window is filled anew. */
+/** Where a reader is, by ids, which stay valid when the window is refilled. */
 export interface Place {
   readonly cursor: string | undefined
   readonly openedAt: string | undefined
@@ -39,7 +39,7 @@ export interface Place {
 export abstract class Reader implements CursorState, Member {
   /** The client's id, which `except` names; `''` for a reader without a client. */
   abstract readonly id: string
-  /** The cursor that the client brought, `''` for none. It is not to be trusted. */
+  /** The cursor that the client brought, `''` for none. Do not trust it. */
   readonly lastEventId: string
 
   #cursor = 0
@@ -74,7 +74,7 @@ export abstract class Reader implements CursorState, Member {
   abstract take(next: Batch | Gap): void
   /** Delivers the oldest direct send. */
   abstract takeDirect(): void
-  /** Where it goes on has been decided, or the log has something new for it. */
+  /** Where it continues has been decided, or the log has something new for it. */
   abstract wake(): void
 
   /** The position up to which it has read. */
@@ -102,7 +102,7 @@ export abstract class Reader implements CursorState, Member {
     return this.#latestOnly
   }
 
-  /** Whether it waits for the log to decide where it goes on. */
+  /** Whether it waits for the log before it is decided where it continues. */
   get isParked(): boolean {
     return this.#isParked
   }
@@ -112,7 +112,7 @@ export abstract class Reader implements CursorState, Member {
     return this.#hasResumed
   }
 
-  /** Waits until the log is there, or has said whether it knows the cursor. Reads nothing until then. */
+  /** Reads nothing until the log has filled the window, or has shown whether it knows the cursor. */
   park(): void {
     this.#isParked = true
   }
@@ -125,8 +125,8 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /**
-   * Prepares for {@link resumeAt}, or for {@link lose} where the log does not know the cursor. Unlike
-   * for a reader that starts, a removal of its client is no history to it.
+   * Prepares for {@link resumeAt}, or for {@link lose} if the log does not know the cursor. Unlike after
+   * {@link start}, a removal of its client in the window is not history: it ends the reader.
    */
   startResuming(window: Window): void {
     this.#begin(window, window.tail)
@@ -135,9 +135,9 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /**
-   * Goes on after the entry at this position, which is what its client had last.
+   * Continues after the entry at this position, the last one that its client got.
    *
-   * @param openedAt where the history ends that the client was in the middle of; 0 for none.
+   * @param openedAt the end of the history that the client was in the middle of; 0 for none.
    */
   resumeAt(position: number, openedAt = 0, latestOnly = false): void {
     this.#isParked = false
@@ -148,8 +148,8 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /**
-   * Has missed something: reads a gap next.
-   * @param removal of its client, among what it has missed; it ends the reader in place of the gap.
+   * The reader has missed something: it reads a gap next.
+   * @param removal of its client, among the missed entries; it ends the reader in place of the gap.
    */
   lose(reason: GapReason, removal?: Slot): void {
     this.#isParked = false
@@ -157,7 +157,7 @@ export abstract class Reader implements CursorState, Member {
     this.#removal = removal ?? this.#removal
   }
 
-  /** Its client is removed by this entry, whether or not the entry is still there when it gets to it. */
+  /** This entry removes its client, even if it is evicted before the reader gets to it. */
   removeAt(slot: Slot): void {
     this.#removal = slot
   }
@@ -173,12 +173,12 @@ export abstract class Reader implements CursorState, Member {
     const targets = joined.filter(target => !this.#leftAt?.delete(target))
     this.#targets = this.#targets.toSpliced(-1, 0, ...targets)
     if (!this.#isParked && this.#cursor === window.tail) return
-    // Otherwise older entries of the target would be replayed together with what still waits.
+    // Otherwise older entries of the target would be replayed with those that are still unread.
     this.#joinedAt ??= new Map()
     for (const target of targets) this.#joinedAt.set(target, window.tail)
   }
 
-  /** Reads this target no longer, apart from the entries that it has not got to yet. */
+  /** Stops reading this target, once it has read what was sent before. */
   leave(window: Window, left: Target): void {
     if (!this.#targets.includes(left)) return
     this.#leftAt ??= new Map()
@@ -199,7 +199,7 @@ export abstract class Reader implements CursorState, Member {
   /**
    * Reads on, up to a position, and moves the cursor beyond what it returns: a gap if something was
    * lost, else a batch, which may be empty (all of it superseded, or meant for others), or undefined
-   * when nothing waits. A parked reader reads nothing.
+   * when there is nothing to read. A parked reader reads nothing.
    */
   next(window: Window, upTo: number): Batch | Gap | undefined {
     if (this.#isParked) return undefined
@@ -229,7 +229,7 @@ export abstract class Reader implements CursorState, Member {
     return id + window.suffixAt(this.#openedAt, this.#latestOnly)
   }
 
-  /** Where it is, to find its place again after the window is filled anew. */
+  /** Where it is, to find its place again after the window is refilled. */
   placeIn(window: Window): Place {
     return {
       cursor: window.idAt(this.#cursor),
@@ -240,10 +240,10 @@ export abstract class Reader implements CursorState, Member {
     }
   }
 
-  /** Finds its place in the window that was filled anew; reads a gap for this reason if it is gone. */
+  /** Finds its place in the refilled window; reads a gap for this reason if the place is gone. */
   moveToPlace(place: Place, window: Window, reason: GapReason): void {
     const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
-    // What is no longer kept was before all that is.
+    // A place that is no longer kept was before all that are.
     this.#openedAt = find(place.openedAt) ?? 0
     for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
     for (const [target, id] of place.leftAt) this.#leftAt?.set(target, find(id) ?? 0)
@@ -262,13 +262,13 @@ export abstract class Reader implements CursorState, Member {
     this.#isParked = false
     this.#hasBegun = false
     this.#cursor = cursor
-    // One that the log held already when the reader arrived is history to it.
+    // A removal that the log already held when the reader arrived is history.
     this.#removal = undefined
-    // Channels that it joined when there was no tail yet.
+    // Channels that it joined before there was a tail.
     for (const target of this.#joinedAt?.keys() ?? []) this.#joinedAt?.set(target, window.tail)
   }
 
-  /** History that was evicted before the first look at it was not promised, so it is no loss. */
+  /** History that was evicted before the reader first read was not promised, so it is not a loss. */
   #beginAtWindow(window: Window): void {
     this.#hasBegun = true
     if (this.#cursor >= this.#openedAt) return
@@ -277,7 +277,7 @@ export abstract class Reader implements CursorState, Member {
 
   #moveTo(position: number): void {
     this.#cursor = position
-    // A removal before that place was of an earlier visit of the same client.
+    // A removal before that place ended an earlier visit of the same client.
     if (this.#removal !== undefined && this.#removal.position <= position) this.#removal = undefined
   }
 

@@ -1,10 +1,10 @@
 /**
- * Decides where a reader with a cursor goes on: after that entry, if the window has it. Otherwise the
- * log is asked how far it has got, since on another process the entry may just not have arrived yet.
- * It is a gap only if the window has caught up with the log and still lacks the entry.
+ * Decides where a reader with a cursor continues: after that entry, if the window has it. Otherwise the
+ * log is asked for its last id, because the entry may only not have arrived in this process yet. The
+ * reader gets a gap only if the window has caught up with the log and still lacks the entry.
  *
- * Until then the reader is parked: a stream is open and has heartbeats, and nothing is decided. However
- * many readers wait, the log is asked once.
+ * Until then the reader is parked: a stream is open and gets heartbeats, but no entries. However many
+ * readers wait, the log is asked once.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { EventLog } from '../log/log.js'
@@ -12,27 +12,27 @@ import { parseCursor } from './history.js'
 import type { Reader } from './reader.js'
 import type { Window } from './window.js'
 
-/** Learns of resumes: the hub, which counts them. */
+/** What the outcome is reported to: the hub. */
 export interface ResumptionListener {
-  /** A reader went on from its cursor without a gap. */
+  /** A reader continued from its cursor without a gap. */
   resumed(): void
-  /** The log could not be asked; it is asked again. */
+  /** The log could not be asked; it will be asked again. */
   error(error: unknown): void
 }
 
-/** The least time between two questions: without it thousands of reconnects would cause hundreds. */
+/** Time between two questions, at least: without it thousands of reconnects would cause hundreds of them. */
 const PAUSE_MS = 10
 
 export class Resumption {
   readonly #window: Window
   readonly #log: Pick<EventLog, 'barrier'>
   readonly #listener: ResumptionListener
-  /** Readers that wait for an answer to a question that has not been asked yet. */
+  /** Readers that the next question to the log will be asked for. */
   #waiting = new Set<Reader>()
   #isAsking = false
   #lastQuestion = Number.NEGATIVE_INFINITY
-  /** Settles when the window has got as far as the log had. */
-  #arrival: { id: string | null; resolve: (isRenewed: boolean) => void } | undefined
+  /** The log's last id, while the window has not reached it yet. */
+  #arrival: { id: string | null; resolve: (isRefilled: boolean) => void } | undefined
   #isUp = true
 
   constructor(window: Window, log: Pick<EventLog, 'barrier'>, listener: ResumptionListener) {
@@ -58,8 +58,8 @@ export class Resumption {
     if (this.#window.hasReached(this.#arrival?.id ?? null)) this.#arrival?.resolve(false)
   }
 
-  /** The window was filled anew, perhaps from a log that never gets as far as the one before. */
-  windowRenewed(): void {
+  /** The window was refilled, perhaps from another log, which may never reach that id. */
+  windowRefilled(): void {
     this.#arrival?.resolve(true)
   }
 
@@ -92,8 +92,8 @@ export class Resumption {
         const asking = this.#waiting
         this.#waiting = new Set()
         if (!(await this.#catchesUp())) {
-          // The log is out of reach: nothing is decided, and it is asked again once it is back. But
-          // not for readers that closed meanwhile, or they would be kept for ever.
+          // The log is out of reach: decide nothing, and ask again once it is back. Readers that have
+          // closed meanwhile are left out, or they would be kept for ever.
           for (const reader of asking) if (!reader.isClosed) this.#waiting.add(reader)
           return
         }
@@ -104,20 +104,20 @@ export class Resumption {
     }
   }
 
-  /** Whether the window has got as far as the log is now; false if the log cannot be asked. */
+  /** Waits until the window has reached the log's last id; false if the log cannot be asked. */
   async #catchesUp(): Promise<boolean> {
     try {
-      let isRenewed: boolean
+      let isRefilled: boolean
       do {
         this.#lastQuestion = performance.now()
         const id = await this.#log.barrier()
-        isRenewed =
+        isRefilled =
           !this.#window.hasReached(id) &&
           (await new Promise<boolean>(resolve => {
             this.#arrival = { id, resolve }
           }))
         this.#arrival = undefined
-      } while (isRenewed)
+      } while (isRefilled)
       return true
     } catch (error) {
       this.#listener.error(error)

@@ -5,18 +5,18 @@ export const SLICE_MS = 10
 
 export class Slice {
   readonly #until: number
-  readonly #piecesPerLook: number
+  readonly #checkEvery: number
   #pieces = 0
 
-  /** @param piecesPerLook the clock is read once for so many pieces, as reading it is not free. */
-  constructor(milliseconds: number, piecesPerLook = 16) {
+  /** @param checkEvery pieces of work between two looks at the clock, which is not free to read. */
+  constructor(milliseconds: number, checkEvery = 16) {
     this.#until = performance.now() + milliseconds
-    this.#piecesPerLook = piecesPerLook
+    this.#checkEvery = checkEvery
   }
 
-  /** Ask after each piece of work. */
+  /** Call it after each piece of work. */
   isOver(): boolean {
     this.#pieces += 1
-    return this.#pieces % this.#piecesPerLook === 0 && performance.now() >= this.#until
+    return this.#pieces % this.#checkEvery === 0 && performance.now() >= this.#until
   }
 }

@@ -1,14 +1,14 @@
 /**
- * Whom an entry can be for, and which entries wait there. A target holds its members and, as a linked
- * list, its entries in the window; a batch is what some of its members get as one write.
+ * A target is what an entry can be sent to: a client, a channel or everyone. It holds its members and, as
+ * a linked list, its entries in the window. A batch is what some of its members get as one write.
  */
 import type { Entry } from '../log/log.js'
 import { Chunk } from '../wire/event.js'
 import { entryFrame, ID_LINE_BYTES } from '../wire/frames.js'
 
-/** What a target needs of those that read it: a {@link Reader}, which knows its targets in turn. */
+/** What a target needs of its readers. It is a {@link Reader}, which knows its targets in turn. */
 export interface Member {
-  /** This entry removes its client. */
+  /** This entry removes the reader's client. */
   removeAt(slot: Slot): void
 }
 
@@ -21,7 +21,7 @@ export class Slot {
   readonly bytes: number
   readonly key: string | undefined
   readonly except: string | undefined
-  /** It ends the client's streams, which never see it. */
+  /** It ends the client's streams and is not delivered itself. */
   readonly removal: boolean
   /** Neighbours in the same target. */
   previous: Slot | undefined
@@ -60,7 +60,7 @@ export class Target {
   readonly name: string
   /** Most clients have one stream; a Set for it would take as much memory as the stream itself. */
   #members: Member | Set<Member> | undefined
-  /** Readers that are no streams: long polls and iterations. They are not counted as members. */
+  /** Readers that are not streams: long polls and iterations. They are not counted as members. */
   #subscribers: Set<Member> | undefined
   first: Slot | undefined
   last: Slot | undefined
@@ -115,17 +115,17 @@ export class Target {
     if (this.#subscribers?.size === 0) this.#subscribers = undefined
   }
 
-  /** Whether there is anybody to deliver to. */
+  /** Whether it has a reader. */
   get isRead(): boolean {
     return this.size > 0 || this.#subscribers !== undefined
   }
 
-  /** Whether nobody would miss it: nobody reads it and it holds no entry. */
+  /** Whether it can be dropped: it has no reader and no entry. */
   get isForgettable(): boolean {
     return this.first === undefined && !this.isRead
   }
 
-  /** Gives a removal to all readers: it may be evicted before a slow one gets there. */
+  /** Gives a removal to all readers: it may be evicted before a slow one gets to it. */
   setRemoval(slot: Slot): void {
     for (const member of this.members()) member.removeAt(slot)
     for (const subscriber of this.subscribers()) subscriber.removeAt(slot)
@@ -206,7 +206,7 @@ class Evicted {
     this.#onlyFor ??= new Map()
     this.#onlyFor.set(clientId, slot.position)
     if (this.#onlyFor.size <= MAX_CLIENTS) return
-    // Too many to remember: a gap that need not be is better than a loss without one.
+    // Too many to remember. An unnecessary gap is better than a loss without one.
     this.#onlyFor = undefined
     this.#add(slot.position, undefined)
   }
@@ -222,14 +222,14 @@ class Evicted {
   }
 
   #add(position: number, except: string | undefined): void {
-    // The entry before left another client out, or nobody, so this one has lost it.
+    // The previous entry left out another client, or none, so this client has lost it.
     if (except !== this.#except) this.#newestForExcept = this.#newest
     this.#newest = position
     this.#except = except
   }
 }
 
-/** Of a superseded entry: the client that gets none of the newer ones, if it would get this one. */
+/** The only client that loses a superseded entry: it would get this one and none of the newer ones. */
 function onlyClientThatLoses(slot: Slot): string | undefined {
   const clientId = slot.newer?.except
   if (clientId === undefined || clientId === slot.except) return undefined

@@ -3,8 +3,8 @@
  * target for delivery.
  *
  * Each entry gets a position, a number that only grows. A reader's cursor is the position up to which
- * it has been served, so what waits for it is: the entries of its targets with a position beyond its
- * cursor. Nothing else is remembered for a reader.
+ * it has been served. It still has to get the entries of its targets beyond its cursor, and nothing else
+ * is remembered for it.
  */
 import {
   type Entry,
@@ -16,7 +16,7 @@ import {
 import { historySuffix } from './history.js'
 import { Batch, Slot, slotBytes, Target } from './target.js'
 
-/** What the window must know of a reader to tell what waits for it. */
+/** What the window must know of a reader to find the entries for it. */
 export interface CursorState {
   /** The client's id, which `except` names. */
   readonly id: string
@@ -29,8 +29,8 @@ export interface CursorState {
   /** Positions at which it left channels, kept only while its cursor is behind them. */
   readonly leftAt: ReadonlyMap<Target, number> | undefined
   /**
-   * Where it opened, when it brought no cursor; 0 when it did. What lies before is history to it:
-   * removals of the same id do not concern it, and with `latestOnly` only the newest is shown.
+   * The tail when it opened, if it brought no cursor; else 0. Entries before that are history: removals
+   * of the same id do not end it, and with `latestOnly` only the newest are shown.
    */
   readonly openedAt: number
   readonly latestOnly: boolean
@@ -73,7 +73,7 @@ export class Window {
   #tail = 0
   /** How far in the log this window has got; not always the id of an entry that it keeps. */
   #reached: string | undefined
-  /** The entry that is being put in, and those that arrived meanwhile. */
+  /** The entry that is being inserted, and those that arrived meanwhile. */
   readonly #incoming: Entry[] = []
 
   /** @param log decides how two ids compare. */
@@ -97,7 +97,7 @@ export class Window {
     return this.#slots.at(-1)?.id
   }
 
-  /** The cursor at which everything that is kept still waits. */
+  /** The cursor of a reader that has read nothing of what is kept. */
   get start(): number {
     return this.#tail - this.#length
   }
@@ -112,7 +112,7 @@ export class Window {
 
   append(entry: Entry): void {
     this.#incoming.push(entry)
-    // Making room delivers, and a listener that sends meanwhile comes back here: its entry waits, or
+    // Making room delivers, and a listener that sends then calls this method again. Its entry waits, or
     // both would take the same position.
     if (this.#incoming.length > 1) return
     try {
@@ -126,17 +126,17 @@ export class Window {
     }
   }
 
-  /** Puts an entry in that nothing is delivered of yet, as no reader's cursor is in this window. */
+  /** Inserts an entry without delivering it, as no reader's cursor is in this window yet. */
   fill(entry: Entry): void {
     this.#makeRoomFor(slotBytes(entry))
     this.#insert(entry)
   }
 
   #insert(entry: Entry): Target {
-    // After making room, as the target may be forgotten together with its last entry.
+    // Only after making room, which may forget the target together with its last entry.
     const address = parseTarget(entry.target)
     const removal = address?.kind === 'remove'
-    // A mark belongs to nobody, so its target is not kept where anybody would find it.
+    // A mark is for nobody, so its target is not kept among the others.
     const target = address ? this.target(targetOfMembers(address)) : new Target('')
     const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
     this.#tail = slot.position
@@ -149,12 +149,12 @@ export class Window {
     return target
   }
 
-  /** Passes by an entry of the log that has no place here: nobody receives it or resumes from it. */
+  /** Skips an entry of the log that has no place here: no reader receives it or resumes after it. */
   pass(id: string): void {
     this.#reached = id
   }
 
-  /** Forgets all entries; members stay, and positions go on growing. */
+  /** Forgets all entries; members stay, and positions keep growing. */
   clear(): void {
     this.#slots = []
     this.#head = 0
@@ -167,7 +167,7 @@ export class Window {
     }
   }
 
-  /** The target of that name; a new one if there is none. */
+  /** The target with this name; a new one if there is none. */
   target(name: string): Target {
     let target = this.#targets.get(name)
     if (target === undefined) {
@@ -229,7 +229,7 @@ export class Window {
   }
 
   /** Whether an entry of this log is still to come; false for an id of another log. */
-  isBehind(id: string): boolean {
+  willReach(id: string): boolean {
     return this.#reached === undefined || this.#log.compare(this.#reached, id) < 0
   }
 
@@ -256,8 +256,8 @@ export class Window {
   }
 
   /**
-   * What waits for a reader up to a position: undefined when nothing does, otherwise a batch, which
-   * may be empty (all of it superseded, or meant for others).
+   * What a reader gets up to a position: undefined if its targets have nothing new, otherwise a batch,
+   * which may be empty (all of it superseded, or meant for others).
    */
   next(reader: CursorState, upTo: number): Batch | undefined {
     let waiting: Target | undefined
@@ -284,7 +284,7 @@ export class Window {
     return this.#batchFor(reader, upTo)
   }
 
-  /** The batch for all members of a target with this cursor, save the clients that an entry excepts. */
+  /** The batch for all members of a target with this cursor but the clients that an entry leaves out. */
   #sharedBatch(target: Target, cursor: number): Batch {
     const first = target.firstAfter(cursor) as Slot
     const shared = target.batches?.get(first)
@@ -293,7 +293,7 @@ export class Window {
     const excepts: string[] = []
     for (let slot: Slot | undefined = first; slot !== undefined; slot = slot.next) {
       if (slot.except !== undefined) excepts.push(slot.except)
-      // A client that may not see the newer one is among the excepts; for the rest it is superseded.
+      // A client that the newer one leaves out is among the excepts; for all others it supersedes this.
       if (slot.newer === undefined) slots.push(slot)
     }
     const batch = batchOf(slots, this.#tail)
@@ -364,7 +364,7 @@ function joinedAt(reader: CursorState, target: Target): number {
   return reader.joinedAt?.get(target) ?? 0
 }
 
-/** Takes slots up to a removal or the size limit; the position says how far that gets the reader. */
+/** Takes slots up to a removal or the size limit; the batch's position is the reader's next cursor. */
 function batchOf(slots: readonly Slot[], upTo: number): Batch {
   let bytes = 0
   for (const [index, slot] of slots.entries()) {
