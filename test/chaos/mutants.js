@@ -26,7 +26,7 @@ export const mutants = {
     engine: 'redis',
     faults: ['leave'],
     file: 'delivery/resume.ts',
-    find: "reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget))",
+    find: "reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget, after))",
     replace: 'reader.resumeAt(this.#window.tail)',
   },
   /** A client gets its replay first and joins the live events only a little later. */
@@ -49,16 +49,16 @@ export const mutants = {
     engine: 'redis',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'reader.resumeAt(position)',
-    replace: 'reader.resumeAt(Math.min(position + 1, this.#window.tail))',
+    find: 'reader.resumeAt(position, ',
+    replace: 'reader.resumeAt(Math.min(position + 1, this.#window.tail), ',
   },
   /** The entry at the cursor is sent once more. */
   'off-by-one-back': {
     engine: 'nats',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'reader.resumeAt(position)',
-    replace: 'reader.resumeAt(position - 1)',
+    find: 'reader.resumeAt(position, ',
+    replace: 'reader.resumeAt(position - 1, ',
   },
   /** An entry that was sent again after a lost reply counts as new. */
   'no-dedupe': {

@@ -176,7 +176,7 @@ test('a client that is ahead of a stalled process waits, and receives nothing tw
 })
 
 test('without Redis a pool opens streams, and resuming clients wait until it is there (fault 32)', async () => {
-  const server = await RedisServer.absent('--appendonly', 'yes')
+  const server = await RedisServer.absent('--appendonly', 'yes', '--appendfsync', 'always')
   onTestFinished(() => server.stop())
   const { client } = drivers.ioredis(server.url)
   const pool = new ClientPool({ log: redisLog({ client, key: 'log' }) })

@@ -7,7 +7,7 @@ for (const [name, connect] of Object.entries(drivers)) {
   describe(`the Redis log with ${name}`, () => {
     let server: RedisServer
     beforeAll(async () => {
-      server = await RedisServer.start('--appendonly', 'yes')
+      server = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always')
     })
     afterAll(() => server.stop())
 
