@@ -5,6 +5,7 @@
 import type { GapReason } from '../lib/reasons.js'
 import type { Entry, LogSink } from '../log/log.js'
 import { MESSAGE, type Messages } from '../log/messages.js'
+import { isPoolFrame } from '../wire/event.js'
 import type { InFlight } from './in-flight.js'
 import type { Place, Reader } from './reader.js'
 import type { Resumption } from './resume.js'
@@ -29,6 +30,7 @@ export class Feed implements LogSink {
   #isUp = true
   #isBooted = false
   #entries = 0
+  #foreign = 0
 
   constructor(
     window: Window,
@@ -59,6 +61,11 @@ export class Feed implements LogSink {
     return this.#entries
   }
 
+  /** How many entries were skipped because something else wrote them. */
+  get foreign(): number {
+    return this.#foreign
+  }
+
   reset(entries: readonly Entry[], reason: 'boot' | 'trimmed' | 'replaced'): void {
     if (reason === 'boot' && !this.#isBooted) {
       this.#fill(entries)
@@ -76,6 +83,11 @@ export class Feed implements LogSink {
       if (entry.target === MESSAGE) {
         this.#window.pass(entry.id)
         this.#messages.receive(entry.frame)
+        continue
+      }
+      if (this.#isForeign(entry)) {
+        this.#foreign += 1
+        this.#window.pass(entry.id)
         continue
       }
       if (entry.target !== '') this.#entries += 1
@@ -98,17 +110,24 @@ export class Feed implements LogSink {
   #fill(entries: readonly Entry[]): void {
     const window = this.#window
     for (const entry of entries) {
-      if (entry.target !== MESSAGE) {
+      const isMessage = entry.target === MESSAGE
+      if (!isMessage && !this.#isForeign(entry)) {
         window.fill(entry)
         this.#inFlight.arrived(entry.nonce)
         continue
       }
-      this.#messages.replay(entry.frame)
+      if (isMessage) this.#messages.replay(entry.frame)
+      else this.#foreign += 1
       if (window.tailId !== undefined) window.pass(entry.id)
-      // In an empty window the message serves as the mark: without one, a gap would leave its client
-      // without a cursor.
+      // In an empty window it serves as the mark: without one, a gap would leave its client without a
+      // cursor.
       else window.fill({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
     }
+  }
+
+  /** Whether something else has written it, in a form that must not reach a socket. */
+  #isForeign({ target, frame }: Entry): boolean {
+    return !this.#messages.isAlone && target !== '' && !isPoolFrame(frame)
   }
 
   /** Replaces the window's entries. Each reader continues where it was, if the log still has that place. */

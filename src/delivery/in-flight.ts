@@ -3,8 +3,14 @@
  * things wait for the arrival: the send's promise, so that whatever the app does next comes after it, and
  * direct sends to the same readers, which must not overtake it.
  */
+import { SseError } from '../lib/errors.js'
+import type { Entry, EventLog } from '../log/log.js'
 import type { Target } from './target.js'
 import type { Window } from './window.js'
+
+/** How many sends may wait for the log's answer at once, and how many bytes they may hold. */
+const MAX_WAITING = 20_000
+const MAX_WAITING_BYTES = 32 * 1024 * 1024
 
 /** A direct send that waits for sends in flight. */
 export interface Follower {
@@ -29,25 +35,33 @@ export class InFlight {
   readonly #byTarget = new Map<string, Set<Send>>()
   /** Sends that the log has stored, in the order of its replies. */
   readonly #stored = new Set<Send>()
+  /** What the log has not answered yet. */
+  readonly #waiting = { sends: 0, bytes: 0 }
 
   constructor(window: Window) {
     this.#window = window
   }
 
   /**
-   * Begins a send.
+   * Begins a send: appends the entry to the log.
    *
    * @param target the name of the target whose members the entry concerns.
-   * @param stored resolves to the entry's id once the log has it.
-   * @returns the same id, once the entry has also arrived, or cannot arrive any more.
+   * @returns the entry's id, once the log has stored it and it has also arrived, or cannot any more.
+   * Rejects at once with `ERR_SSE_LOG_DOWN` when too many sends wait for a log that does not answer.
    */
-  async begin(nonce: string, target: string, stored: Promise<string>): Promise<string> {
-    const send = makeSend(nonce, target)
-    this.#byNonce.set(nonce, send)
+  async begin(
+    entry: Omit<Entry, 'id'>,
+    target: string,
+    log: Pick<EventLog, 'append'>,
+  ): Promise<string> {
+    const bytes = Buffer.byteLength(entry.frame)
+    this.#checkRoom(bytes)
+    const send = makeSend(entry.nonce, target)
+    this.#byNonce.set(entry.nonce, send)
     const sends = this.#byTarget.get(target) ?? new Set()
     this.#byTarget.set(target, sends.add(send))
     try {
-      const id = await stored
+      const id = await this.#append(entry, bytes, log)
       send.id = id
       if (!send.isSettled) this.#stored.add(send)
       // An entry that is sent again may have arrived long ago.
@@ -57,6 +71,31 @@ export class InFlight {
     } finally {
       this.#settle(send, 0)
     }
+  }
+
+  async #append(
+    entry: Omit<Entry, 'id'>,
+    bytes: number,
+    log: Pick<EventLog, 'append'>,
+  ): Promise<string> {
+    this.#waiting.sends += 1
+    this.#waiting.bytes += bytes
+    try {
+      return await log.append(entry)
+    } finally {
+      this.#waiting.sends -= 1
+      this.#waiting.bytes -= bytes
+    }
+  }
+
+  /** A log that hangs would otherwise collect sends until its timeout: hundreds of megabytes. */
+  #checkRoom(bytes: number): void {
+    const { sends, bytes: waiting } = this.#waiting
+    if (sends === 0 || (sends < MAX_WAITING && waiting + bytes <= MAX_WAITING_BYTES)) return
+    throw new SseError(
+      'ERR_SSE_LOG_DOWN',
+      `The event was not stored: ${sends} sends (${waiting} bytes) wait for the log to answer; await sends, or send fewer at once`,
+    )
   }
 
   /** Makes a direct send to a reader of these targets follow all sends in flight; returns their number. */

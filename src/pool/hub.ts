@@ -135,6 +135,7 @@ export class Hub
       ...this.#counts.snapshot(),
       ...this.traffic,
       entries: this.#feed.entries,
+      foreign: this.#feed.foreign,
       window: this.window.size,
       log: this.#feed.isUp ? 'up' : 'down',
     }
@@ -188,11 +189,10 @@ export class Hub
   }
 
   #appended(entry: Omit<Entry, 'id'>): Promise<string> {
-    const stored = this.#log.append(entry)
     const address = parseTarget(entry.target)
     // The memory log has put it into the window before it returns.
-    if (this.options.log === undefined || address === undefined) return stored
-    return this.inFlight.begin(entry.nonce, targetOfMembers(address), stored)
+    if (this.options.log === undefined || address === undefined) return this.#log.append(entry)
+    return this.inFlight.begin(entry, targetOfMembers(address), this.#log)
   }
 
   // Streams, for the middleware

@@ -34,6 +34,8 @@ export interface PoolStats {
   replays: number
   /** How often one of these had missed something. */
   gaps: number
+  /** Entries that were skipped, as something else has written them into the engine in a wrong form. */
+  foreign: number
   /** What the window holds now. */
   window: { events: number; bytes: number }
   log: 'up' | 'down'

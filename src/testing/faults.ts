@@ -103,6 +103,30 @@ export const faultTests: Record<LogFault, TestPlan> = {
         assert.deepEqual(process.resets, hasGoneOn ? ['boot'] : ['boot', 'trimmed'])
       }
     },
+
+    'entries that were trimmed before a process read them are reported as trimmed': async (
+      shared,
+      open,
+    ) => {
+      const processes = await openTwo(open)
+      const [writer] = processes
+      for (let round = 0; round < 10; round++) {
+        // Whoever is faster, the readers or the trim: nothing may be missing without a word.
+        const unread = Array.from({ length: 20 }, (_, index) => `${round}-${index}`)
+        await Promise.all(unread.map(frame => append(writer, frame)))
+        await shared.trim?.()
+        const last = await append(writer, `${round} last`)
+        for (const process of processes) {
+          await process.until('arrived', () => process.window.at(-1)?.id === last)
+          const frames = process.entries.map(({ frame }) => frame)
+          const hasAll = unread.every(frame => frames.includes(frame))
+          assert.ok(
+            hasAll || process.resets.includes('trimmed'),
+            `a process lacks entries of round ${round} and was not told`,
+          )
+        }
+      }
+    },
   },
 
   stop: {

@@ -97,6 +97,17 @@ export function encodeComment(text: unknown): string {
     .join('\n')}\n\n`
 }
 
+/** Lines in the order of `encode`, and a blank line at the end: no id, no name of our own, no comment. */
+const POOL_FRAME = /^(?:event: (?!sse\.)[^\r\n\0]+\n)?(?:retry: \d+\n)?(?:data: [^\r\n]*\n)+\n$/
+
+/**
+ * Whether a frame is one that {@link encodePoolEvent} makes. Anything else can write into an engine too, and
+ * its frame would swallow the next event, or end every page.
+ */
+export function isPoolFrame(frame: string): boolean {
+  return POOL_FRAME.test(frame)
+}
+
 /** Parses a frame made by {@link encodePoolEvent}. */
 export function decodeFrame(frame: string): { event: string; data: string; retry?: number } {
   let event = 'message'

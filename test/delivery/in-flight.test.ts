@@ -1,0 +1,178 @@
+/** Sends on their way through an engine that is slow, hangs or fails. */
+import { setImmediate as turn } from 'node:timers/promises'
+import { SseError } from 'koa-sse-pool'
+import { describe, expect, test } from 'vitest'
+import { deferred } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
+import { streamOf } from '../helpers/interior.js'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
+
+async function open() {
+  const log = new FakeLog()
+  log.isLive = false
+  const pool = testPool({ log })
+  pool.on('error', () => {})
+  const { origin } = await serveStreams({ pool })
+  const client = await connect(origin, '/?id=ada')
+  return { log, pool, origin, client, stream: streamOf(pool, 'ada').face }
+}
+
+const isSettled = async (promise: Promise<unknown>) => {
+  let settled = false
+  const settle = () => {
+    settled = true
+  }
+  promise.then(settle, settle)
+  for (let i = 0; i < 3; i++) await turn()
+  return settled
+}
+
+describe('a send', () => {
+  test('resolves once its entry has arrived in this process', async () => {
+    const { log, pool } = await open()
+    const sent = pool.send('ada', 'hello')
+    expect(await isSettled(sent)).toBe(false)
+    log.deliver()
+    expect(await sent).toBe('1')
+  })
+
+  test('resolves when the engine was emptied before its entry arrived', async () => {
+    const { log, pool } = await open()
+    const sent = pool.send('ada', 'gone')
+    expect(await isSettled(sent)).toBe(false)
+    log.stored = []
+    log.epoch = 'b'
+    log.store('of another log')
+    log.reset('replaced')
+    expect(await sent).toBe('1')
+  })
+
+  test('resolves when its entry was trimmed before it arrived', async () => {
+    const { log, pool } = await open()
+    const sent = pool.send('ada', 'trimmed')
+    await turn()
+    log.store('later')
+    log.seen = 1
+    log.deliver()
+    expect(await sent).toBe('1')
+  })
+
+  test('resolves when the pool closes before its entry arrives', async () => {
+    const { pool } = await open()
+    const sent = pool.send('ada', 'hello')
+    await turn()
+    await pool.close()
+    expect(await sent).toBe('1')
+  })
+
+  test('of an entry that is stored twice resolves, though the second never arrives', async () => {
+    const { log, pool } = await open()
+    let attempts = 0
+    log.beforeAppend = async () => {
+      attempts += 1
+      if (attempts === 2) throw new SseError('ERR_SSE_LOG_UNCERTAIN', 'lost')
+    }
+    await Promise.all([pool.send('ada', 'first'), turn().then(() => log.deliver())])
+    const error = await pool.send('ada', 'again').catch(error => error)
+    log.store({ nonce: 'other', target: '@ada', frame: 'data: again\n\n' })
+    const retried = (error as SseError).retry?.()
+    await turn()
+    log.deliver()
+    expect(await retried).toBe('3')
+  })
+})
+
+describe('a direct send that follows a send', () => {
+  test('goes out when that send fails', async () => {
+    const { log, pool, client, stream } = await open()
+    const answer = deferred()
+    log.beforeAppend = () => answer.promise
+    const sent = pool.send('ada', 'not stored')
+    stream.send('direct')
+    await turn()
+    expect(client.data).toEqual([])
+    answer.reject(new SseError('ERR_SSE_LOG_DOWN', 'down'))
+    await client.until(({ data }) => data.includes('direct'))
+    await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
+  })
+
+  test('is dropped with the stream when the client leaves meanwhile', async () => {
+    const { log, pool, client, stream } = await open()
+    const sent = pool.send('ada', 'hello')
+    stream.send('direct')
+    const closed = stream.closed
+    client.close()
+    expect(await closed).toBe('client')
+    log.deliver()
+    await sent
+    expect(stream.send('too late')).toBe(false)
+  })
+
+  test('comes before the end that follows it, and that before a removal', async () => {
+    const { log, pool, client, stream } = await open()
+    const sent = pool.send('ada', 'pool')
+    stream.send('direct')
+    stream.end('bye')
+    await turn()
+    expect(client.data).toEqual([])
+    log.deliver()
+    await client.ended
+    await sent
+    expect(client.data).toEqual(['pool', 'direct', 'bye'])
+    expect(pool.stats().closed.end).toBe(1)
+  })
+
+  test('does not wait for sends to others', async () => {
+    const { pool, client, stream } = await open()
+    void pool.send('bob', 'for bob').catch(() => {})
+    void pool
+      .channel('news')
+      .send('for the channel')
+      .catch(() => {})
+    stream.send('direct')
+    await client.until(({ data }) => data.includes('direct'))
+    expect(client.data).toEqual(['direct'])
+  })
+
+  test('counts as buffered, and too many of them close the stream as slow', async () => {
+    const log = new FakeLog()
+    log.isLive = false
+    const pool = testPool({ log, maxBufferedBytes: 1000 })
+    const { origin } = await serveStreams({ pool })
+    await connect(origin, '/?id=ada')
+    const stream = streamOf(pool, 'ada').face
+    void pool.send('ada', 'on its way')
+    for (let i = 0; i < 20; i++) stream.send('x'.repeat(100))
+    expect(await stream.closed).toBe('slow')
+  })
+})
+
+describe('a log that hangs (fault 116)', () => {
+  test('is sent so many events and no more, and takes sends again once it answers', async () => {
+    const { log, pool } = await open()
+    const answer = deferred()
+    log.isLive = true
+    log.beforeAppend = () => answer.promise
+    const sends = Array.from({ length: 20_100 }, () => pool.broadcast('x'))
+    const refused = sends.slice(20_000)
+    for (const send of refused) {
+      await expect(send).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
+    }
+    await expect(refused[0]).rejects.toThrow('20000 sends')
+    answer.resolve()
+    await Promise.all(sends.slice(0, 20_000))
+    await pool.broadcast('y')
+  })
+
+  test('holds so many bytes and no more, whatever their number', async () => {
+    const { log, pool } = await open()
+    const answer = deferred()
+    log.beforeAppend = () => answer.promise
+    const sends = Array.from({ length: 40 }, () => pool.broadcast('x'.repeat(1_000_000)))
+    const results = Promise.allSettled(sends)
+    log.isLive = true
+    answer.resolve()
+    const stored = (await results).filter(({ status }) => status === 'fulfilled').length
+    expect(stored).toBe(33)
+  })
+})
