@@ -243,7 +243,7 @@ export abstract class Reader implements CursorState, Member {
   /** Finds its place in the refilled window; reads a gap for this reason if the place is gone. */
   moveToPlace(place: Place, window: Window, reason: GapReason): void {
     const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
-    // A place that is no longer kept was before all that are.
+    // A place that is not found is older than everything that is kept.
     this.#openedAt = find(place.openedAt) ?? 0
     for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
     for (const [target, id] of place.leftAt) this.#leftAt?.set(target, find(id) ?? 0)

@@ -20,7 +20,7 @@ export interface ResumptionListener {
   error(error: unknown): void
 }
 
-/** Time between two questions, at least: without it thousands of reconnects would cause hundreds of them. */
+/** The least time between two questions: without it thousands of reconnects would ask hundreds. */
 const PAUSE_MS = 10
 
 export class Resumption {

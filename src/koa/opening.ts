@@ -93,7 +93,7 @@ export class Opening {
       }
     }
     this.#commit()
-    stream.settle()
+    stream.goLean()
     // Not needed any more, and it would cost each idle stream half a kilobyte.
     ctx[OPENING] = undefined
     return false

@@ -135,7 +135,7 @@ export class Heartbeat {
     if (this.#options.authorize) void this.#authorize(stream)
     if (this.#options.pingInterval === false) return
     // A stream that was just written to needs no sign of life, and has a fresh cursor.
-    if (!stream.takeFreshness() && stream.isOpen) this.#ping(stream)
+    if (!stream.clearActivity() && stream.isOpen) this.#ping(stream)
   }
 
   async #authorize(stream: Stream): Promise<void> {

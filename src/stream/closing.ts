@@ -1,18 +1,18 @@
 /**
- * How each reason ends a stream, as the client sees it and as docs/guarantees.md shows it. There is one
- * way to end a stream, `Stream.close(reason)`, and it looks here.
+ * How each close reason ends a stream, as the client sees it and as docs/guarantees.md lists it. The only
+ * way to end a stream, `Stream.close(reason)`, looks here.
  */
 import type { CloseReason } from '../lib/reasons.js'
 
 /**
- * - `close event`: what waits, then the close event with the id `sse.end`, then a clean end. The browser
- *   reconnects once, is answered 204 and stays away.
- * - `quiet end`: what waits, then a clean end. The browser comes back and resumes.
- * - `immediate end`: a clean end, without what waits. The browser comes back, if it is let in.
- * - `cut`: broken off, so that `fetch` sees an error, as far as the protocol can show one. The client
- *   comes back and resumes.
- * - `destroy`: the connection is freed, whatever waits in it. The client comes back and resumes.
- * - `nothing`: there is nobody left to write to.
+ * - `close event`: pending events, the close event with the id `sse.end`, a clean end. The browser
+ *   reconnects once, gets a 204 and stops.
+ * - `quiet end`: pending events, a clean end. The browser reconnects and resumes.
+ * - `immediate end`: a clean end without the pending events. The browser reconnects, if it is let in.
+ * - `cut`: the response breaks off, so that `fetch` sees an error, as far as the protocol can show one.
+ *   The client reconnects and resumes.
+ * - `destroy`: the connection is freed with all that is still in it. The client reconnects and resumes.
+ * - `nothing`: the client has left already.
  */
 export type Ending = 'close event' | 'quiet end' | 'immediate end' | 'cut' | 'destroy' | 'nothing'
 
@@ -22,10 +22,10 @@ export const ENDINGS: Record<CloseReason, Ending> = {
   replaced: 'close event',
   drain: 'quiet end',
   rotated: 'quiet end',
-  // Its client may no longer be allowed to receive what waits.
+  // The client may no longer be allowed to receive the pending events.
   expired: 'immediate end',
   error: 'cut',
-  // It would wait for a clean end as it waits for everything else.
+  // A clean end would wait behind everything else that the client does not read.
   slow: 'destroy',
   client: 'nothing',
 }

@@ -1,15 +1,15 @@
-/** What the app sends to one stream only, until its turn comes. */
+/** What the app has sent to one stream only, until it can be written. */
 import type { CloseReason } from '../lib/reasons.js'
 
-/** Sends that wait together are joined up to this many bytes, so that one write stays moderate. */
+/** Waiting sends are joined up to this many bytes, so that one write stays moderate. */
 const MAX_JOINED_BYTES = 64 * 1024
 
 export interface DirectSend {
   text: string
   bytes: number
   /**
-   * The entries up to this position go first, as the app sent them before; Infinity while it is not known,
-   * as some of them are still on their way to the log and back.
+   * Entries up to this position go first, because the app sent them earlier. Infinity while the position
+   * is unknown, because some of them are still on their way to the log and back.
    */
   after: number
   /** Ends the stream, for this reason. */
@@ -18,7 +18,7 @@ export interface DirectSend {
 
 export class DirectSends {
   #sends: DirectSend[] = []
-  /** Those before have been taken out; removing each from the array would move all the others. */
+  /** Sends before this index were taken out; removing each from the array would move all the others. */
   #head = 0
   #bytes = 0
 
@@ -36,7 +36,7 @@ export class DirectSends {
     const bytes = Buffer.byteLength(text)
     this.#bytes += bytes
     const last = this.#sends.at(-1)
-    // An object for each of a million small sends would take far more memory than what they say.
+    // An object for each of a million small sends would take far more memory than their text.
     const mayJoin = closes === undefined && last?.closes === undefined && last?.after === after
     if (mayJoin && Number.isFinite(after) && last.bytes < MAX_JOINED_BYTES) {
       last.text += text
@@ -60,7 +60,7 @@ export class DirectSends {
     return send
   }
 
-  /** Lets none wait for what lies beyond a position, which the stream will not get. */
+  /** Makes no send wait for entries beyond a position, which the stream will not get. */
   cap(after: number): void {
     for (const send of this.#sends) send.after = Math.min(send.after, after)
   }

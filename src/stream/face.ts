@@ -1,4 +1,4 @@
-/** `ctx.sse` itself: what an app can do with a stream, and nothing of how the stream works inside. */
+/** `ctx.sse` itself: the documented members of a stream, in front of the one that does the work. */
 import { inspect } from 'node:util'
 import { SseError } from '../lib/errors.js'
 import type { CloseReason } from '../lib/reasons.js'
@@ -74,7 +74,7 @@ export class StreamFace implements EventStream {
   async stream<Item>(source: StreamSource<Item>, map?: (item: Item) => StreamEvent): Promise<void> {
     const items = iterate(source)
     if (this.#stream.isEnding) return items.stop()
-    // A source may be quiet for long, and the client should know by then that it is connected.
+    // The source may be quiet for long, and the client should know before that it is connected.
     this.#stream.openSoon()
     await readWhile(this.#runningSources(), items, async item => {
       const event = map ? map(item as Item) : (item as StreamEvent)

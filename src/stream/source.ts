@@ -21,11 +21,11 @@ export function iterate(source: unknown): Items {
   }
   if (source instanceof ReadableStream) {
     const reader = source.getReader()
-    // Its own iterator waits for the next item before it would let itself be stopped.
+    // The stream's own iterator cannot be stopped while it waits for the next item.
     const items = decoded(readAll(reader))
     return { items, stop: () => void reader.cancel().catch(() => {}) }
   }
-  // A string is iterable too, and would go out letter by letter.
+  // A string is iterable too, and would be sent letter by letter.
   if (typeof source === 'object' && source !== null) {
     if (Symbol.asyncIterator in source || Symbol.iterator in source) {
       const iterator = iteratorOf(source as AsyncIterable<unknown>)
@@ -39,8 +39,8 @@ export function iterate(source: unknown): Items {
 }
 
 /**
- * Hands out items one by one, until there are no more, `take` says false, or the source is stopped
- * by the function that this puts among `stops`. Rejects with the source's own error.
+ * Passes items on one by one, until there are no more, `take` resolves to false, or the function that
+ * this adds to `stops` is called. Rejects with the source's own error.
  */
 export async function readWhile(
   stops: Set<() => void>,
@@ -56,7 +56,7 @@ export async function readWhile(
   let leave!: () => void
   const left = new Promise<void>(resolve => {
     leave = () => {
-      // A stopped source may fail in its own way, which is no news once the client has left.
+      // A stopped source may fail in its own way, which does not matter once the client has left.
       done.catch(() => {})
       stop()
       resolve()
@@ -66,7 +66,7 @@ export async function readWhile(
   try {
     await Promise.race([done, left])
   } finally {
-    // Else a long stream would keep each source that it ever had.
+    // Otherwise a long-lived stream would keep every source it ever had.
     stops.delete(leave)
   }
 }

@@ -1,9 +1,9 @@
 /**
  * One open response, as the pool sees it. The app holds its face instead, `ctx.sse` (face.ts).
  *
- * A stream is a reader, so it has a cursor instead of a queue. What is sent through the pool waits in
- * the window, and the pump delivers it. Only what the app sends to this one stream is held here, and
- * that is bounded.
+ * A stream is a reader, so it has a cursor instead of a queue. What is sent through the pool stays in
+ * the window until the pump delivers it. Only what the app sends to this one stream is held here, up to
+ * a limit.
  */
 import type { Server } from 'node:net'
 import type { InFlight } from '../delivery/in-flight.js'
@@ -36,7 +36,7 @@ export interface StreamHost {
   readonly traffic: { deliveries: number; bytes: number }
   join(stream: Stream, channels: readonly string[]): void
   leave(stream: Stream, channels: readonly string[]): void
-  /** The stream was told of a gap, or would have been with `resume: true`. */
+  /** The stream has missed something. With `resume: false` its client gets no gap event. */
   missed(stream: Stream, reason: GapReason): void
   /** The stream has closed. Called once, whatever the cause. */
   closed(stream: Stream, reason: CloseReason): void
@@ -52,14 +52,14 @@ export interface StreamRoute {
   readonly ping?: Chunk
 }
 
-/** What the middleware brings for a stream. */
+/** What the middleware knows of a new stream. */
 export interface StreamRequest {
   readonly id: string
   readonly clientTarget: Target
   readonly res: AnyResponse
   readonly route: StreamRoute
   readonly lastEventId: string
-  /** The app has sent something: if the handler is still running then, open the response soon. */
+  /** Opens the response soon, if the handler is still running then. */
   readonly opening: { soon(): void }
 }
 
@@ -68,13 +68,13 @@ export interface CloseOptions {
   readonly data?: string
   /** A whole frame in place of the close event. */
   readonly frame?: string
-  /** The delay in milliseconds after which the client shall come back. */
+  /** The client's reconnect delay, in milliseconds. */
   readonly retry?: number
   /** The close event waits for the entries up to this position. Default: what was sent so far. */
   readonly after?: number
 }
 
-/** Finds an outlet's stream again without a closure for each. */
+/** Leads from an outlet back to its stream, without a closure for each. */
 const STREAM = Symbol('koa-sse-pool.stream')
 
 type WatchedOutlet = Outlet & { [STREAM]?: Stream | undefined }
@@ -98,7 +98,7 @@ export class Stream extends Reader {
   /** The app has sent ids of its own, which a cursor must not overwrite. */
   #hidesCursor = false
   #knowsCursor = false
-  #isFresh = false
+  #isActive = false
   #reason: CloseReason | undefined
   /** Direct sends that wait, if any do. */
   #direct: DirectSends | undefined
@@ -118,7 +118,7 @@ export class Stream extends Reader {
     this.#transport = transportOf(res)
     this.#opening = opening
     this.#watch(res)
-    // A pipelined response has no socket yet, and would not hear that its client left.
+    // A pipelined response has no socket yet, and would not notice that its client left.
     if (res.socket === null) res.req.socket.once('close', () => this.close('client'))
   }
 
@@ -130,7 +130,7 @@ export class Stream extends Reader {
     return this.#reason !== undefined
   }
 
-  /** Whether nothing more can be sent: it has closed, or will once everything before that is out. */
+  /** Whether nothing more can be sent: it has closed, or will close once earlier sends are written. */
   get isEnding(): boolean {
     return this.#isEnding
   }
@@ -149,7 +149,7 @@ export class Stream extends Reader {
     return this.#route.resume && !this.#hidesCursor
   }
 
-  /** Whether its client has an id of this log to come back with. */
+  /** Whether its client has an id of this log to resume from. */
   get knowsCursor(): boolean {
     return this.#knowsCursor || this.hasResumed
   }
@@ -191,14 +191,14 @@ export class Stream extends Reader {
 
   take(next: Batch | Gap): void {
     if (next instanceof Gap) {
-      this.#tellGap(next)
+      this.#writeGap(next)
       return
     }
     const { slots, removal } = next
     if (slots.length > 0) {
       const { withIds } = this
       this.write(next.chunk(withIds))
-      this.#isFresh = true
+      this.#isActive = true
       this.#knowsCursor ||= withIds
       const { traffic } = this.#host
       traffic.deliveries += slots.length
@@ -225,7 +225,7 @@ export class Stream extends Reader {
 
   // Opening
 
-  /** Sends the headers and the first bytes; what waits is delivered by the pump. */
+  /** Sends the headers and the first bytes. The pump delivers the rest. */
   open(headers: Record<string, string>, retry: number | undefined): void {
     if (this.#isOpened || this.#reason !== undefined) return
     this.#isOpened = true
@@ -235,25 +235,25 @@ export class Stream extends Reader {
     this.#transport.open(this.#outlet, headers, first)
   }
 
-  /** Opens the response soon, also if nothing has been sent yet. */
+  /** Opens the response soon, even if nothing has been sent yet. */
   openSoon(): void {
     this.#opening?.soon()
     this.#opening = undefined
   }
 
-  /** Koa has asked for its answer, so nothing else needs the response any more. */
-  settle(): void {
-    // Neither within Koa's own call, nor while Node may still be parsing what came with the request.
+  /** If the pool is lean, keeps only the socket: Koa does not need the response any more. */
+  goLean(): void {
+    // Later, as Koa's own call has not returned and Node may still be parsing the rest of the request.
     if (this.#host.options.lean) setImmediate(detach, this)
   }
 
-  /** Goes on with the bare socket, if it can be had. */
+  /** Continues on the bare socket, if it can be detached. */
   detach(): void {
     if (!this.isOpen || this.#isBlocked) return
     const res = this.#outlet
     const socket = this.#transport.detach?.(res)
     if (socket === undefined) return
-    // The response is about to emit `close`.
+    // The response is about to emit `close`, although the stream stays open.
     res[STREAM] = undefined
     this.#transport = lean as Transport<Outlet>
     this.#watchesStalls = false
@@ -262,7 +262,7 @@ export class Stream extends Reader {
 
   // Sending
 
-  /** Sends a frame as it is, after the entries that were sent before it. Returns as `send` does. */
+  /** Sends a frame as it is, after the entries that were sent before it. Returns what `send` returns. */
   sendFrame(frame: string): boolean {
     return !this.#isEnding && this.#push(frame)
   }
@@ -273,22 +273,22 @@ export class Stream extends Reader {
   }
 
   write(chunk: Chunk): void {
-    const mayGoOn = this.#transport.write(this.#outlet, chunk)
-    // Node says "enough" also when the kernel took everything; only a rest is worth waiting for.
-    if (!mayGoOn && this.#transport.bufferedBytes(this.#outlet) > 0) this.#block()
+    const hasRoom = this.#transport.write(this.#outlet, chunk)
+    // Node also returns false when the kernel took everything; wait only if something is left.
+    if (!hasRoom && this.#transport.bufferedBytes(this.#outlet) > 0) this.#block()
   }
 
-  /** Writes the id of the tail, which its client can resume from. */
+  /** Writes the tail's id, from which the client can resume. */
   writeCursor(chunk: Chunk): void {
     this.write(chunk)
     this.#knowsCursor = true
   }
 
-  /** Whether entries were written since the last call, so that it needs no heartbeat. */
-  takeFreshness(): boolean {
-    const isFresh = this.#isFresh
-    this.#isFresh = false
-    return isFresh
+  /** Whether entries were written since the last call, so that no heartbeat is needed. */
+  clearActivity(): boolean {
+    const wasActive = this.#isActive
+    this.#isActive = false
+    return wasActive
   }
 
   async drained(): Promise<boolean> {
@@ -310,19 +310,19 @@ export class Stream extends Reader {
 
   // Closing
 
-  /** Ends the stream in the way that {@link ENDINGS} says for the reason. */
+  /** Ends the stream in the way that {@link ENDINGS} lists for the reason. */
   close(reason: CloseReason, options: CloseOptions = {}): void {
     if (this.#reason !== undefined) return
     const ending = ENDINGS[reason]
     if (ending === 'close event') this.#endWithEvent(reason, options)
     else if (ending === 'quiet end') this.#endQuietly(reason, options)
     else if (ending === 'immediate end') this.#endNow(reason, options)
-    else if (ending === 'cut') this.#breakOff(reason, this.#isOpened ? 'cut' : undefined)
-    else if (ending === 'destroy') this.#breakOff(reason, 'destroy')
+    else if (ending === 'cut') this.#abort(reason, this.#isOpened ? 'cut' : undefined)
+    else if (ending === 'destroy') this.#abort(reason, 'destroy')
     else this.release(reason)
   }
 
-  /** Lets go of the response without writing to it: something else answers, or nobody reads it. */
+  /** Closes without writing to the response: something else answers, or the client has left. */
   release(reason: CloseReason): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
@@ -336,7 +336,7 @@ export class Stream extends Reader {
     this.#closeListeners = undefined
   }
 
-  /** Calls the listener when the stream closes, at once if it has. */
+  /** Calls the listener when the stream closes, at once if it has already. */
   onceClosed(listener: (reason: CloseReason) => void): void {
     if (this.#reason !== undefined) {
       listener(this.#reason)
@@ -348,17 +348,17 @@ export class Stream extends Reader {
 
   #endWithEvent(reason: CloseReason, { data = NO_DATA, frame, after }: CloseOptions): void {
     if (this.#isEnding) {
-      // Told to end before and still there: it does not read, and would hold a place for each newcomer.
-      if (reason === 'replaced') this.#breakOff(reason, 'destroy')
+      // It is ending, but its client does not read: its place would stay taken beside the newer stream.
+      if (reason === 'replaced') this.#abort(reason, 'destroy')
       return
     }
-    // A client that was removed must not get the entries that later direct sends would wait for.
+    // A removed client must not get the later entries that direct sends would wait for.
     if (after !== undefined) this.#direct?.cap(after)
     this.#push(frame ?? closeFrame(this.#route.closeEvent, data), after, reason)
   }
 
   #endQuietly(reason: CloseReason, options: CloseOptions): void {
-    // What the app has sent just before comes first.
+    // First what the app has just sent.
     this.#host.pump.advance(this)
     if (this.#reason === undefined) this.#endNow(reason, options, this.#host.window.tail)
   }
@@ -366,31 +366,31 @@ export class Stream extends Reader {
   #endNow(reason: CloseReason, { retry }: CloseOptions, after = 0): void {
     if (this.#isBlocked) {
       // A clean end would wait behind what the client does not read.
-      this.#breakOff(reason, 'destroy')
+      this.#abort(reason, 'destroy')
       return
     }
-    const farewell = retry === undefined ? '' : retryFrame(retry)
+    const lastFrame = retry === undefined ? '' : retryFrame(retry)
     if (this.#isOpened) {
-      if (farewell !== '') this.write(new Chunk(farewell))
+      if (lastFrame !== '') this.write(new Chunk(lastFrame))
       this.#transport.end(this.#outlet)
       this.release(reason)
     } else if (!this.#isEnding) {
-      this.#push(farewell, after, reason)
+      this.#push(lastFrame, after, reason)
     }
   }
 
-  #breakOff(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
+  #abort(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
     this.release(reason)
     if (method !== undefined) this.#transport[method](this.#outlet)
   }
 
-  #tellGap({ reason, id }: Gap): void {
+  #writeGap({ reason, id }: Gap): void {
     if (this.#route.resume) {
       const shown = this.withIds ? id : undefined
       this.write(gapFrame(reason, shown))
       this.#knowsCursor ||= shown !== undefined
     }
-    // Last, as a listener that sends comes back here.
+    // Last, because a listener that sends calls this stream again.
     this.#host.missed(this, reason)
   }
 
@@ -420,12 +420,12 @@ export class Stream extends Reader {
     } else {
       this.openSoon()
     }
-    // Not what is in the socket: those may be entries, which are bounded by the size of a batch.
+    // The socket does not count: it may hold entries, which are limited by the size of a batch.
     if (this.#directBytes > this.#host.options.maxBufferedBytes) this.close('slow')
     return !this.#isEnding && !this.#isFull
   }
 
-  /** Lets a direct send wait for the app's earlier sends that are still on their way, if there are any. */
+  /** Makes a direct send wait for the app's earlier sends that are still in flight; false if none are. */
   #followsSends(text: string, closes: CloseReason | undefined): boolean {
     let after = this.#host.window.tail
     let left = 0
@@ -449,7 +449,7 @@ export class Stream extends Reader {
       this.#watchesStalls = true
       this.#outlet.on('timeout', onOutletTimeout)
     }
-    // Node's own timer counts only while the kernel takes nothing at all from us.
+    // Node's own timer runs only while the kernel takes nothing at all from us.
     this.#outlet.setTimeout(this.#host.options.stallTimeout)
     this.#transport.onceDrained(this.#outlet, () => {
       this.#isBlocked = false
@@ -474,8 +474,8 @@ function onOutletClose(this: WatchedOutlet): void {
 function onOutletTimeout(this: WatchedOutlet): void {
   const stream = this[STREAM]
   if (stream !== undefined) stream.close('slow')
-  // It has ended and the client does not take the rest: the connection would stay, and hold up the
-  // server.
+  // The stream has ended, but the client does not read the rest: the open connection would hold up
+  // `server.close()`.
   else this.destroy()
 }
 

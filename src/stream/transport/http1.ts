@@ -6,9 +6,9 @@ import type { Transport } from './transport.js'
 
 export const http1: Transport<ServerResponse> = {
   open(res, headers, first) {
-    // Beyond the app's own `server.timeout` a quiet stream would be cut between two heartbeats.
+    // An app's own `server.timeout` would cut a quiet stream between two heartbeats.
     res.setTimeout(0)
-    // Given here and not set before, as a header that is set is kept for as long as the response.
+    // Passed here because Node keeps headers that were set before for as long as the response.
     res.writeHead(200, headers)
     if (!takesFramedChunks(res)) {
       res.write(first.plain)
@@ -27,7 +27,7 @@ export const http1: Transport<ServerResponse> = {
     // Node has ended the socket of a client that sent FIN, or the app has ended the response itself:
     // a chunk after the last one would break the connection.
     if (res.socket?.writable === false || res.writableEnded) return true
-    // One chunk framed once for all sockets costs about half of what `res.write` does for each.
+    // Framing a chunk once for all sockets costs about half as much as `res.write` on each.
     return takesFramedChunks(res)
       ? (res.socket as Socket).write(chunk.framed)
       : res.write(chunk.plain)
@@ -46,13 +46,13 @@ export const http1: Transport<ServerResponse> = {
     if (res.socket?.writable === false) return
     res.end()
     if (http1.server(res)?.listening !== false) return
-    // Kept alive, it would hold up `server.close()`, and bring the client back to this very process.
+    // Kept alive, the connection would hold up `server.close()` and bring the client back to this process.
     const { socket } = res.req
     res.once('finish', () => socket.destroySoon())
   },
 
   cut(res) {
-    // Without a final chunk, so that `fetch` sees an error rather than an ordinary end.
+    // Without a last chunk the response is incomplete (RFC 9112, 8), so `fetch` sees an error.
     res.destroy()
   },
 
@@ -69,7 +69,7 @@ export const http1: Transport<ServerResponse> = {
   },
 }
 
-/** Sockets that hold back what is written in the turn in which their stream opens. */
+/** Sockets that are corked for the turn in which their stream opens. */
 const opening = new Set<Socket>()
 
 function uncork(socket: Socket): void {
@@ -81,11 +81,11 @@ function takesFramedChunks(res: ServerResponse): boolean {
   return (
     // HTTP/1.0 has no chunks.
     res.chunkedEncoding &&
-    // A pipelined response gets its socket only when those before it have ended.
+    // A pipelined response gets its socket only when the responses before it have ended.
     res.socket !== null &&
-    // A middleware that wraps `write`, to compress for example, must see every byte.
+    // Middleware that wraps `write`, to compress for example, must see every byte.
     res.write === OutgoingMessage.prototype.write &&
-    // Corked by the app: what `res.write` holds back would be overtaken.
+    // If the app has corked it, our chunks would overtake what `res.write` holds back.
     (res.writableCorked === 0 || (res.writableCorked === 1 && opening.has(res.socket)))
   )
 }

@@ -1,4 +1,4 @@
-/** HTTP/2 (RFC 9113), by Node's compatibility API, which is what Koa speaks. */
+/** HTTP/2 (RFC 9113), through Node's compatibility API, which Koa uses. */
 import { constants, type Http2ServerResponse } from 'node:http2'
 import type { Server } from 'node:net'
 import type { Transport } from './transport.js'
@@ -11,7 +11,7 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 
   write(res, chunk) {
-    // Ended by the app itself: a write then resets the stream, which WebKit never notices.
+    // The app has ended it: a write would reset the stream, which WebKit never notices.
     if (res.writableEnded) return true
     return res.write(chunk.plain)
   },
@@ -29,7 +29,7 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 
   cut(res) {
-    // A reset would say it more clearly, but WebKit never notices one and would wait for ever.
+    // A reset would show the failure, but WebKit never notices one and would wait for ever.
     res.end()
   },
 

@@ -1,10 +1,10 @@
 /**
- * What a lean stream keeps of its connection: the socket. Parser, request, response and `ctx` are
- * let go as soon as Koa has asked for its answer, which halves the memory of an idle stream.
+ * A lean stream keeps only the socket of its connection. Parser, request, response and `ctx` are
+ * released as soon as Koa has finished with them, which halves the memory of an idle stream.
  *
- * Node has no public way to do so while a response is open, so this does what Node itself does when
- * a response has ended and when a connection closes, by Node's own listeners. It looks first whether
- * all is as it knows it from Node 20 to 26, and otherwise leaves the connection alone.
+ * Node has no public way to do so while a response is open, so this calls the listeners that Node
+ * itself calls when a response has ended and when a connection closes. It checks first that everything
+ * is as in Node 20 to 26, and otherwise leaves the connection alone.
  */
 import { OutgoingMessage, type ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
@@ -19,7 +19,7 @@ export const lean: Transport<Socket> = {
   },
 
   write(socket, chunk) {
-    // Ended by a client that sent FIN; writing to it now would be an error.
+    // A client that sent FIN has ended it; a write would be an error.
     return socket.writable ? socket.write(chunk.framed) : true
   },
 
@@ -51,13 +51,13 @@ export const lean: Transport<Socket> = {
   },
 }
 
-/** What Node's HTTP server keeps of a connection, as far as it is looked at here. */
+/** The fields that Node's HTTP server adds to a socket, as far as they are used here. */
 interface HttpSocket extends Socket {
   readonly _httpMessage?: ServerResponse | null
   readonly parser?: { readonly socket: Socket; readonly incoming: unknown } | null
 }
 
-/** Whether the connection ends with this response, as the client or the app has asked for. */
+/** `_last`: the connection ends with this response, because the client or the app wants it to. */
 type LastResponse = ServerResponse & { readonly _last?: boolean }
 
 type Listener = (...args: unknown[]) => void
@@ -87,11 +87,11 @@ export function detachSocket(res: ServerResponse): Socket | undefined {
     !socket.destroyed &&
     socket._httpMessage === res &&
     socket.parser?.socket === socket &&
-    // No pipelined request waits that would be answered in the middle of the stream.
+    // A waiting pipelined request would be answered in the middle of the stream.
     socket.parser.incoming === res.req &&
-    // A body that is still on its way would be lost.
+    // A request body that is still on its way would be lost.
     res.req.complete &&
-    // A middleware that wraps `end`, to save a session for example, must see the end.
+    // Middleware that wraps `end`, to save a session for example, must see the end.
     res.end === OutgoingMessage.prototype.end &&
     // Otherwise Node closes the connection at `finish`.
     (res as LastResponse)._last === false
@@ -99,25 +99,25 @@ export function detachSocket(res: ServerResponse): Socket | undefined {
   const ofSocket = findAll(socket, OF_SOCKET)
   if (ofSocket === undefined || findAll(res, OF_RESPONSE) === undefined) return undefined
 
-  // Node takes the socket back from the parser as soon as somebody wants its data.
+  // Node takes the socket back from the parser as soon as it has a `data` listener.
   socket.on('data', ignore)
-  // Its bookkeeping at the end of a response: else the server takes the connection for a busy or
-  // an idle one, and closes it or answers the next request inside the stream.
+  // Node's bookkeeping at the end of a response. Otherwise the server takes the connection for a busy
+  // or an idle one, and closes it or answers the next request inside the stream.
   res.emit('finish')
-  // Its bookkeeping at the end of a connection: the parser is free for another one.
+  // Node's bookkeeping at the end of a connection, which frees the parser for another one.
   ofSocket.close.call(socket)
   for (const [event, listener] of Object.entries(ofSocket)) socket.removeListener(event, listener)
-  // Set at `finish`, it would close the stream as an idle connection.
+  // `finish` has set a timeout that would close the stream as an idle connection.
   socket.setTimeout(0)
-  // A client that is reset is no news; without a listener it would end the process.
+  // A connection reset needs no report, but without a listener it would end the process.
   socket.on('error', ignore)
   socket.on('end', endSocket)
-  // A request did wait after all and has taken the socket over.
+  // A request was waiting after all and has taken over the socket.
   if (socket._httpMessage || socket.parser) socket.destroy()
   return socket
 }
 
-/** Each listener, if each is there exactly once. */
+/** The listeners with these names; undefined unless each is there exactly once. */
 function findAll<Event extends string>(
   emitter: { listeners(event: string): unknown[] },
   names: Record<Event, string>,

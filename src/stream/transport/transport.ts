@@ -10,20 +10,21 @@ import type { Chunk } from '../../wire/event.js'
 export interface Transport<Response> {
   /** Sends the headers and the first bytes. */
   open(res: Response, headers: Record<string, string>, first: Chunk): void
-  /** False: enough for now, wait for `onceDrained`. */
+  /** Returns false when that is enough for now: wait for `onceDrained`. */
   write(res: Response, chunk: Chunk): boolean
   /** Bytes written that the kernel has not taken yet. */
   bufferedBytes(res: Response): number
+  /** Calls the listener once more can be written. */
   onceDrained(res: Response, listener: () => void): void
   /** Ends the stream cleanly, after what was written. */
   end(res: Response): void
-  /** Breaks off so that the client sees a failure and comes back. */
+  /** Breaks off, so that the client sees a failure and reconnects. */
   cut(res: Response): void
-  /** Frees the connection of a reader that takes nothing, whatever the client makes of it. */
+  /** Frees the connection of a client that reads nothing, however that looks to the client. */
   destroy(res: Response): void
-  /** For a lean stream: the socket, freed of all that HTTP needs; undefined if it cannot be. */
+  /** For a lean stream: takes the socket out of Node's HTTP server; undefined if that is not possible. */
   detach?(res: Response): Socket | undefined
-  /** The server that the connection came by. */
+  /** The server that accepted the connection. */
   server(res: Response): Server | undefined
 }
 
