@@ -75,6 +75,8 @@ export class Feed implements LogSink {
       this.#refill(entries, reason === 'replaced' ? 'replaced' : 'trimmed')
     }
     this.#resumption.windowRefilled()
+    // Only now, as direct sends that wait for them go out at once.
+    for (const { nonce, id } of entries) this.#inFlight.arrived(nonce, this.#window.find(id) ?? 0)
     this.#inFlight.settlePassed()
   }
 
@@ -92,7 +94,7 @@ export class Feed implements LogSink {
       }
       if (entry.target !== '') this.#entries += 1
       this.#window.append(entry)
-      this.#inFlight.arrived(entry.nonce)
+      this.#inFlight.arrived(entry.nonce, this.#window.end)
     }
     this.#resumption.windowChanged()
     this.#inFlight.settlePassed()
@@ -113,7 +115,6 @@ export class Feed implements LogSink {
       const isMessage = entry.target === MESSAGE
       if (!isMessage && !this.#isForeign(entry)) {
         window.fill(entry)
-        this.#inFlight.arrived(entry.nonce)
         continue
       }
       if (isMessage) this.#messages.replay(entry.frame)
@@ -142,9 +143,8 @@ export class Feed implements LogSink {
     this.#window.clear()
     this.#messages.missed()
     this.#fill(entries)
-    for (const [reader, place] of places) {
-      reader.moveToPlace(place, this.#window, reason)
-      reader.wake()
-    }
+    for (const [reader, place] of places) reader.moveToPlace(place, this.#window, reason)
+    // All of them first: a listener may send to a reader that would still read with its old cursor.
+    for (const reader of places.keys()) reader.wake()
   }
 }

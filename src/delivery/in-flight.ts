@@ -1,7 +1,8 @@
 /**
- * Sends of this process that have not arrived in its own window yet, which takes an engine a while. Two
- * things wait for the arrival: the send's promise, so that whatever the app does next comes after it, and
- * direct sends to the same readers, which must not overtake it.
+ * Sends of this process that have not arrived in its own window yet, which takes an engine a while. (The
+ * memory log puts an entry there at once and has no part in this.) Two things wait for the arrival: the
+ * send's promise, so that whatever the app does next comes after it, and direct sends to the same readers,
+ * which must not overtake it.
  */
 import { SseError } from '../lib/errors.js'
 import type { Entry, EventLog } from '../log/log.js'
@@ -12,20 +13,23 @@ import type { Window } from './window.js'
 const MAX_WAITING = 20_000
 const MAX_WAITING_BYTES = 32 * 1024 * 1024
 
+/** How long a send waits for an entry that the log has stored, while the log cannot be read. */
+const ARRIVAL_TIMEOUT_MS = 5000
+
 /** A direct send that waits for sends in flight. */
-export interface Follower {
-  /** One of the sends has arrived at this position, or will never arrive. */
-  follow(position: number): void
+export interface Waiter {
+  /** One of the sends has arrived at this position; 0 when it never will. */
+  settled(position: number): void
 }
 
 interface Send {
   readonly nonce: string
   readonly target: string
-  readonly followers: Follower[]
+  readonly waiters: Waiter[]
   /** Assigned by the log once it has stored the entry. */
   id: string | undefined
   isSettled: boolean
-  readonly settled: Promise<void>
+  readonly arrival: Promise<void>
   settle: () => void
 }
 
@@ -37,19 +41,26 @@ export class InFlight {
   readonly #stored = new Set<Send>()
   /** What the log has not answered yet. */
   readonly #waiting = { sends: 0, bytes: 0 }
+  #timer: NodeJS.Timeout | undefined
+  #begun = 0
 
   constructor(window: Window) {
     this.#window = window
   }
 
+  /** How many sends were begun. Two direct sends with none in between wait for the same sends. */
+  get begun(): number {
+    return this.#begun
+  }
+
   /**
-   * Begins a send: appends the entry to the log.
+   * Appends an entry to the log.
    *
    * @param target the name of the target whose members the entry concerns.
    * @returns the entry's id, once the log has stored it and it has also arrived, or cannot any more.
    * Rejects at once with `ERR_SSE_LOG_DOWN` when too many sends wait for a log that does not answer.
    */
-  async begin(
+  async append(
     entry: Omit<Entry, 'id'>,
     target: string,
     log: Pick<EventLog, 'append'>,
@@ -57,35 +68,77 @@ export class InFlight {
     const bytes = Buffer.byteLength(entry.frame)
     this.#checkRoom(bytes)
     const send = makeSend(entry.nonce, target)
+    this.#begun += 1
     this.#byNonce.set(entry.nonce, send)
     const sends = this.#byTarget.get(target) ?? new Set()
     this.#byTarget.set(target, sends.add(send))
+    this.#waiting.sends += 1
+    this.#waiting.bytes += bytes
     try {
-      const id = await this.#append(entry, bytes, log)
-      send.id = id
-      if (!send.isSettled) this.#stored.add(send)
-      // An entry that is sent again may have arrived long ago.
-      this.settlePassed()
-      await send.settled
-      return id
+      send.id = await log.append(entry).finally(() => {
+        this.#waiting.sends -= 1
+        this.#waiting.bytes -= bytes
+      })
+      if (!send.isSettled) this.#awaitArrival(send)
+      await send.arrival
+      return send.id
     } finally {
       this.#settle(send, 0)
     }
   }
 
-  async #append(
-    entry: Omit<Entry, 'id'>,
-    bytes: number,
-    log: Pick<EventLog, 'append'>,
-  ): Promise<string> {
-    this.#waiting.sends += 1
-    this.#waiting.bytes += bytes
-    try {
-      return await log.append(entry)
-    } finally {
-      this.#waiting.sends -= 1
-      this.#waiting.bytes -= bytes
+  /** Whether a send to one of these targets is in flight. */
+  isAwaited(targets: readonly Target[]): boolean {
+    return this.#byTarget.size > 0 && targets.some(({ name }) => this.#byTarget.has(name))
+  }
+
+  /** Tells the waiter of each send to these targets that settles; returns how many there are. */
+  waitFor(targets: readonly Target[], waiter: Waiter): number {
+    let count = 0
+    for (const { name } of targets) {
+      for (const send of this.#byTarget.get(name) ?? []) {
+        send.waiters.push(waiter)
+        count += 1
+      }
     }
+    return count
+  }
+
+  /**
+   * The entry with this nonce is in the window. Not to be called while the window is being filled: a
+   * waiter delivers, and no reader has found its place there yet.
+   */
+  arrived(nonce: string, position: number): void {
+    const send = this.#byNonce.get(nonce)
+    if (send !== undefined) this.#settle(send, position)
+  }
+
+  /** Settles sends whose entry the window has passed by: it was trimmed, or is a repetition. */
+  settlePassed(): void {
+    for (const send of this.#stored) {
+      if (send.id !== undefined && this.#window.willReach(send.id)) return
+      this.#settle(send, this.#window.tail)
+    }
+  }
+
+  /** Nothing arrives any more. */
+  close(): void {
+    for (const sends of this.#byTarget.values()) for (const send of sends) this.#settle(send, 0)
+  }
+
+  #awaitArrival(send: Send): void {
+    this.#stored.add(send)
+    // An entry that is sent again may have arrived long ago.
+    this.settlePassed()
+    if (this.#stored.size > 0) this.#timer ??= this.#watch([...this.#stored])
+  }
+
+  /** One timer for all: sends that are still waiting when it fires, have waited long enough. */
+  #watch(sends: readonly Send[]): NodeJS.Timeout {
+    return setTimeout(() => {
+      for (const send of sends) this.#settle(send, this.#window.tail)
+      this.#timer = this.#stored.size > 0 ? this.#watch([...this.#stored]) : undefined
+    }, ARRIVAL_TIMEOUT_MS).unref()
   }
 
   /** A log that hangs would otherwise collect sends until its timeout: hundreds of megabytes. */
@@ -98,38 +151,6 @@ export class InFlight {
     )
   }
 
-  /** Makes a direct send to a reader of these targets follow all sends in flight; returns their number. */
-  follow(targets: readonly Target[], follower: Follower): number {
-    if (this.#byTarget.size === 0) return 0
-    let count = 0
-    for (const { name } of targets) {
-      for (const send of this.#byTarget.get(name) ?? []) {
-        send.followers.push(follower)
-        count += 1
-      }
-    }
-    return count
-  }
-
-  /** The entry with this nonce is in the window, at its tail. */
-  arrived(nonce: string): void {
-    const send = this.#byNonce.get(nonce)
-    if (send !== undefined) this.#settle(send, this.#window.tail)
-  }
-
-  /** The window has advanced or was refilled: sends that it has passed will not arrive any more. */
-  settlePassed(): void {
-    for (const send of this.#stored) {
-      if (send.id !== undefined && this.#window.willReach(send.id)) return
-      this.#settle(send, this.#window.tail)
-    }
-  }
-
-  /** Nothing will arrive any more. */
-  close(): void {
-    for (const send of this.#byNonce.values()) this.#settle(send, 0)
-  }
-
   #settle(send: Send, position: number): void {
     if (send.isSettled) return
     send.isSettled = true
@@ -139,14 +160,14 @@ export class InFlight {
     sends?.delete(send)
     if (sends?.size === 0) this.#byTarget.delete(send.target)
     send.settle()
-    for (const follower of send.followers) follower.follow(position)
+    for (const waiter of send.waiters) waiter.settled(position)
   }
 }
 
 function makeSend(nonce: string, target: string): Send {
   let settle = () => {}
-  const settled = new Promise<void>(resolve => {
+  const arrival = new Promise<void>(resolve => {
     settle = resolve
   })
-  return { nonce, target, followers: [], id: undefined, isSettled: false, settled, settle }
+  return { nonce, target, waiters: [], id: undefined, isSettled: false, arrival, settle }
 }

@@ -23,6 +23,8 @@ export class Pump implements WindowListener {
   readonly #large = new Lane()
   /** Readers that could take more, but have had their share of this slice. */
   readonly #hungry = new Set<Reader>()
+  /** Subscribers of targets that have new entries. */
+  readonly #subscribers = new Set<Reader>()
   /** Every entry up to this position has been offered to every reader that it is meant for. */
   #offered = 0
   #isScheduled = false
@@ -44,22 +46,23 @@ export class Pump implements WindowListener {
   appended(target: Target): void {
     if (!target.isRead) return
     if (target.size > 0) (target.size <= SMALL ? this.#small : this.#large).add(target)
-    for (const subscriber of target.subscribers()) this.#hungry.add(subscriber as Reader)
+    for (const subscriber of target.subscribers()) this.#subscribers.add(subscriber as Reader)
     this.#wake()
   }
 
-  /** This target's oldest entry is about to leave the window: delivers everything now, without slices. */
+  /** This target's oldest entry is about to leave the window: delivers it now, without slices. */
   evicting(target: Target): void {
     // A listener that sends during a flush must not start another one; the window then has to evict.
     if (this.#isFlushing) return
+    const position = target.first?.position ?? 0
     // Entries newer than the last flush can wait; flushing on every send would cost one write each.
-    const isOffered = (target.first?.position ?? 0) <= this.#offered
-    const isPending = !isOffered && (this.#small.has(target) || this.#large.has(target))
-    // Readers that have had their share may still have older entries to get.
-    if (!isPending && this.#hungry.size === 0) return
+    const isPending =
+      position > this.#offered && (this.#small.has(target) || this.#large.has(target))
     this.#isFlushing = true
     try {
-      this.#work(Number.POSITIVE_INFINITY, this.#allowance)
+      if (isPending) this.#serveLanes(Number.POSITIVE_INFINITY, this.#allowance)
+      this.#serveEndangered(this.#hungry, target, position)
+      this.#serveEndangered(this.#subscribers, target, position)
     } finally {
       this.#isFlushing = false
     }
@@ -67,6 +70,7 @@ export class Pump implements WindowListener {
 
   forget(reader: Reader): void {
     this.#hungry.delete(reader)
+    this.#subscribers.delete(reader)
   }
 
   /**
@@ -107,22 +111,38 @@ export class Pump implements WindowListener {
   }
 
   #work(milliseconds: number, allowance: number): void {
+    this.#serveLanes(milliseconds, allowance)
+    const slice = new Slice(milliseconds / 2, 1)
+    for (const readers of [this.#hungry, this.#subscribers]) {
+      // A reader that is still hungry is added to the set again, so this loop visits it once more.
+      for (const reader of readers) {
+        readers.delete(reader)
+        this.advance(reader, allowance)
+        if (slice.isOver()) return
+      }
+    }
+  }
+
+  #serveLanes(milliseconds: number, allowance: number): void {
     const visit = (member: Member) => this.advance(member as Reader, allowance)
     // Half of the slice at most, so that a flood of targeted sends does not starve a broadcast.
     this.#small.serve(visit, milliseconds / 2)
     this.#large.serve(visit, milliseconds / 2)
-    const slice = new Slice(milliseconds / 2, 1)
-    // A reader that is still hungry is added to the set again, so this loop visits it once more.
-    for (const reader of this.#hungry) {
-      this.#hungry.delete(reader)
-      visit(reader)
-      if (slice.isOver()) break
+    if (this.#small.isEmpty && this.#large.isEmpty) this.#offered = this.#window.tail
+  }
+
+  /** Of readers that wait for the next slice, only those that would lose this entry are served now. */
+  #serveEndangered(readers: Set<Reader>, target: Target, position: number): void {
+    for (const reader of readers) {
+      if (reader.cursor >= position || !reader.targets.includes(target)) continue
+      readers.delete(reader)
+      this.advance(reader, this.#allowance)
     }
-    if (this.#isIdle) this.#offered = this.#window.tail
   }
 
   get #isIdle(): boolean {
-    return this.#small.isEmpty && this.#large.isEmpty && this.#hungry.size === 0
+    const areLanesEmpty = this.#small.isEmpty && this.#large.isEmpty
+    return areLanesEmpty && this.#hungry.size === 0 && this.#subscribers.size === 0
   }
 }
 

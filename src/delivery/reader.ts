@@ -63,8 +63,6 @@ export abstract class Reader implements CursorState, Member {
   abstract readonly clientTarget: Target | undefined
   /** Nothing is read or delivered any more. */
   abstract readonly isClosed: boolean
-  /** The position that the oldest direct send waits for; undefined when there is none. */
-  abstract readonly directAfter: number | undefined
   /**
    * Whether it can be delivered to now. When an entry is about to leave the window, up to `allowance`
    * bytes may wait in its socket or buffer; otherwise the allowance is 0.
@@ -72,10 +70,16 @@ export abstract class Reader implements CursorState, Member {
   abstract canTake(allowance: number): boolean
   /** Delivers what {@link next} gave. */
   abstract take(next: Batch | Gap): void
-  /** Delivers the oldest direct send. */
-  abstract takeDirect(): void
   /** Where it continues has been decided, or the log has something new for it. */
   abstract wake(): void
+
+  /** The position that the oldest direct send waits for; undefined where there is none. */
+  get directAfter(): number | undefined {
+    return undefined
+  }
+
+  /** Delivers the oldest direct send. Only streams have any. */
+  takeDirect(): void {}
 
   /** The position up to which it has read. */
   get cursor(): number {
@@ -158,7 +162,7 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /** This entry removes its client, even if it is evicted before the reader gets to it. */
-  removeAt(slot: Slot): void {
+  endWith(slot: Slot): void {
     this.#removal = slot
   }
 
@@ -203,7 +207,7 @@ export abstract class Reader implements CursorState, Member {
    */
   next(window: Window, upTo: number): Batch | Gap | undefined {
     if (this.#isParked) return undefined
-    if (!this.#hasBegun) this.#beginAtWindow(window)
+    if (!this.#hasBegun) this.#skipEvictedHistory(window)
     if (this.#gap === undefined && window.hasLost(this)) this.#gap = 'lagged'
     if (this.#gap !== undefined) return this.#readGap(this.#gap, window)
     if (this.#cursor < upTo) {
@@ -243,6 +247,12 @@ export abstract class Reader implements CursorState, Member {
   /** Finds its place in the refilled window; reads a gap for this reason if the place is gone. */
   moveToPlace(place: Place, window: Window, reason: GapReason): void {
     const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
+    if (!this.#hasBegun && this.#cursor < this.#openedAt) {
+      // It has read nothing of its history yet, so it gets the history that there is now.
+      this.#cursor = window.start
+      this.#openedAt = find(place.openedAt) ?? window.tail
+      return
+    }
     // A place that is not found is older than everything that is kept.
     this.#openedAt = find(place.openedAt) ?? 0
     for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
@@ -269,7 +279,7 @@ export abstract class Reader implements CursorState, Member {
   }
 
   /** History that was evicted before the reader first read was not promised, so it is not a loss. */
-  #beginAtWindow(window: Window): void {
+  #skipEvictedHistory(window: Window): void {
     this.#hasBegun = true
     if (this.#cursor >= this.#openedAt) return
     this.#cursor = Math.max(this.#cursor, Math.min(window.start, this.#openedAt))

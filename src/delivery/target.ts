@@ -9,7 +9,7 @@ import { entryFrame, ID_LINE_BYTES } from '../wire/frames.js'
 /** What a target needs of its readers. It is a {@link Reader}, which knows its targets in turn. */
 export interface Member {
   /** This entry removes the reader's client. */
-  removeAt(slot: Slot): void
+  endWith(slot: Slot): void
 }
 
 /** An entry in the window. */
@@ -127,8 +127,8 @@ export class Target {
 
   /** Gives a removal to all readers: it may be evicted before a slow one gets to it. */
   setRemoval(slot: Slot): void {
-    for (const member of this.members()) member.removeAt(slot)
-    for (const subscriber of this.subscribers()) subscriber.removeAt(slot)
+    for (const member of this.members()) member.endWith(slot)
+    for (const subscriber of this.subscribers()) subscriber.endWith(slot)
   }
 
   append(slot: Slot): void {

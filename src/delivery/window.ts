@@ -75,6 +75,7 @@ export class Window {
   #reached: string | undefined
   /** The entry that is being inserted, and those that arrived meanwhile. */
   readonly #incoming: Entry[] = []
+  #inserted = 0
 
   /** @param log decides how two ids compare. */
   constructor(log: Pick<EventLog, 'compare'>, options: WindowOptions) {
@@ -90,6 +91,11 @@ export class Window {
   /** The position of the newest entry, evicted or not; 0 before the first. */
   get tail(): number {
     return this.#tail
+  }
+
+  /** The position of the newest entry that was appended, though others may still be put in before it. */
+  get end(): number {
+    return this.#tail + this.#incoming.length - this.#inserted
   }
 
   /** The newest entry's id; undefined while the log is empty. */
@@ -116,13 +122,15 @@ export class Window {
     // both would take the same position.
     if (this.#incoming.length > 1) return
     try {
-      for (const next of this.#incoming) {
+      for (const [index, next] of this.#incoming.entries()) {
         this.#makeRoomFor(slotBytes(next), this.#listener)
         const target = this.#insert(next)
+        this.#inserted = index + 1
         this.#listener?.appended(target)
       }
     } finally {
       this.#incoming.length = 0
+      this.#inserted = 0
     }
   }
 
@@ -175,6 +183,11 @@ export class Window {
       this.#targets.set(name, target)
     }
     return target
+  }
+
+  /** The number of members of the target of that name. */
+  sizeOf(name: string): number {
+    return this.#targets.get(name)?.size ?? 0
   }
 
   /** The number of targets with members whose name begins with a sigil, such as `#` for channels. */

@@ -42,6 +42,12 @@ export async function answerPoll(ctx: Context, subscription: Subscription): Prom
       await subscription.news()
       events = subscription.read()
     }
+    // In a burst the entry at the cursor may have left the window, and the next poll could not resume.
+    while (events.length > 0 && !subscription.isClosed && subscription.position === undefined) {
+      const more = subscription.read()
+      if (more.length === 0) break
+      events.push(...more)
+    }
     ctx.set('Cache-Control', 'no-store')
     ctx.body = { cursor: cursorAfter(events, subscription), events } satisfies PollAnswer
   } finally {
@@ -56,8 +62,8 @@ function cursorAfter(
   { position, lastEventId }: Subscription,
 ): string {
   const last = events.at(-1)
-  // While it is not decided where to go on, the cursor stays the same.
+  // While it is not decided where to continue, the cursor stays the same.
   if (last === undefined) return position ?? lastEventId
   // After a gap the client must not bring that cursor again, though an empty log has no other.
-  return last.id === END_ID ? END_ID : (position ?? '')
+  return last.id === END_ID ? END_ID : (position ?? last.id ?? '')
 }

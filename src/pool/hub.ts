@@ -180,9 +180,8 @@ export class Hub
       : this.#appended(entry)
     // Also marks the rejection as handled, so that a send that nobody awaits cannot end the process.
     stored.catch(error => {
-      if (error instanceof SseError && error.code === 'ERR_SSE_LOG_UNCERTAIN') {
-        error.retry = () => this.#store(entry)
-      }
+      // By its code, as an engine of the package's other copy has a class of its own.
+      if (error?.code === 'ERR_SSE_LOG_UNCERTAIN') error.retry = () => this.#store(entry)
       this.error(error)
     })
     return stored
@@ -192,7 +191,7 @@ export class Hub
     const address = parseTarget(entry.target)
     // The memory log has put it into the window before it returns.
     if (this.options.log === undefined || address === undefined) return this.#log.append(entry)
-    return this.inFlight.begin(entry, targetOfMembers(address), this.#log)
+    return this.inFlight.append(entry, targetOfMembers(address), this.#log)
   }
 
   // Streams, for the middleware
@@ -325,7 +324,8 @@ export class Hub
     for (const [reader, { resumes, replay }] of this.#waitingForBoot) {
       this.#start(reader, resumes, replay)
       // Which of the entries were sent since it opened cannot be known.
-      const mayHaveMissed = reader.lastEventId === '' && replay === 'missed'
+      const isNew = !resumes || reader.lastEventId === ''
+      const mayHaveMissed = isNew && replay === 'missed'
       if (mayHaveMissed && this.window.size.events > 0) reader.lose('unknown')
     }
     this.#waitingForBoot.clear()

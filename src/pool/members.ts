@@ -78,16 +78,12 @@ export class Members {
 
   /** How many streams of this process have joined a channel. */
   sizeOfChannel(name: string): number {
-    const target = this.channelTargets([name])[0] as Target
-    const { size } = target
-    // Only looked at: it must not stay if nothing is in it.
-    this.#window.release(target)
-    return size
+    return this.#window.sizeOf(formatTarget({ kind: 'channel', name }))
   }
 
   /** @throws TypeError for a wrong name, before the first target is made. */
   channelTargets(channels: readonly string[]): Target[] {
-    for (const name of channels) channelName(name)
+    checkNames(channels)
     const names = [...new Set(channels)]
     return names.map(name => this.#window.target(formatTarget({ kind: 'channel', name })))
   }
@@ -111,26 +107,25 @@ export class Members {
   replaceOldest(target: Target): void {
     const excess = target.size - this.#options.maxStreamsPerClient
     if (excess <= 0) return
-    for (const stream of [...streamsOf(target)].slice(0, excess)) stream.close('replaced')
+    for (const stream of [...streamsOf(target)].slice(0, excess))
+      stream.close('replaced', { after: this.#window.tail })
   }
 
   join(stream: Stream, channels: readonly string[]): void {
-    const targets = this.channelTargets(channels)
+    checkNames(channels)
     // What waits for it is older than its joining, and must not drag in older entries of the channel.
     this.#pump.advance(stream)
     // It may have ended by what it has just been given.
-    if (!stream.isClosed) {
-      const joined = targets.filter(target => !target.has(stream))
-      stream.join(this.#window, joined)
-      for (const target of joined) target.add(stream)
-    }
-    for (const target of targets) this.#window.release(target)
+    if (stream.isClosed) return
+    const joined = this.channelTargets(channels).filter(target => !target.has(stream))
+    stream.join(this.#window, joined)
+    for (const target of joined) target.add(stream)
   }
 
   leave(stream: Stream, channels: readonly string[]): void {
-    const targets = this.channelTargets(channels)
+    checkNames(channels)
     this.#pump.advance(stream)
-    for (const target of targets) {
+    for (const target of this.channelTargets(channels)) {
       stream.leave(this.#window, target)
       this.#removeFrom(target, stream)
     }
@@ -140,6 +135,10 @@ export class Members {
     target.delete(stream)
     this.#window.release(target)
   }
+}
+
+function checkNames(channels: readonly string[]): void {
+  for (const name of channels) channelName(name)
 }
 
 function streamsOf(target: Target): IterableIterator<Stream> {

@@ -277,6 +277,23 @@ export class ClientPool<Events extends object = EventMap>
     return super.on(event, listener)
   }
 
+  /** The same as {@link on}. */
+  override addListener<Name extends keyof PoolEventMap>(
+    event: Name,
+    listener: (...args: PoolEventMap<Events>[Name]) => void,
+  ): this {
+    return this.on(event, listener)
+  }
+
+  /** As {@link on}, before the listeners that there are. */
+  override prependListener<Name extends keyof PoolEventMap>(
+    event: Name,
+    listener: (...args: PoolEventMap<Events>[Name]) => void,
+  ): this {
+    checkEventName(event)
+    return super.prependListener(event, listener)
+  }
+
   /** As {@link on}, for the next event only. */
   override once<Name extends keyof PoolEventMap>(
     event: Name,

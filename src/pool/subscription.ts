@@ -86,7 +86,6 @@ export interface SubscriptionHost {
 export class Subscription extends Reader {
   readonly id: string
   readonly clientTarget: Target | undefined
-  readonly directAfter = undefined
   readonly #host: SubscriptionHost
   #isClosed = false
   /** What it has been given and has not handed out yet. */
@@ -174,12 +173,15 @@ export class Subscription extends Reader {
       this.#readyBytes += next.bytes
       if (next.removal !== undefined) this.#end(next.removal)
     }
-    if (this.#ready.length > 0) this.wake()
+    if (this.#ready.length > 0) this.#notify()
   }
 
-  takeDirect(): void {}
-
   wake(): void {
+    this.#host.pump.advance(this)
+    this.#notify()
+  }
+
+  #notify(): void {
     const wake = this.#wake
     this.#wake = undefined
     wake?.()

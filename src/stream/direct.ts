@@ -1,19 +1,68 @@
 /** What the app has sent to one stream only, until it can be written. */
+import type { Waiter } from '../delivery/in-flight.js'
 import type { CloseReason } from '../lib/reasons.js'
 
 /** Waiting sends are joined up to this many bytes, so that one write stays moderate. */
 const MAX_JOINED_BYTES = 64 * 1024
 
-export interface DirectSend {
+/** What a direct send must not overtake: entries up to a position, or sends that are still in flight. */
+export interface Predecessors {
+  readonly position: number
+  /** Which sends in flight: two direct sends of the same round follow the same ones. 0 for none. */
+  readonly round: number
+}
+
+export class DirectSend implements Waiter {
   text: string
   bytes: number
-  /**
-   * Entries up to this position go first, because the app sent them earlier. Infinity while the position
-   * is unknown, because some of them are still on their way to the log and back.
-   */
-  after: number
   /** Ends the stream, for this reason. */
   readonly closes: CloseReason | undefined
+  readonly round: number
+  /** How many sends in flight it waits for. */
+  pending = 0
+  #position: number
+  readonly #onReady: () => void
+
+  constructor(
+    text: string,
+    bytes: number,
+    { position, round }: Predecessors,
+    closes: CloseReason | undefined,
+    onReady: () => void,
+  ) {
+    this.text = text
+    this.bytes = bytes
+    this.closes = closes
+    this.round = round
+    this.#position = position
+    this.#onReady = onReady
+  }
+
+  /**
+   * Entries up to this position go first, because the app sent them earlier. Infinity while some of them
+   * are still on their way to the log and back.
+   */
+  get after(): number {
+    return this.pending > 0 ? Number.POSITIVE_INFINITY : this.#position
+  }
+
+  settled(position: number): void {
+    if (this.pending === 0) return
+    this.pending -= 1
+    this.#position = Math.max(this.#position, position)
+    if (this.pending === 0) this.#onReady()
+  }
+
+  /** Waits for no entries beyond this position, and for no sends. */
+  cap(position: number): void {
+    this.#position = this.pending > 0 ? position : Math.min(this.#position, position)
+    this.pending = 0
+  }
+
+  /** Positions mean something else now: every entry that the window has goes first. */
+  renumber(tail: number): void {
+    this.#position = tail
+  }
 }
 
 export class DirectSends {
@@ -32,18 +81,23 @@ export class DirectSends {
     return this.#sends[this.#head]?.after
   }
 
-  push(text: string, after: number, closes: CloseReason | undefined): DirectSend {
+  /** @returns the send, if it is not joined with the one before. */
+  push(
+    text: string,
+    predecessors: Predecessors,
+    closes: CloseReason | undefined,
+    onReady: () => void,
+  ): DirectSend | undefined {
     const bytes = Buffer.byteLength(text)
     this.#bytes += bytes
     const last = this.#sends.at(-1)
     // An object for each of a million small sends would take far more memory than their text.
-    const mayJoin = closes === undefined && last?.closes === undefined && last?.after === after
-    if (mayJoin && Number.isFinite(after) && last.bytes < MAX_JOINED_BYTES) {
+    if (last !== undefined && closes === undefined && mayJoin(last, predecessors)) {
       last.text += text
       last.bytes += bytes
-      return last
+      return undefined
     }
-    const send = { text, bytes, after, closes }
+    const send = new DirectSend(text, bytes, predecessors, closes, onReady)
     this.#sends.push(send)
     return send
   }
@@ -52,16 +106,28 @@ export class DirectSends {
   shift(): DirectSend {
     const send = this.#sends[this.#head] as DirectSend
     this.#head += 1
-    if (this.#head === this.#sends.length) {
-      this.#sends = []
+    // Half of the array is empty: moving the rest now costs each send one move on average, and what is
+    // out must not be kept while others wait.
+    if (this.#head * 2 >= this.#sends.length) {
+      this.#sends = this.#sends.slice(this.#head)
       this.#head = 0
     }
     this.#bytes -= send.bytes
     return send
   }
 
-  /** Makes no send wait for entries beyond a position, which the stream will not get. */
-  cap(after: number): void {
-    for (const send of this.#sends) send.after = Math.min(send.after, after)
+  /** Makes no send wait for entries beyond a position, nor for sends in flight. */
+  cap(position: number): void {
+    for (const send of this.#sends) send.cap(position)
   }
+
+  /** The window was filled anew, so the positions that they wait for are gone. */
+  renumber(tail: number): void {
+    for (const send of this.#sends) send.renumber(tail)
+  }
+}
+
+function mayJoin(last: DirectSend, { position, round }: Predecessors): boolean {
+  if (last.closes !== undefined || last.bytes >= MAX_JOINED_BYTES) return false
+  return round === 0 ? last.after === position : last.round === round && last.pending > 0
 }

@@ -8,14 +8,14 @@
 import type { Server } from 'node:net'
 import type { InFlight } from '../delivery/in-flight.js'
 import type { Pump } from '../delivery/pump.js'
-import { Gap, Reader } from '../delivery/reader.js'
+import { Gap, type Place, Reader } from '../delivery/reader.js'
 import type { Batch, Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
 import { Chunk, type EncodeOptions } from '../wire/event.js'
 import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
 import { ENDINGS } from './closing.js'
-import { type DirectSend, DirectSends } from './direct.js'
+import { DirectSends } from './direct.js'
 import type { EventStream } from './event-stream.js'
 import { lean } from './transport/lean.js'
 import { transportOf } from './transport/select.js'
@@ -179,7 +179,7 @@ export class Stream extends Reader {
 
   // As a reader
 
-  get directAfter(): number | undefined {
+  override get directAfter(): number | undefined {
     return this.#direct?.after
   }
 
@@ -207,7 +207,7 @@ export class Stream extends Reader {
     if (removal !== undefined) this.close('removed', { data: removal.frame, after: next.position })
   }
 
-  takeDirect(): void {
+  override takeDirect(): void {
     const waiting = this.#direct as DirectSends
     const direct = waiting.shift()
     if (waiting.after === undefined) this.#direct = undefined
@@ -221,6 +221,11 @@ export class Stream extends Reader {
 
   wake(): void {
     this.#host.pump.advance(this)
+  }
+
+  override moveToPlace(place: Place, window: Window, reason: GapReason): void {
+    super.moveToPlace(place, window, reason)
+    this.#direct?.renumber(window.tail)
   }
 
   // Opening
@@ -347,18 +352,21 @@ export class Stream extends Reader {
   }
 
   #endWithEvent(reason: CloseReason, { data = NO_DATA, frame, after }: CloseOptions): void {
+    // A client that was removed must not get the entries that direct sends would wait for.
+    if (after !== undefined) this.#direct?.cap(after)
     if (this.#isEnding) {
-      // It is ending, but its client does not read: its place would stay taken beside the newer stream.
-      if (reason === 'replaced') this.#abort(reason, 'destroy')
+      // It was told to end before and does not read: it would hold a place for each newcomer.
+      if (reason === 'replaced' && this.#isBlocked) this.#abort(reason, 'destroy')
+      else if (after !== undefined) this.wake()
       return
     }
-    // A removed client must not get the later entries that direct sends would wait for.
-    if (after !== undefined) this.#direct?.cap(after)
     this.#push(frame ?? closeFrame(this.#route.closeEvent, data), after, reason)
   }
 
   #endQuietly(reason: CloseReason, options: CloseOptions): void {
     // First what the app has just sent.
+    // And without waiting for sends that are still in flight: a client that comes back gets those.
+    this.#direct?.cap(this.#host.window.tail)
     this.#host.pump.advance(this)
     if (this.#reason === undefined) this.#endNow(reason, options, this.#host.window.tail)
   }
@@ -412,34 +420,31 @@ export class Stream extends Reader {
   #push(text: string, after?: number, closes?: CloseReason): boolean {
     if (closes !== undefined) this.#isEnding = true
     this.#direct ??= new DirectSends()
-    if (after !== undefined || !this.#followsSends(text, closes)) {
-      this.#direct.push(text, after ?? this.#host.window.tail, closes)
-    }
+    const { window, inFlight } = this.#host
+    const waits = after === undefined && inFlight.isAwaited(this.targets)
+    const round = waits ? inFlight.begun : 0
+    const predecessors = { position: after ?? window.end, round }
+    const send = this.#direct.push(text, predecessors, closes, () => this.wake())
+    if (waits && send !== undefined) send.pending = inFlight.waitFor(this.targets, send)
+    // A listener has sent in the middle of an append: entries that this waits for are put in next.
+    if (predecessors.position > window.tail) setImmediate(() => this.wake())
     if (this.#isOpened) {
       this.#host.pump.advance(this)
     } else {
       this.openSoon()
     }
     // The socket does not count: it may hold entries, which are limited by the size of a batch.
-    if (this.#directBytes > this.#host.options.maxBufferedBytes) this.close('slow')
+    if (this.#directBytes > this.#host.options.maxBufferedBytes) this.#overflow()
     return !this.#isEnding && !this.#isFull
   }
 
-  /** Makes a direct send wait for the app's earlier sends that are still in flight; false if none are. */
-  #followsSends(text: string, closes: CloseReason | undefined): boolean {
-    let after = this.#host.window.tail
-    let left = 0
-    let send: DirectSend | undefined
-    const follow = (position: number) => {
-      left -= 1
-      after = Math.max(after, position)
-      if (left > 0 || send === undefined) return
-      send.after = Math.min(send.after, after)
-      this.wake()
+  /** A client that does not read is closed; one that waits for an engine gets what waits, out of order. */
+  #overflow(): void {
+    if (this.directAfter === Number.POSITIVE_INFINITY && this.#isOpened) {
+      this.#direct?.cap(this.#host.window.tail)
+      this.#host.pump.advance(this)
     }
-    left = this.#host.inFlight.follow(this.targets, { follow })
-    if (left > 0) send = this.#direct?.push(text, Number.POSITIVE_INFINITY, closes)
-    return left > 0
+    if (this.#directBytes > this.#host.options.maxBufferedBytes) this.close('slow')
   }
 
   #block(): void {

@@ -98,7 +98,8 @@ export function encodeComment(text: unknown): string {
 }
 
 /** Lines in the order of `encode`, and a blank line at the end: no id, no name of our own, no comment. */
-const POOL_FRAME = /^(?:event: (?!sse\.)[^\r\n\0]+\n)?(?:retry: \d+\n)?(?:data: [^\r\n]*\n)+\n$/
+const POOL_FRAME =
+  /^(?:event: (?!sse\.)[^\r\n\0]+\n)?(?:retry: \d+\n)?(?:data:(?: [^\r\n]*)?\n)+\n$/
 
 /**
  * Whether a frame is one that {@link encodePoolEvent} makes. Anything else can write into an engine too, and

@@ -134,16 +134,35 @@ describe('a direct send that follows a send', () => {
     expect(client.data).toEqual(['direct'])
   })
 
-  test('counts as buffered, and too many of them close the stream as slow', async () => {
+  test('gives up its order before it closes the stream, when too much waits for the engine', async () => {
     const log = new FakeLog()
     log.isLive = false
     const pool = testPool({ log, maxBufferedBytes: 1000 })
     const { origin } = await serveStreams({ pool })
-    await connect(origin, '/?id=ada')
+    const client = await connect(origin, '/?id=ada')
     const stream = streamOf(pool, 'ada').face
     void pool.send('ada', 'on its way')
-    for (let i = 0; i < 20; i++) stream.send('x'.repeat(100))
-    expect(await stream.closed).toBe('slow')
+    for (let i = 0; i < 20; i++) stream.send(`${i}`.padEnd(100, '.'))
+    await client.until(({ data }) => data.length >= 9)
+    log.deliver()
+    await client.until(({ data }) => data.length === 21)
+    expect(stream.isOpen).toBe(true)
+    const numbers = client.data.map(data => Number.parseInt(data, 10)).filter(Number.isFinite)
+    expect(numbers).toEqual(Array.from({ length: 20 }, (_, i) => i))
+  })
+
+  test('costs no object for each of many, though several sends are in flight', async () => {
+    const { log, pool, client, stream } = await open()
+    const sends = Array.from({ length: 500 }, () => pool.broadcast('x'))
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < 20_000; i++) stream.comment()
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(20_000_000)
+    stream.send('last')
+    await turn()
+    log.deliver()
+    await Promise.all(sends)
+    await client.until(({ data }) => data.includes('last'))
+    expect(client.data.at(-1)).toBe('last')
   })
 })
 

@@ -35,7 +35,7 @@ function makeReader(window: Window, names: string[], given: Partial<TestReader> 
     leftAt: undefined,
     openedAt: 0,
     latestOnly: false,
-    removeAt: () => {},
+    endWith: () => {},
     ...given,
   }
   for (const target of reader.targets) target.add(reader)
@@ -317,7 +317,7 @@ test('a removal kept for a slow reader does not keep what was sent to that id af
   const { window, append } = makeWindow({ events: 2 })
   let removal: Slot | undefined
   makeReader(window, ['@ada'], {
-    removeAt: slot => {
+    endWith: slot => {
       removal = slot
     },
   })

@@ -21,7 +21,6 @@ export function streamOf(pool: ClientPool, id: string): Stream {
 /** A reader without a socket. It records what it is given and takes nothing while it is full. */
 export class FakeReader extends Reader {
   readonly clientTarget: Target | undefined
-  readonly directAfter = undefined
   isClosed = false
   isFull = false
   /** What a stream would have written. */
@@ -54,8 +53,6 @@ export class FakeReader extends Reader {
     }
     this.onTake()
   }
-
-  takeDirect(): void {}
 
   wake(): void {
     this.onWake()
