@@ -1,33 +1,35 @@
 /** Why streams close, and why readers get a gap. */
 
-/** Why an event stream closed. */
+/**
+ * Why an event stream closed:
+ *
+ * - `client`: the client disconnected.
+ * - `end`: the app called `end()`.
+ * - `removed`: the client was removed by `pool.remove(id)`.
+ * - `replaced`: a newer stream of the same client took its place (`maxStreamsPerClient`).
+ * - `slow`: the client read nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
+ * - `expired`: `authorize` returned false.
+ * - `rotated`: `maxAge` was reached.
+ * - `drain`: the pool is closing, or its HTTP server is.
+ * - `error`: the handler failed.
+ */
 export type CloseReason =
-  /** The client disconnected. */
   | 'client'
-  /** The app called `end()`. */
   | 'end'
-  /** The client was removed: `pool.remove(id)`. */
   | 'removed'
-  /** A newer stream of the same client took its place (`maxStreamsPerClient`). */
   | 'replaced'
-  /** The client read nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`. */
   | 'slow'
-  /** `authorize` returned false. */
   | 'expired'
-  /** `maxAge` was reached. */
   | 'rotated'
-  /** The pool is closing, or its HTTP server is. */
   | 'drain'
-  /** The handler failed after the response had opened. */
   | 'error'
 
-/** Why a reader got a gap. */
-export type GapReason =
-  /** The cursor belongs to this log, but is older than the window. */
-  | 'trimmed'
-  /** The cursor does not belong to this log. */
-  | 'unknown'
-  /** The engine now has a different log than before. */
-  | 'replaced'
-  /** The reader was so slow that an entry meant for it left the window before it was delivered. */
-  | 'lagged'
+/**
+ * Why a reader got a gap:
+ *
+ * - `trimmed`: its cursor belongs to this log, but is older than the window.
+ * - `unknown`: its cursor does not belong to this log.
+ * - `replaced`: the engine now has a different log than before.
+ * - `lagged`: it was so slow that an entry for it left the window before it was delivered.
+ */
+export type GapReason = 'trimmed' | 'unknown' | 'replaced' | 'lagged'

@@ -2,19 +2,21 @@ import type { EventMap, PoolEvent } from '../wire/event.js'
 import type { SendOptions } from './client.js'
 
 /**
- * A named group of streams, on whatever process they are. A channel needs no creating and no closing:
- * streams join it by the route's option `channels` or by `ctx.sse.join()`.
+ * A named group of streams on all processes. A channel is neither created nor closed: streams join it by
+ * the route's option `channels` or by `ctx.sse.join()`.
  */
 export interface Channel<Events extends object = EventMap> {
+  /** The name that was passed to {@link ClientPool.channel}. */
   readonly name: string
-  /** Streams on this process that have joined it now. */
+  /** How many streams of this process are in the channel now. */
   readonly size: number
 
   /**
-   * Sends an event to all streams that have joined the channel. Resolves and rejects as
-   * {@link ClientPool.send}.
+   * Sends an event to all streams that have joined the channel, on all processes. Resolves and rejects
+   * like {@link ClientPool.send}.
    *
    * @throws TypeError that names the field when the event or an option is wrong.
+   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    * @example
    * await pool.channel('news').send({ event: 'headline', data: { title } }, { except: author })
    */

@@ -1,10 +1,10 @@
 /**
- * Decides which process was first. Of all that claim a name, one gets it until its time is over.
+ * Decides which process claimed a name first. It then has the name until its claim ends.
  *
  * A claim is a message with a time on it. All processes read the same messages in the same order, so
- * each comes to the same verdict by itself: a claim gets the name unless the last claim that got it ends
- * after this one's time. The times are those of the claims and never of the reader, or two processes
- * that read at different moments could both find the name free.
+ * each reaches the same verdict by itself: a claim gets the name unless the last claim that got it ends
+ * after this one's time. Only the times in the claims count. By their own clocks, two processes that read
+ * at different moments could both find the name free.
  */
 import { got, SseError } from '../lib/errors.js'
 import type { Listener, Messages } from '../log/messages.js'
@@ -25,26 +25,26 @@ interface Waiting {
 
 const TOPIC = 'claim'
 
-/** How long a process waits for its own claim to come back by the log, before its fate is unknown. */
+/** How long a process waits until its own claim comes back from the log. */
 const CLAIM_TIMEOUT_MS = 5000
 
 /** How long a claim is remembered after its end, as an older one may still be on its way. */
 const GRACE_MS = 60_000
 
-/** How many names are remembered at once. Beyond that the oldest are dropped, and are in doubt. */
+/** How many names are remembered at once. Beyond that the oldest are dropped and become uncertain. */
 const MAX_NAMES = 100_000
 
 export class Claims implements Listener {
   readonly #messages: Messages
   readonly #nonce: () => string
-  /** The last claim that got each name, in the order in which they did. */
+  /** For each name the last claim that got it, in the order in which they did. */
   readonly #held = new Map<string, Claim>()
-  /** The claims of this process that are not decided yet, by name. */
-  readonly #underWay = new Map<string, Promise<boolean>>()
+  /** This process's claims that are not decided yet, by name. */
+  readonly #pending = new Map<string, Promise<boolean>>()
   readonly #waiting = new Map<string, Waiting>()
   #untilSweep = 1024
-  /** When the last of the names that there was no room for ends. */
-  #doubtUntil = 0
+  /** When the last claim of the dropped names ends. */
+  #uncertainUntil = 0
 
   constructor(messages: Messages, nonce: () => string) {
     this.#messages = messages
@@ -52,7 +52,7 @@ export class Claims implements Listener {
     messages.listen(TOPIC, this)
   }
 
-  /** The number of names that are remembered, including some whose time is over. */
+  /** The number of names that are remembered, including some whose claim has ended. */
   get size(): number {
     return this.#held.size
   }
@@ -62,12 +62,12 @@ export class Claims implements Listener {
     const holder = this.#held.get(name)
     // A caller that tries a thousand times must not fill the log.
     if (holder !== undefined && at < holder.until) return false
-    const before = this.#underWay.get(name)
-    if (before !== undefined) return before.then(() => false)
+    const earlier = this.#pending.get(name)
+    if (earlier !== undefined) return earlier.then(() => false)
 
     const claim = { name, by: this.#nonce(), at, until: at + ttl }
-    const verdict = this.#first(claim).finally(() => this.#underWay.delete(name))
-    this.#underWay.set(name, verdict)
+    const verdict = this.#contend(claim).finally(() => this.#pending.delete(name))
+    this.#pending.set(name, verdict)
     return verdict
   }
 
@@ -77,12 +77,12 @@ export class Claims implements Listener {
     this.#waiting.get(body.by)?.resolve(isFirst)
   }
 
-  /** Without these a process that has just started would grant a name that is taken. */
+  /** Without earlier claims, a process that has just started would grant a name that is taken. */
   replay(body: unknown): void {
     this.receive(body)
   }
 
-  /** An earlier claim may have been missed, so the first one that was received may not be the first. */
+  /** A claim may have been missed, so the first one received may not be the first one made. */
   missed(): void {
     this.#reject(() => uncertain('the log was interrupted'))
   }
@@ -91,16 +91,16 @@ export class Claims implements Listener {
     this.#reject(() => new SseError('ERR_SSE_POOL_CLOSED', 'The pool was closed during the claim'))
   }
 
-  async #first(claim: Claim): Promise<boolean> {
-    this.#checkDoubt(claim)
+  async #contend(claim: Claim): Promise<boolean> {
+    this.#checkCertain(claim)
     const isFirst = this.#messages.isAlone ? this.#decide(claim) : await this.#ask(claim)
-    if (isFirst) this.#checkDoubt(claim)
+    if (isFirst) this.#checkCertain(claim)
     return isFirst
   }
 
-  /** The name may be one of those that there was no room for. */
-  #checkDoubt({ at }: Claim): void {
-    if (at < this.#doubtUntil) throw uncertain(`more than ${MAX_NAMES} names are claimed`)
+  /** Throws while the name may be one of those that were dropped. */
+  #checkCertain({ at }: Claim): void {
+    if (at < this.#uncertainUntil) throw uncertain(`more than ${MAX_NAMES} names are claimed`)
   }
 
   async #ask(claim: Claim): Promise<boolean> {
@@ -108,7 +108,7 @@ export class Claims implements Listener {
     const decided = new Promise<boolean>((resolve, reject) => {
       this.#waiting.set(claim.by, { resolve, reject })
       timer = setTimeout(
-        () => reject(uncertain(`it did not come back by the log within ${CLAIM_TIMEOUT_MS} ms`)),
+        () => reject(uncertain(`the log did not return it within ${CLAIM_TIMEOUT_MS} ms`)),
         CLAIM_TIMEOUT_MS,
       )
     })
@@ -121,7 +121,7 @@ export class Claims implements Listener {
     }
   }
 
-  /** Whether it gets the name. Receiving a claim again, such as after an interruption, changes nothing. */
+  /** Whether the claim gets the name. Receiving it twice, as after an interruption, changes nothing. */
   #decide(claim: Claim): boolean {
     const holder = this.#held.get(claim.name)
     if (holder !== undefined && claim.at < holder.until) return holder.by === claim.by
@@ -136,14 +136,14 @@ export class Claims implements Listener {
     if (this.#untilSweep === 0) {
       const over = Date.now() - GRACE_MS
       for (const [name, { until }] of this.#held) if (until <= over) this.#held.delete(name)
-      // Rare enough that in a flood of claims not each of them looks at all others.
+      // Rare enough that in a flood of claims not every claim looks at all the others.
       this.#untilSweep = Math.max(1024, this.#held.size)
     }
     if (this.#held.size <= MAX_NAMES) return
-    // Many at once, as finding the first of a map passes over all that were deleted before it.
+    // Many at once, because finding the first of a map passes over all that were deleted before it.
     for (const { name, until } of this.#held.values()) {
       this.#held.delete(name)
-      this.#doubtUntil = Math.max(this.#doubtUntil, until)
+      this.#uncertainUntil = Math.max(this.#uncertainUntil, until)
       if (this.#held.size <= MAX_NAMES * 0.9) break
     }
   }
@@ -153,7 +153,7 @@ export class Claims implements Listener {
   }
 }
 
-/** Throws a TypeError for what cannot be claimed. */
+/** @throws TypeError for a wrong name or `ttl`. */
 export function checkClaim(name: unknown, ttl: unknown): void {
   if (typeof name !== 'string' || name === '' || name.length > 256) {
     throw new TypeError(
@@ -167,7 +167,7 @@ export function checkClaim(name: unknown, ttl: unknown): void {
   }
 }
 
-/** Some 24 days, as for all that is given in milliseconds; no log's history lasts for ever. */
+/** About 24 days, the limit of all options in milliseconds. A log does not keep claims for ever. */
 const MAX_TTL = 2 ** 31 - 1
 
 function isClaim(body: unknown): body is Claim {
@@ -182,5 +182,5 @@ function isClaim(body: unknown): body is Claim {
 }
 
 function uncertain(why: string): SseError {
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', `It cannot be known who was first: ${why}`)
+  return new SseError('ERR_SSE_LOG_UNCERTAIN', `The outcome of the claim is unknown: ${why}`)
 }

@@ -5,13 +5,13 @@ import type { Client, EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import type { PoolEvent } from '../wire/event.js'
 
-/** Options of a send to many. */
+/** Options of {@link ClientPool.broadcast} and {@link Channel.send}. */
 export interface SendOptions {
-  /** The id of a client that is left out, such as the author of a message. Default: none. */
+  /** The id of a client that does not get the event, such as its author. Default: none. */
   except?: string | number | undefined
 }
 
-/** Sends through the pool: the hub. One for all clients and channels. */
+/** Sends through the pool: the hub. */
 export interface Sender {
   send(id: string, event: PoolEvent): Promise<string>
   remove(id: string, data?: unknown): Promise<string>
@@ -24,7 +24,7 @@ export class ConnectedClient implements Client {
   readonly #target: Target
   readonly #sender: Sender
 
-  /** @param target of the client, whose members are its streams. */
+  /** @param target the client's, whose members are its streams. */
   constructor(id: string, target: Target, sender: Sender) {
     this.id = id
     this.#target = target

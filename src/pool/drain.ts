@@ -1,9 +1,9 @@
-/** Ends streams so that their clients come back elsewhere, and not all at once. */
+/** Ends streams so that their clients reconnect elsewhere, and not all at once. */
 import { randomBetween } from '../lib/random.js'
 import type { Stream } from '../stream/stream.js'
 import type { Members } from './members.js'
 
-/** After how many milliseconds a browser shall come back, drawn at random for each. */
+/** The reconnect delay in milliseconds, drawn at random for each stream. */
 const RETRY_MS: readonly [number, number] = [1000, 5000]
 
 /** How often the streams whose turn has come are ended, in milliseconds. */

@@ -1,6 +1,6 @@
 /**
- * How the pool's events are emitted: to its listeners, and on Node's `diagnostics_channel`. A listener
- * that throws stops neither the other listeners nor the pool.
+ * Emits the pool's events, to its listeners and on Node's `diagnostics_channel`. A listener that throws
+ * stops neither the other listeners nor the pool.
  */
 import { channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
@@ -15,9 +15,9 @@ export interface PoolEventMap<Events extends object = EventMap> {
   open: [stream: EventStream<Events>]
   /** A stream has left the pool, whatever the cause: once for each `open`. */
   close: [stream: EventStream<Events>, reason: CloseReason]
-  /** A stream has missed something, and was told so unless its route has `resume: false`. */
+  /** A stream has missed something. Its client gets an `sse.gap` event, unless `resume` is `false`. */
   gap: [stream: EventStream<Events>, reason: GapReason]
-  /** Something failed that nobody else would hear of: the log, a listener, `authorize`. */
+  /** The log, a listener or `authorize` failed, or a send or a claim did. */
   error: [error: Error]
 }
 
@@ -30,7 +30,7 @@ const DIAGNOSTICS = {
 }
 
 /**
- * A listener for a misspelt event would wait for ever.
+ * Without this check a listener for a misspelt event would wait for ever.
  *
  * @throws TypeError for a name that is neither an event of a pool nor one of Node's own.
  */
@@ -72,9 +72,9 @@ export class SafeEmitter {
   /** An error without a listener must neither end the process nor go unseen: it warns, once. */
   error(cause: unknown): void {
     const error = asError(cause)
-    const isHeard = this.#emitter.listenerCount('error') > 0
+    const hasListener = this.#emitter.listenerCount('error') > 0
     this.emit('error', error)
-    if (this.#hasWarned || isHeard) return
+    if (this.#hasWarned || hasListener) return
     this.#hasWarned = true
     process.emitWarning(
       `ClientPool error (add pool.on('error', …) to handle it): ${error.stack ?? error.message}`,

@@ -1,9 +1,9 @@
 /**
- * One timer for all streams of a pool. At each beat it asks `authorize` again, drains streams whose
+ * One timer for all streams of a pool. At each beat it calls `authorize` again, drains streams whose
  * HTTP server no longer listens, and sends a heartbeat to streams that were quiet.
  *
- * A heartbeat carries the newest id. Without it the cursor of a quiet client would grow old and leave
- * the window, although the client has missed nothing.
+ * A heartbeat carries the newest id. Without it the cursor of a quiet client would leave the window,
+ * although the client has missed nothing.
  */
 import type { Server } from 'node:net'
 import type { Pump } from '../delivery/pump.js'
@@ -14,7 +14,7 @@ import type { Stream } from '../stream/stream.js'
 import { COMMENT_HEARTBEAT, cursorFrame, silentCursorFrame } from '../wire/frames.js'
 import { drainStream } from './drain.js'
 
-/** How often streams are looked after when `pingInterval` is false, in milliseconds. */
+/** How often streams are checked when `pingInterval` is false, in milliseconds. */
 const UNPINGED_INTERVAL_MS = 15_000
 
 export interface HeartbeatOptions {
@@ -23,7 +23,7 @@ export interface HeartbeatOptions {
   readonly authorize: ((stream: EventStream) => boolean | Promise<boolean>) | undefined
 }
 
-/** What a beat concerns beside the heartbeats: the hub. */
+/** What the heartbeat works for: the hub. */
 export interface HeartbeatListener {
   streams(): Iterator<Stream>
   /** The interval has passed once more. */
@@ -38,12 +38,12 @@ export class Heartbeat {
   readonly #listener: HeartbeatListener
   readonly #options: HeartbeatOptions
   readonly #timer: NodeJS.Timeout
-  /** The streams still to be looked after in this beat. Stays valid while streams come and go. */
-  #round: Iterator<Stream> | undefined
-  /** The HTTP servers that streams came by, as long as they listen. */
+  /** The streams still to be checked in this beat. Stays valid while streams come and go. */
+  #streams: Iterator<Stream> | undefined
+  /** The HTTP servers of streams, as long as they listen. */
   readonly #servers = new Set<Server>()
   #isAnyServerClosed = false
-  /** One buffer for all streams that are at the same tail. */
+  /** One buffer for all streams, as long as the tail is the same. */
   #cursor = { id: undefined as string | undefined, chunk: cursorFrame(undefined) }
 
   constructor(window: Window, pump: Pump, listener: HeartbeatListener, options: HeartbeatOptions) {
@@ -60,19 +60,19 @@ export class Heartbeat {
     clearInterval(this.#timer)
   }
 
-  /** Looks after a stream that has just opened. */
+  /** Includes a stream that has just opened. */
   watch(stream: Stream): void {
-    // A server is looked at once a beat, and not for each of its streams.
+    // A server is checked once a beat, and not for each of its streams.
     const { server } = stream
     if (server !== undefined) this.#servers.add(server)
-    this.greet(stream)
+    this.sendFirstCursor(stream)
   }
 
   /**
-   * Gives an open stream its first cursor. Without one it would, if it were cut off before its first
-   * event, come back as if it were new.
+   * Gives an open stream its first cursor. Without one, a client that is cut off before its first event
+   * would reconnect as a new one and miss what was sent meanwhile.
    */
-  greet(stream: Stream): void {
+  sendFirstCursor(stream: Stream): void {
     const id = this.#currentId(stream)
     if (id === undefined || stream.knowsCursor || !stream.canTake(0)) return
     const isSilent = this.#options.heartbeat === 'comment'
@@ -88,7 +88,7 @@ export class Heartbeat {
     else stream.writeCursor(this.#cursorAt(id))
   }
 
-  /** The log's newest id, if the stream has been given all up to it: else a resume would skip some. */
+  /** The log's newest id, if the stream got everything up to it; otherwise a resume would skip entries. */
   #currentId(stream: Stream): string | undefined {
     this.#pump.advance(stream)
     const isCurrent = stream.withIds && stream.isAtTail(this.#window)
@@ -97,27 +97,27 @@ export class Heartbeat {
 
   #beat(): void {
     this.#listener.beat()
-    // A round that takes longer than the interval needs no second one beside it.
-    if (this.#round !== undefined) return
-    this.#lookAtServers()
-    this.#round = this.#listener.streams()
-    this.#goRound()
+    // The last beat is still going on.
+    if (this.#streams !== undefined) return
+    this.#checkServers()
+    this.#streams = this.#listener.streams()
+    this.#checkStreams()
   }
 
-  /** In slices, as ten thousand heartbeats in one go would hold up all requests. */
-  #goRound(): void {
+  /** In slices, because ten thousand heartbeats in one go would hold up all requests. */
+  #checkStreams(): void {
     const slice = new Slice(SLICE_MS)
-    for (let step = this.#round?.next(); step && !step.done; step = this.#round?.next()) {
-      this.#lookAfter(step.value)
+    for (let step = this.#streams?.next(); step && !step.done; step = this.#streams?.next()) {
+      this.#checkStream(step.value)
       if (slice.isOver()) {
-        setImmediate(() => this.#goRound())
+        setImmediate(() => this.#checkStreams())
         return
       }
     }
-    this.#round = undefined
+    this.#streams = undefined
   }
 
-  #lookAtServers(): void {
+  #checkServers(): void {
     this.#isAnyServerClosed = false
     for (const server of this.#servers) {
       if (server.listening) continue
@@ -126,7 +126,7 @@ export class Heartbeat {
     }
   }
 
-  #lookAfter(stream: Stream): void {
+  #checkStream(stream: Stream): void {
     if (!stream.isOpen) return
     if (this.#isAnyServerClosed && stream.server?.listening === false) {
       drainStream(stream)
@@ -134,7 +134,7 @@ export class Heartbeat {
     }
     if (this.#options.authorize) void this.#authorize(stream)
     if (this.#options.pingInterval === false) return
-    // A stream that was just written to needs no sign of life, and has a fresh cursor.
+    // A stream that has just had an entry needs no sign of life, and its cursor is new.
     if (!stream.clearActivity() && stream.isOpen) this.#ping(stream)
   }
 

@@ -1,9 +1,9 @@
 /**
- * The parts of a pool and how they are wired: what {@link ClientPool} stands on.
+ * Wires the parts of a pool together; {@link ClientPool} is the public face in front of it.
  *
- * The path of one event: it is encoded and appended to the log; the log gives it an id and hands it to
- * the feed; the feed puts it into the window, into the list of its target; the target waits in the pump
- * until the end of the tick; then each of its members gets what lies between its cursor and the tail. See
+ * The path of one event: it is encoded and appended to the log; the log assigns its id and passes it to
+ * the feed; the feed puts it into the window, linked into its target; the target waits in the pump until
+ * the end of the tick; then each of its members gets what lies between its cursor and the tail. See
  * docs/architecture.md.
  */
 import type { EventEmitter } from 'node:events'
@@ -50,7 +50,7 @@ export interface Admission extends Omit<StreamRequest, 'clientTarget'> {
 /** Where a pool keeps its hub: a key that the ES module and the CommonJS copy of the package share. */
 const HUB = Symbol.for('koa-sse-pool.hub')
 
-/** Makes the hub of a pool known to {@link hubOf}, and to nobody who looks at the pool. */
+/** Makes the hub of a pool known to {@link hubOf}, without showing it when the pool is inspected. */
 export function attachHub(pool: object, hub: Hub): void {
   Object.defineProperty(pool, HUB, { value: hub })
 }
@@ -86,7 +86,7 @@ export class Hub
   readonly #nonce = nonceSource()
   readonly #counts = new Counts()
   readonly #subscriptions = new Set<Subscription>()
-  /** Readers that were there before the window was filled, and how they start then. */
+  /** Readers that arrived before the window was filled, and how each starts then. */
   readonly #waitingForBoot = new Map<Reader, { resumes: boolean; replay: Replay }>()
   #closing: Promise<void> | undefined
   #isClosed = false
@@ -102,7 +102,7 @@ export class Hub
     this.members = new Members(this.window, this.pump, this, options)
     this.#resumption = new Resumption(this.window, this.#log, this)
     this.#heartbeat = new Heartbeat(this.window, this.pump, this, options)
-    // The memory log is this process's own.
+    // No other process shares the memory log.
     const messages = new Messages(options.log, this.#nonce)
     this.presence = new Presence(messages, this, this.#nonce)
     this.claims = new Claims(messages, this.#nonce)
@@ -117,7 +117,7 @@ export class Hub
     return this.#isClosed
   }
 
-  /** Whether new streams can be served: the log is in reach, and nothing is closing. */
+  /** Whether new streams can be served: the log is in reach, and the pool is not closing. */
   get isReady(): boolean {
     return this.#feed.isBooted && this.#feed.isUp && this.#closing === undefined
   }
@@ -178,7 +178,7 @@ export class Hub
           new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
         )
       : this.#appended(entry)
-    // Also marks the rejection as handled, so that a send that nobody awaits cannot end the process.
+    // Also marks the rejection as handled, so that a send that is not awaited cannot end the process.
     stored.catch(error => {
       // By its code, as an engine of the package's other copy has a class of its own.
       if (error?.code === 'ERR_SSE_LOG_UNCERTAIN') error.retry = () => this.#store(entry)
@@ -189,14 +189,14 @@ export class Hub
 
   #appended(entry: Omit<Entry, 'id'>): Promise<string> {
     const address = parseTarget(entry.target)
-    // The memory log has put it into the window before it returns.
+    // The memory log puts the entry into the window before it returns.
     if (this.options.log === undefined || address === undefined) return this.#log.append(entry)
     return this.inFlight.append(entry, targetOfMembers(address), this.#log)
   }
 
   // Streams, for the middleware
 
-  /** Why a new stream cannot be admitted, if so; while its id is not known, why none can. */
+  /** Why a stream of this id cannot be admitted, if so; without an id, why none can be. */
   refusal(id?: string): Refusal | undefined {
     return this.#closing ? 'draining' : this.members.refusal(id)
   }
@@ -205,7 +205,7 @@ export class Hub
     this.#counts.refused[refusal] += 1
   }
 
-  /** Makes a stream, a member of its targets, and decides where it starts. */
+  /** Creates a stream, adds it to its targets, and decides where it starts. */
   admit({ replay, channels, ...request }: Admission): Stream {
     const clientTarget = this.members.targetOf(request.id)
     const stream = new Stream({ ...request, clientTarget }, this)
@@ -213,13 +213,13 @@ export class Hub
     this.members.add(stream, channels)
     this.#counts.opened += 1
     this.#start(stream, request.route.resume, replay)
-    // Last, as the client would leave the pool with its only stream.
+    // Only now: without the new stream, a client would leave the pool with its only one.
     this.members.replaceOldest(clientTarget)
     this.#emitter.emit('open', stream.face)
     return stream
   }
 
-  /** Sends the response's headers, and what waits for the stream. */
+  /** Sends the response's headers and all that is pending for the stream. */
   open(stream: Stream, headers: Record<string, string>, retry: number | undefined): void {
     if (stream.isOpen || stream.isClosed) return
     stream.open(headers, retry)
@@ -249,7 +249,7 @@ export class Hub
   // Subscriptions
 
   /**
-   * Reads entries without a stream. The subscription has to be closed by its reader.
+   * Reads entries without a stream. The caller has to close the subscription.
    *
    * @throws TypeError for a wrong id or channel name.
    */
@@ -259,7 +259,7 @@ export class Hub
     replay: Replay,
   ): Subscription {
     const own = id === undefined ? undefined : clientIdOf(id)
-    // First, as a wrong name throws, and a target that was made before would stay.
+    // First: a wrong name throws, and a target that was made before would stay.
     const channelTargets = this.members.channelTargets(channels)
     const clientTarget = own === undefined ? undefined : this.members.targetOf(own)
     const subscription = new Subscription(own ?? '', clientTarget, since, this)
@@ -269,7 +269,7 @@ export class Hub
       ...(clientTarget === undefined ? [] : [clientTarget]),
     ]
     subscription.follow(targets)
-    // Also keeps the targets from being forgotten, with what they know of evicted entries.
+    // Also keeps the targets, which know what was evicted, from being forgotten.
     for (const target of targets) target.subscribe(subscription)
     this.#subscriptions.add(subscription)
     if (this.#isClosed) subscription.close()
@@ -308,7 +308,7 @@ export class Hub
     }
   }
 
-  /** The reader has closed, so nothing waits any more for where it goes on. */
+  /** The reader has closed: nothing is to be delivered to it or decided for it any more. */
   #forget(reader: Reader): void {
     this.pump.forget(reader)
     this.#waitingForBoot.delete(reader)
@@ -323,7 +323,7 @@ export class Hub
   booted(): void {
     for (const [reader, { resumes, replay }] of this.#waitingForBoot) {
       this.#start(reader, resumes, replay)
-      // Which of the entries were sent since it opened cannot be known.
+      // Which of the entries were sent after it opened cannot be known.
       const isNew = !resumes || reader.lastEventId === ''
       const mayHaveMissed = isNew && replay === 'missed'
       if (mayHaveMissed && this.window.size.events > 0) reader.lose('unknown')
@@ -332,7 +332,7 @@ export class Hub
     for (const subscription of this.#subscriptions) subscription.wake()
     for (const stream of this.members.streams()) {
       this.pump.advance(stream)
-      if (!stream.isParked && stream.isOpen) this.#heartbeat.greet(stream)
+      if (!stream.isParked && stream.isOpen) this.#heartbeat.sendFirstCursor(stream)
     }
     void this.presence.enter()
   }
@@ -345,7 +345,7 @@ export class Hub
     this.#emitter.error(error)
   }
 
-  // Around it
+  // Heartbeats, counting, closing
 
   streams(): IterableIterator<Stream> {
     return this.members.streams()
@@ -369,13 +369,13 @@ export class Hub
 
   async #close(spread: number): Promise<void> {
     await drain(this.members, spread)
-    // Not before: until its stream is ended a client gets what is sent.
+    // Only now: until its stream has ended, a client still gets what is sent.
     this.#isClosed = true
     this.claims.close()
     this.inFlight.close()
     for (const subscription of this.#subscriptions) subscription.close()
     this.#heartbeat.stop()
-    // Last: a process that still answers questions after that would be waited for again.
+    // Last, because a process that answers a question after its goodbye would be waited for again.
     await this.presence.leave()
     await this.#log.close()
   }

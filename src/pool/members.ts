@@ -1,6 +1,6 @@
 /**
- * Which clients are connected to this process, their streams, and the channels that these have joined.
- * Membership is what makes a stream get an entry, and decides where it starts in a channel.
+ * The clients that are connected to this process, their streams, and the channels that these have joined.
+ * Membership decides which entries a stream gets, and where it starts in a channel.
  */
 import type { Pump } from '../delivery/pump.js'
 import type { Target } from '../delivery/target.js'
@@ -43,12 +43,12 @@ export class Members {
     return streamsOf(this.#window.everyone)
   }
 
-  /** Why there is no place for one more; while its id is not known, why there is none for any id. */
+  /** Why there is no place for another stream of this id; without an id, why there is none for any. */
   refusal(id?: string): Refusal | undefined {
     const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
     const isDuplicate = id !== undefined && this.streamsOfClient(id) >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
-    // A stream that replaces another needs no place of its own; without an id any might do so.
+    // A stream that replaces another needs no place of its own; without an id it may be such a stream.
     const mayReplace =
       id === undefined
         ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
@@ -61,7 +61,7 @@ export class Members {
     return this.clients.has(id) ? this.targetOf(id).size : 0
   }
 
-  /** The client of that id; a new one if there is none. */
+  /** The client with this id; a new one if there is none. */
   client(id: string): Client {
     let client = this.clients.get(id)
     if (client === undefined) {
@@ -71,7 +71,7 @@ export class Members {
     return client
   }
 
-  /** Where the entries for a client are, whether or not it is connected. */
+  /** The target with the entries for a client, whether or not it is connected. */
   targetOf(id: string): Target {
     return this.#window.target(formatTarget({ kind: 'client', name: id }))
   }
@@ -90,7 +90,7 @@ export class Members {
 
   /** Makes a new stream a member of everyone, of its client and of these channels. */
   add(stream: Stream, channels: readonly string[]): void {
-    // The client's own last: it is looked at only if the others leave anything open.
+    // The client's own comes last: the window looks it up only if the others do not hold what is new.
     const targets = [this.#window.everyone, ...this.channelTargets(channels), stream.clientTarget]
     stream.follow(targets)
     for (const target of targets) target.add(stream)
@@ -103,7 +103,7 @@ export class Members {
     if (stream.clientTarget.size === 0) this.clients.delete(stream.id)
   }
 
-  /** Closes a client's oldest streams if it has more than it may have. */
+  /** Closes a client's oldest streams if it has more than `maxStreamsPerClient`. */
   replaceOldest(target: Target): void {
     const excess = target.size - this.#options.maxStreamsPerClient
     if (excess <= 0) return
@@ -113,9 +113,9 @@ export class Members {
 
   join(stream: Stream, channels: readonly string[]): void {
     checkNames(channels)
-    // What waits for it is older than its joining, and must not drag in older entries of the channel.
+    // Deliver what is older than the join first, or older entries of the channel would come with it.
     this.#pump.advance(stream)
-    // It may have ended by what it has just been given.
+    // What was just delivered may have ended the stream.
     if (stream.isClosed) return
     const joined = this.channelTargets(channels).filter(target => !target.has(stream))
     stream.join(this.#window, joined)

@@ -1,6 +1,6 @@
 /**
- * The options of a pool, each with its default and its check. They know nothing of Koa. A wrong option is
- * found when the app starts, never when a client connects.
+ * The options of a pool, each with its default and its check. They know nothing of Koa. A wrong option
+ * throws when the app starts, never when a client connects.
  */
 import {
   aBoolean,
@@ -23,55 +23,75 @@ import type { EventMap, Serialize } from '../wire/event.js'
 
 /** Options of a {@link ClientPool}. */
 export interface PoolOptions<Events extends object = EventMap> {
-  /** How many streams may be open at once. Default 10 000; `Infinity` for no limit. */
+  /**
+   * How many streams this process may have open at once. Further requests are refused as the route's
+   * option `overflow` says. Default 10 000; `Infinity` for no limit.
+   */
   maxClients?: number | undefined
-  /** How many streams one client id may have, such as its tabs. Default `Infinity`. */
+  /**
+   * How many streams of this process one client id may have open, such as for its tabs. `onDuplicate`
+   * says what happens beyond that. Default `Infinity`.
+   */
   maxStreamsPerClient?: number | undefined
   /**
-   * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's
-   * oldest one as `replaced`; `'reject'` refuses the new one with 429.
+   * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's oldest one
+   * as `replaced`; `'reject'` refuses the new one with 429.
    */
   onDuplicate?: 'replace' | 'reject' | undefined
   /**
-   * Milliseconds between heartbeats. Default 15 000, which is under every proxy's idle timeout;
-   * `false` sends none, but goes on checking `authorize` and the server every 15 000 ms.
+   * Milliseconds between heartbeats. Default 15 000, which is below every proxy's idle timeout;
+   * `false` sends none, but still checks `authorize` and the server every 15 000 ms.
    */
   pingInterval?: number | false | undefined
   /**
-   * `'event'` (default): an `sse.cursor` event, which keeps a quiet client's cursor fresh and lets
-   * a page notice silence. `'comment'`: for clients that show every event they get;
-   * their cursors are not kept fresh, so a quiet one may be told of a gap that was none.
+   * `'event'` (default): an `sse.cursor` event, which keeps a quiet client's cursor in the window and
+   * lets a page notice silence. `'comment'`: for clients that show every event they get; their cursors
+   * are not kept up, so a quiet one may get a gap although it missed nothing.
    */
   heartbeat?: 'event' | 'comment' | undefined
-  /** Bytes of direct sends that may wait for one stream before it is closed as `slow`. Default 1 MiB. */
+  /** Bytes of direct sends that may wait for a stream; beyond that it closes as `slow`. Default 1 MiB. */
   maxBufferedBytes?: number | undefined
   /**
-   * Milliseconds after which a full socket that takes nothing is closed as `slow`. Default 30 000. It
-   * may take twice as long, as Node counts the filling of the socket as progress.
+   * Milliseconds after which a stream closes as `slow` if its socket is full and the client reads
+   * nothing. Default 30 000. It may take twice as long, because Node counts filling the socket as
+   * progress.
    */
   stallTimeout?: number | undefined
-  /** Bytes that one event's frame may take. Default 1 MiB. */
+  /** Bytes that one event's frame may take; beyond that the send throws. Default 1 MiB. */
   maxEventBytes?: number | undefined
   /**
-   * The newest entries that this process keeps for replay. Default `{ events: 10_000, bytes: 32 MiB }`,
-   * whichever is reached first. A client that was away for longer gets a gap event.
+   * The newest entries that this process keeps for replay, up to the limit that is reached first. A
+   * client that has missed older ones gets a gap event.
    */
-  window?: { events?: number; bytes?: number } | undefined
+  window?:
+    | {
+        /** The number of entries. Default 10 000; `Infinity` for no limit. */
+        events?: number
+        /** The bytes of their frames and ids. Default 32 MiB. */
+        bytes?: number
+      }
+    | undefined
   /**
-   * `true`: an open HTTP/1.1 stream keeps its socket and nothing else, for half the memory. The
-   * response's `finish` and `close` come when the stream opens, so access logs end there, and
-   * `server.closeAllConnections()` does not see it: end streams by {@link ClientPool.close}.
-   * Where the connection is not as Node 20 to 26 leave it, it stays as it is; `stats().lean`
-   * counts those that are lean. Default `false`.
+   * `true`: an open HTTP/1.1 stream keeps only its socket, which halves its memory. The response emits
+   * `finish` and `close` when the stream opens, so access logs end there, and
+   * `server.closeAllConnections()` does not find the stream: end it by {@link ClientPool.close}. A
+   * connection that is not as Node 20 to 26 leave it stays an ordinary one; `stats().lean` counts those
+   * that are lean. Default `false`.
    */
   lean?: boolean | undefined
   /** Where events are stored. Default: a log in this process's memory. */
   log?: EventLog | undefined
-  /** Turns data that is no string into a string. Default `JSON.stringify`. */
+  /** Turns data that is not a string into a string. Default `JSON.stringify`. */
   serialize?: Serialize | undefined
   /**
-   * Asked again for each open stream at every heartbeat; `false` closes it as `expired`. When it
-   * throws, the stream stays, the pool emits `error`, and it is asked again at the next one.
+   * Called for each open stream at every heartbeat; `false` closes the stream as `expired`. If it throws
+   * or rejects, the stream stays open, the pool emits `error`, and it is called again at the next
+   * heartbeat. Default: streams are not checked again.
+   *
+   * @example
+   * ```js
+   * new ClientPool({ authorize: stream => sessions.isValid(stream.state.session) })
+   * ```
    */
   authorize?: ((stream: EventStream<Events>) => boolean | Promise<boolean>) | undefined
 }

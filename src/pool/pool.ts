@@ -1,4 +1,4 @@
-/** `ClientPool`: what an app calls. The parts behind it are put together in hub.ts. */
+/** `ClientPool`: what an app calls. The parts behind it are wired in hub.ts. */
 import { EventEmitter } from 'node:events'
 import { inspect } from 'node:util'
 import { got, SseError } from '../lib/errors.js'
@@ -23,15 +23,16 @@ import {
 } from './subscription.js'
 
 /**
- * All clients that are connected to this process, and how to push to one of them, to a channel or to
- * everyone, on whatever process they are. It reads like a `Map` from client ids to clients.
+ * The clients that are connected to this process, and how to push to a client, to a channel or to
+ * everyone on all processes. It reads like a `Map` from client ids to clients.
  *
- * It is an `EventEmitter` of Node's with the events `open`, `close`, `gap` and `error`; see
- * {@link PoolEventMap} for their arguments. An `error` without a listener is a process warning, once for
- * each pool, and never ends the process. The same events are published on Node's `diagnostics_channel`
- * as `koa-sse-pool:open` and so on.
+ * It is a Node [`EventEmitter`](https://nodejs.org/api/events.html#class-eventemitter) with the events
+ * `open`, `close`, `gap` and `error`; see {@link PoolEventMap} for their arguments. An `error` without a
+ * listener becomes a process warning, once for each pool, and never ends the process. The same events are
+ * published on Node's [`diagnostics_channel`](https://nodejs.org/api/diagnostics_channel.html) as
+ * `koa-sse-pool:open` and so on.
  *
- * @typeParam Events names and payloads of the events, checked wherever one is sent.
+ * @typeParam Events the names of the events and the types of their data, checked wherever one is sent.
  * @example
  * ```ts
  * const pool = new ClientPool<{ update: { count: number } }>({ maxClients: 1000 })
@@ -87,7 +88,7 @@ export class ClientPool<Events extends object = EventMap>
     return this.#clients.entries()
   }
 
-  /** As {@link entries}. */
+  /** The same as {@link entries}. */
   [Symbol.iterator](): IterableIterator<[string, Client<Events>]> {
     return this.#clients.entries()
   }
@@ -98,17 +99,17 @@ export class ClientPool<Events extends object = EventMap>
   }
 
   /**
-   * Sends an event to all streams of a client, on whatever process they are. Resolves to the entry's id
-   * once the log has stored it and this process has read it back, so that whatever this process does
-   * next comes after it. It resolves whether or not the client is connected: a client that resumes gets
-   * what it missed.
+   * Sends an event to all streams of a client, on all processes. Resolves to the entry's id once the log
+   * has stored it and this process has read it back, so that whatever this process sends next arrives
+   * after it. It resolves whether or not the client is connected: a client that resumes gets what it
+   * missed.
    *
    * Rejects with an {@link SseError}: `ERR_SSE_LOG_DOWN` when the log did not store it,
    * `ERR_SSE_LOG_UNCERTAIN` when that cannot be known, `ERR_SSE_POOL_CLOSED` when the pool is closed.
-   * The rejection is also the pool's `error` event, and does not end the process if nobody awaits it.
+   * The pool also emits the rejection as `error`; it does not end the process if it is not awaited.
    *
-   * @throws TypeError at once, when the id or the event is wrong; the message names the field.
-   * @throws SseError at once, `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
+   * @throws TypeError synchronously, when the id or the event is wrong; the message names the field.
+   * @throws SseError synchronously, `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    * @example
    * await pool.send('ada', { event: 'progress', data: { done: 0.5 }, key: 'job 7' })
    */
@@ -117,9 +118,9 @@ export class ClientPool<Events extends object = EventMap>
   }
 
   /**
-   * Sends an event to every stream on every process. Resolves and rejects as {@link send}.
+   * Sends an event to every stream on every process. Resolves and rejects like {@link send}.
    *
-   * @throws TypeError and SseError as {@link send} does, and a TypeError for an unknown option.
+   * @throws TypeError and SseError like {@link send}, and a TypeError for an unknown or wrong option.
    * @example
    * await pool.broadcast({ event: 'news', data: 'Back in a minute' }, { except: 'ada' })
    */
@@ -130,7 +131,8 @@ export class ClientPool<Events extends object = EventMap>
   /**
    * A channel by name, to send to every stream that has joined it.
    *
-   * @throws TypeError for an empty name, or one with control or invisible characters.
+   * @throws TypeError for a name that is not a string, is empty, has control or invisible characters or
+   * begins with `sse.`.
    * @example
    * await pool.channel('orders').send({ event: 'order', data: order })
    */
@@ -146,45 +148,51 @@ export class ClientPool<Events extends object = EventMap>
   }
 
   /**
-   * Ends all streams of a client with the close event, so that its pages stay away. It goes through the
-   * log: a page that is just reconnecting meets it in its replay and is ended too, while the same id may
-   * connect again without a cursor. Resolves and rejects as {@link send}.
+   * Ends all streams of a client, on all processes, with the close event, so that its pages do not
+   * reconnect. It goes through the log: a page that is just reconnecting finds it in its replay and is
+   * ended too. The same id may connect again without a cursor. Resolves and rejects like {@link send}.
    *
    * @param data the data of the close event; empty by default.
    * @throws TypeError when the id is wrong or the data cannot be serialized.
+   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    */
   remove(id: string | number, data?: unknown): Promise<string> {
     return this.#hub.remove(id, data)
   }
 
   /**
-   * On which processes a client is connected. Asks all processes through the log, so it is for
-   * dashboards and not for each request: a question is an entry, and so is each answer. A process that
-   * has died without a word costs the next question a second. Rejects as {@link send}.
+   * Finds the processes on which a client is connected. It asks all processes through the log, where the
+   * question and each answer are an entry: use it for dashboards, not for each request. A process that
+   * has died without a goodbye delays the next question by a second. Rejects like {@link send}.
    *
-   * @throws TypeError for what cannot be an id.
+   * @throws TypeError when the id is wrong.
+   * @example
+   * const places = await pool.locate('ada') // [{ process: 'web-1:4711', streams: 2 }]
    */
   locate(id: string | number): Promise<Location[]> {
     return this.#hub.presence.locate(clientIdOf(id))
   }
 
-  /** How many clients and streams are connected to all processes; asks as {@link locate} does. */
+  /** How many clients and streams are connected to all processes. Asks and rejects like {@link locate}. */
   count(): Promise<PoolCount> {
     return this.#hub.presence.count()
   }
 
   /**
-   * Claims a name for `ttl` milliseconds: resolves to `true` for the caller that was first among all
-   * processes that share the log, and to `false` for all others until that time is over. For what must
-   * happen once, such as redeeming a ticket, or a job that every process would start.
+   * Claims a name for `ttl` milliseconds: resolves to `true` for the first caller among all processes
+   * that share the log, and to `false` for all others until that time is over. For what must happen only
+   * once, such as redeeming a ticket, or a job that every process would start.
    *
-   * A claim is an entry in the log. A process that starts learns what is claimed from what the log still
-   * holds; with the memory log it knows of nothing before its start.
+   * A claim is an entry in the log. A process that starts learns from the log which names are claimed, as
+   * far as it still holds their entries; with the memory log it knows of no claim before its start.
    *
-   * Rejects as {@link send}, and with `ERR_SSE_LOG_UNCERTAIN` when the claim does not come back by the
-   * log within 5 seconds: then perhaps nobody has the name until the time is over, but never two.
+   * Rejects like {@link send}, and with `ERR_SSE_LOG_UNCERTAIN` when the log does not return the claim
+   * within 5 seconds, or when more than 100 000 names are claimed. Then it may be that no caller has the
+   * name until the time is over, but never two.
    *
-   * @throws TypeError for a wrong name or `ttl`.
+   * @param name 1 to 256 characters.
+   * @param options `ttl`: a whole number of milliseconds, from 1 to 2 147 483 647 (about 24 days).
+   * @throws TypeError for a wrong name or option.
    * @example
    * if (await pool.claim('nightly report', { ttl: 3_600_000 })) await makeReport()
    */
@@ -200,21 +208,22 @@ export class ClientPool<Events extends object = EventMap>
     return claimed
   }
 
-  /** Whether a load balancer should send streams here: the log is in reach, and nothing is closing. */
+  /** Whether a load balancer should send streams here: the log is in reach, the pool not closing. */
   get isReady(): boolean {
     return this.#hub.isReady
   }
 
-  /** The figures of this process. Looks at every stream, so it is for every few seconds. */
+  /** The figures of this process. Visits every stream, so call it every few seconds at most. */
   stats(): PoolStats {
     return this.#hub.stats()
   }
 
   /**
-   * Drains: new streams are refused, open ones are ended within `spread` milliseconds (default 0), each
-   * told to come back after a random time, then the log is closed. Call it before `server.close()`,
-   * which waits for open streams. A second call returns the first one's promise.
+   * Drains the pool: refuses new streams, ends the open ones evenly within `spread` milliseconds, each
+   * with a random reconnect delay of 1 to 5 seconds, then closes the log. Call it before
+   * `server.close()`, which waits for open streams. A second call returns the first one's promise.
    *
+   * @param options `spread`: milliseconds, 0 or more. Default 0.
    * @throws TypeError for an unknown option, and when `spread` is not a number of at least 0.
    * @example
    * process.once('SIGTERM', async () => {
@@ -231,18 +240,20 @@ export class ClientPool<Events extends object = EventMap>
     return this.#hub.close(spread)
   }
 
-  /** As {@link close} without options, for `await using pool = new ClientPool()`. */
+  /** The same as {@link close} without options, for `await using pool = new ClientPool()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 
   /**
-   * The entries for a client and for channels, and broadcasts, as an async iterable: to bridge them to a
-   * WebSocket, or for a job that follows a channel. It has a cursor of its own, so a slow reader costs
-   * no memory, and gets an `sse.gap` entry when it has missed something.
+   * The entries for a client, for channels and for everyone as an async iterable: for a bridge to a
+   * WebSocket, or a job that follows a channel. It has a cursor of its own, so slow reading costs no
+   * memory. If it has missed something, it yields an `sse.gap` entry.
    *
    * Ends when the client is removed, when the pool closes and when `signal` aborts.
    *
+   * @param targets which entries to read. Default: broadcasts only.
+   * @param options where to begin, and when to end.
    * @throws TypeError for a wrong id, name or option.
    * @example
    * for await (const { id, event, data } of pool.events({ channels: ['orders'] }, { since })) {
@@ -260,7 +271,7 @@ export class ClientPool<Events extends object = EventMap>
    * - `open` (stream): a stream has joined the pool; its handler runs next, and may still refuse it
    * - `close` (stream, reason): a stream has left the pool, once for each `open`
    * - `gap` (stream, reason): a stream has missed something
-   * - `error` (error): the log, a listener or `authorize` failed, or a send was not stored
+   * - `error` (error): the log, a listener or `authorize` failed, or a send or a claim did
    *
    * An `error` without a listener becomes a process warning, once for each pool. A listener that throws,
    * or returns a promise that rejects, becomes an `error` and stops no other listener.
@@ -285,7 +296,7 @@ export class ClientPool<Events extends object = EventMap>
     return this.on(event, listener)
   }
 
-  /** As {@link on}, before the listeners that there are. */
+  /** Adds a listener before the existing ones; see {@link on}. @throws TypeError like {@link on}. */
   override prependListener<Name extends keyof PoolEventMap>(
     event: Name,
     listener: (...args: PoolEventMap<Events>[Name]) => void,
@@ -294,7 +305,7 @@ export class ClientPool<Events extends object = EventMap>
     return super.prependListener(event, listener)
   }
 
-  /** As {@link on}, for the next event only. */
+  /** Adds a listener for the next event only; see {@link on}. @throws TypeError like {@link on}. */
   override once<Name extends keyof PoolEventMap>(
     event: Name,
     listener: (...args: PoolEventMap<Events>[Name]) => void,
@@ -311,11 +322,12 @@ export class ClientPool<Events extends object = EventMap>
     return super.off(event, listener)
   }
 
-  /** What a logger shows; the clients and the log behind it are left out. */
+  /** What a logger shows, without the clients and the log behind the pool. */
   toJSON(): object {
     return { clients: this.size, streams: this.connections, isReady: this.isReady }
   }
 
+  /** What `console.log` shows: the same as {@link toJSON}. */
   [inspect.custom](_depth: number, options: object): string {
     return `ClientPool ${inspect(this.toJSON(), options)}`
   }

@@ -1,6 +1,7 @@
 /**
- * Which clients are connected to which process. Processes know each other by the log alone, so this asks
- * there: one question, and an answer from each process. Questions in the log's past are not answered.
+ * Finds out which clients are connected to which process. Processes know each other only through the log,
+ * so this asks there: one question, and an answer from each process. Older questions that a process finds
+ * in the log when it starts are not answered.
  */
 import { hostname } from 'node:os'
 import type { Listener, Messages } from '../log/messages.js'
@@ -9,7 +10,7 @@ import type { Listener, Messages } from '../log/messages.js'
 export interface PoolCount {
   /** Processes that answered. */
   processes: number
-  /** Client ids; a client that is connected to two processes counts twice. */
+  /** Connected client ids; a client that is connected to two processes counts twice. */
   clients: number
   /** Open streams. */
   streams: number
@@ -23,7 +24,7 @@ export interface Location {
   streams: number
 }
 
-/** What a process says of itself. */
+/** What a process reports about itself. */
 interface Answer {
   readonly from: string
   readonly process: string
@@ -36,15 +37,15 @@ type Message =
   | { readonly says: 'ask'; readonly from: string; readonly question: string; readonly id?: string }
   | ({ readonly says: 'answer'; readonly question: string } & Answer)
 
-/** What this process has: the hub. */
+/** Counts what this process has: the hub. */
 export interface Census {
-  /** Of one client, or altogether. */
+  /** Those of one client, or all. */
   count(id: string | undefined): { clients: number; streams: number }
 }
 
 const TOPIC = 'presence'
 
-/** How long an answer is waited for. */
+/** How long to wait for answers. */
 const ANSWER_TIMEOUT_MS = 1000
 
 export class Presence implements Listener {
@@ -112,13 +113,13 @@ export class Presence implements Listener {
     const answers = [this.#answer(id)]
     if (this.#messages.isAlone) return answers
     const question = this.#nonce()
-    const waitsFor = new Set(this.#others)
-    const isComplete = () => waitsFor.size === 0 && !this.#mayHaveMore
+    const missing = new Set(this.#others)
+    const isComplete = () => missing.size === 0 && !this.#mayHaveMore
     let timer: NodeJS.Timeout | undefined
     let settle = () => {}
     this.#asked.set(question, answer => {
       answers.push(answer)
-      waitsFor.delete(answer.from)
+      missing.delete(answer.from)
       if (isComplete()) settle()
     })
     try {
@@ -133,8 +134,8 @@ export class Presence implements Listener {
         settle = resolve
         // Only now: no process can answer a question that the log has not stored yet.
         timer = setTimeout(() => {
-          // A process that is gone without a word is not waited for again.
-          for (const silent of waitsFor) this.#others.delete(silent)
+          // A process that has died without a goodbye is not waited for again.
+          for (const silent of missing) this.#others.delete(silent)
           this.#mayHaveMore = false
           resolve()
         }, ANSWER_TIMEOUT_MS)
@@ -151,7 +152,7 @@ export class Presence implements Listener {
     return { from: this.#self, process: process_, ...this.#census.count(id) }
   }
 
-  /** Publishes what nobody here waits for: if it fails, the others wait for a timeout instead. */
+  /** Publishes without reporting a failure: the other processes then run into the timeout instead. */
   async #announce(message: Message): Promise<void> {
     await this.#publish(message).catch(() => {})
   }

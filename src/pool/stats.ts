@@ -1,47 +1,64 @@
 /** The pool's figures. */
 import type { CloseReason } from '../lib/reasons.js'
 
-/** Why a request got no stream. */
+/**
+ * Why a request got no stream:
+ *
+ * - `full`: `maxClients` was reached.
+ * - `draining`: the pool is closing.
+ * - `duplicate`: the client has `maxStreamsPerClient` streams, and `onDuplicate` is `'reject'`.
+ * - `origin`: `allowedOrigins` does not allow the page's origin.
+ * - `type`: the request does not accept `text/event-stream`.
+ * - `id`: the client's id or a channel name was wrong.
+ */
 export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
 
-/** Figures of this process, since the pool was made unless said otherwise. */
+/** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
-  /** Connected now: client ids. */
+  /** Client ids that are connected now. */
   clients: number
-  /** Open now. */
+  /** Streams in the pool now. */
   streams: number
-  /** Of these, those that keep nothing but their socket; see the option `lean`. */
+  /** Streams that keep only their socket now; see the option `lean`. */
   lean: number
   /** Readers without a stream now: long polls, and iterations over `pool.events()`. */
   polls: number
-  /** With at least one member now. */
+  /** Channels with at least one stream now. */
   channels: number
-  /** Streams that are behind now because their reader is slow. */
+  /** Streams that are behind now: their client is slow, or a burst is not delivered yet. */
   lagging: number
-  /** Streams whose cursor waits for the log to be in reach. */
+  /** Streams that wait now for the log to say where they continue. */
   parked: number
-  /** Streams that joined the pool. */
+  /** Streams that have joined the pool. */
   opened: number
+  /** Streams that have closed, by reason. */
   closed: Record<CloseReason, number>
+  /** Requests that got no stream, by reason. */
   refused: Record<Refusal, number>
-  /** Entries that came from the log. */
+  /** Events that came from the log, sent by any process. */
   entries: number
-  /** Entries given to streams. */
+  /** Events delivered to streams: one that goes to three streams counts three times. */
   deliveries: number
-  /** What these took, without headers and chunk framing. */
+  /** Bytes of these deliveries, without headers and chunk framing. */
   bytes: number
-  /** How often a stream, a poll or an iteration went on from its cursor without a gap. */
+  /** How often a stream, a poll or an iteration continued from its cursor without a gap. */
   replays: number
   /** How often one of these had missed something. */
   gaps: number
-  /** Entries that were skipped, as something else has written them into the engine in a wrong form. */
+  /** Entries that were skipped because something else wrote them into the engine, in a wrong form. */
   foreign: number
-  /** What the window holds now. */
-  window: { events: number; bytes: number }
+  /** What the window holds now: events, and their bytes. */
+  window: {
+    /** Events that can be replayed now. */
+    events: number
+    /** Bytes that these take, of at most the option `window.bytes`. */
+    bytes: number
+  }
+  /** Whether the log is in reach now. */
   log: 'up' | 'down'
 }
 
-/** What is only counted up. */
+/** The figures that are only counted up. */
 export class Counts {
   opened = 0
   replays = 0
@@ -66,7 +83,7 @@ export class Counts {
     id: 0,
   }
 
-  /** A copy of the figures, which go on growing. */
+  /** A copy, because the figures keep growing. */
   snapshot() {
     const { opened, replays, gaps, closed, refused } = this
     return { opened, replays, gaps, closed: { ...closed }, refused: { ...refused } }

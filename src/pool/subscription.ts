@@ -1,7 +1,7 @@
 /**
  * Reads a pool's entries without an event stream: for {@link ClientPool.events} and for long polling. A
- * subscription is a reader like a stream, and so has the same replay, gaps and order. It takes what
- * waits when it is asked, and costs no memory in between.
+ * subscription is a reader like a stream, so it has the same replay, gaps and order. It takes entries
+ * only when it is read, and costs no memory in between.
  */
 import type { Pump } from '../delivery/pump.js'
 import { Gap, Reader, type Replay } from '../delivery/reader.js'
@@ -11,13 +11,16 @@ import { aBoolean, oneOf, optional, type Rule, resolve } from '../lib/rules.js'
 import { decodeFrame } from '../wire/event.js'
 import { END_ID, gapData } from '../wire/frames.js'
 
-/** An event as a page would see it. */
+/** An event as a page would receive it. */
 export interface PoolEntry {
-  /** Its id in the log, to go on from. Undefined only for a gap in a log that is empty. */
+  /**
+   * Its id in the log: pass it as `since` to continue after this entry. `'sse.end'` for the `close` event
+   * of a removed client; undefined only for a gap in an empty log.
+   */
   id: string | undefined
-  /** The event name; `'message'` for an event without one. */
+  /** The event name; `'message'` for an event without one, `'sse.gap'` for a gap. */
   event: string
-  /** Its data as text; JSON, if it was sent as anything but a string. */
+  /** Its data as text: what was sent if that was a string, otherwise its JSON. */
   data: string
   /** The reconnect delay in milliseconds, if it was sent with one. */
   retry?: number
@@ -25,26 +28,29 @@ export interface PoolEntry {
 
 /** Whose entries to read. */
 export interface EventTargets {
-  /** A client's id. Default: of no client. */
+  /** The id of a client. Default: no client. */
   id?: string | number | undefined
   /** Channels by name. Default: none. */
   channels?: readonly string[] | undefined
-  /** Broadcasts too. Default `true`. */
+  /** Whether broadcasts are included. Default `true`. */
   everyone?: boolean | undefined
 }
 
 /** Where to begin, and when to end. */
 export interface EventsOptions {
-  /** The id of the last entry that was read, to go on after it. Default: from now on. */
+  /** The id of the last entry that was read, to continue after it. Default: from now on. */
   since?: string | undefined
-  /** What comes first without `since`; as the option of {@link sse}. Default `'missed'`: nothing. */
+  /**
+   * What comes first if there is no `since`: `'missed'` (default) nothing, `'latest'` the newest entry of
+   * each key and the newest without one, `'all'` everything that the window holds.
+   */
   replay?: Replay | undefined
   /** Ends the iteration when it aborts. Default: none. */
   signal?: AbortSignal | undefined
 }
 
 const TARGET_RULES: Record<keyof EventTargets, Rule> = {
-  // Checked where it is made a string.
+  // Checked where it is turned into a string.
   id: optional('a client id', () => true),
   // A string would be taken letter by letter.
   channels: { default: [], expected: 'an array of channel names', accepts: Array.isArray },
@@ -67,7 +73,7 @@ interface ResolvedEventsOptions {
   readonly signal: AbortSignal | undefined
 }
 
-/** @throws TypeError for a wrong one, before there is a subscription that nobody would close. */
+/** @throws TypeError for a wrong option, before there is a subscription that would have to be closed. */
 export function checkEvents(targets: EventTargets, options: EventsOptions): ResolvedEventsOptions {
   resolve('events()', TARGET_RULES, targets)
   return resolve('events()', EVENTS_RULES, options) as unknown as ResolvedEventsOptions
@@ -88,17 +94,17 @@ export class Subscription extends Reader {
   readonly clientTarget: Target | undefined
   readonly #host: SubscriptionHost
   #isClosed = false
-  /** What it has been given and has not handed out yet. */
+  /** What it was given and has not returned yet. */
   #ready: PoolEntry[] = []
   #readyBytes = 0
   #isReading = false
-  /** Its reader has waited for news and has not read since. */
+  /** Its caller has waited for news and has not read since. */
   #isWaiting = false
   #wake: (() => void) | undefined
 
   /**
    * @param id the client's, `''` for none.
-   * @param lastEventId of the entry to go on after, `''` for none.
+   * @param lastEventId of the entry to continue after, `''` for none.
    */
   constructor(
     id: string,
@@ -116,12 +122,12 @@ export class Subscription extends Reader {
     return this.#isClosed
   }
 
-  /** The id to come back with; undefined while that is not decided, and while the log is empty. */
+  /** The id to continue from; undefined while that is not decided, and while the log is empty. */
   get position(): string | undefined {
     return this.cursorId(this.#host.window)
   }
 
-  /** What waits now, oldest first; nothing while it is not decided where to go on. */
+  /** What there is to read now, oldest first; nothing while it is not decided where to continue. */
   read(): PoolEntry[] {
     this.#isWaiting = false
     if (this.#ready.length === 0) {
@@ -153,8 +159,8 @@ export class Subscription extends Reader {
   }
 
   /**
-   * One batch at a time. While its reader waits for news, and could only read after this turn, more is
-   * kept for it up to the allowance, as a socket would.
+   * Takes one batch at a time. While its caller waits for news, and so can only read after this turn, it
+   * keeps more, up to the allowance, as a socket would.
    */
   canTake(allowance: number): boolean {
     if (this.#isClosed) return false
@@ -187,7 +193,7 @@ export class Subscription extends Reader {
     wake?.()
   }
 
-  /** The client was removed: its last entry is the close event that its pages get. */
+  /** The client was removed: its last entry is the close event that pages get too. */
   #end({ frame }: Slot): void {
     this.#ready.push({ ...decodeFrame(frame), id: END_ID, event: 'close' })
     this.close()
@@ -196,7 +202,7 @@ export class Subscription extends Reader {
 
 /**
  * Reads until the client is removed, the subscription is closed, or the signal aborts. Nothing is missed
- * from the call on, and not only from the first look at it.
+ * after the call, even if the iteration starts later.
  */
 export function iterate(
   subscription: Subscription,
@@ -210,7 +216,7 @@ export function iterate(
   if (signal?.aborted) stop()
   const entries = entriesOf(subscription, signal, stop)
   const leave = entries.return.bind(entries)
-  // A generator that was never read, or that waits, would not reach its `finally`.
+  // A generator that was never read, or is waiting, would not reach its `finally`.
   entries.return = value => {
     stop()
     return leave(value)
@@ -226,7 +232,7 @@ async function* entriesOf(
   try {
     for (;;) {
       const entries = subscription.read()
-      // Not `yield*`, which waits even for nothing: news in between would be lost.
+      // Not `yield*`, which takes a turn even for an empty array: news in that turn would be lost.
       for (const entry of entries) {
         if (signal?.aborted) return
         yield entry

@@ -101,7 +101,7 @@ export class StreamFace implements EventStream {
     this.#stream.close('end', { data: encodeData(data, this.#stream.encoding) })
   }
 
-  /** What a logger shows; the pool behind it, with other clients' entries, is left out. */
+  /** What a logger shows, without the pool behind it, which has other clients' entries. */
   toJSON(): object {
     const { id, lastEventId, isOpen, channels } = this
     return {

@@ -83,10 +83,10 @@ test('a stream that is still catching up gets no cursor', () => {
   }
   const pump = { advance: () => {} } as unknown as Pump
   const heartbeat = new Heartbeat(window, pump, {} as HeartbeatListener, OPTIONS)
-  heartbeat.greet(stream as unknown as Stream)
+  heartbeat.sendFirstCursor(stream as unknown as Stream)
   expect(written).toEqual([])
   stream.isAtTail = () => true
-  heartbeat.greet(stream as unknown as Stream)
+  heartbeat.sendFirstCursor(stream as unknown as Stream)
   heartbeat.stop()
   expect(written).toEqual(['event: sse.cursor\nid: e2\ndata:\n\n'])
 })
