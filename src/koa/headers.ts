@@ -6,14 +6,14 @@ export const EVENT_STREAM = 'text/event-stream'
 const HEADERS = {
   'Content-Type': `${EVENT_STREAM}; charset=utf-8`,
   'Cache-Control': 'no-cache, no-transform',
-  // nginx holds back the whole stream without this.
+  // Without this nginx buffers the whole stream.
   'X-Accel-Buffering': 'no',
 }
 const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
 
-/** What the response says of itself. The app's own choice stays, such as `no-store`. */
+/** The headers of the response, except those that the app has set itself, such as `no-store`. */
 export function streamHeaders({ req, res }: Context): Record<string, string> {
-  // Forbidden on HTTP/2 (RFC 9113, 8.2.2), not understood by HTTP/1.0, and a lie to a client that closes.
+  // Forbidden on HTTP/2 (RFC 9113, 8.2.2), unknown to HTTP/1.0, and wrong if the client wants to close.
   const isKeptAlive = req.httpVersion === '1.1' && !/\bclose\b/i.test(req.headers.connection ?? '')
   const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
   if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers

@@ -1,16 +1,16 @@
 /**
- * Long polling, for networks that hold back streams: the same entries by the same ids, replayed by the
- * same rules, as JSON. Each answer says where to go on, so nothing is lost between two polls.
+ * Long polling, for networks that hold back streams: the same entries with the same ids, replayed by the
+ * same rules, as JSON. Each answer says where to continue, so nothing is lost between two polls.
  */
 import type { Context } from 'koa'
 import type { PoolEntry, Subscription } from '../pool/subscription.js'
 import { END_ID } from '../wire/frames.js'
 
-/** What a poll is answered. */
+/** The JSON that a poll is answered with; see the option `longPoll`. */
 export interface PollAnswer {
-  /** The `Last-Event-ID`, or `?lastEventId=`, of the next poll; `sse.end`: do not ask again. */
+  /** To send as `Last-Event-ID`, or `?lastEventId=`, with the next poll. `'sse.end'`: poll no more. */
   cursor: string
-  /** What came after the last cursor, oldest first; empty when nothing did for 25 seconds. */
+  /** The entries after the poll's cursor, oldest first; empty if none came for 25 seconds. */
   events: PoolEntry[]
 }
 
@@ -22,7 +22,7 @@ export function isPoll(ctx: Context): boolean {
   return ctx.accepts('text/event-stream', 'application/json') === 'application/json'
 }
 
-/** Answers with what waits, or with what comes first, or after the timeout with nothing. */
+/** Answers with the entries that are there, else with the next ones, or after the timeout with none. */
 export async function answerPoll(ctx: Context, subscription: Subscription): Promise<void> {
   const since = subscription.lastEventId
   let isOver = false
@@ -34,8 +34,8 @@ export async function answerPoll(ctx: Context, subscription: Subscription): Prom
   ctx.res.once('close', stop)
   try {
     let events = subscription.read()
-    // A client without a cursor needs one first: it would lose what comes until it asks again. It waits
-    // only if there is no cursor to give, as the log is empty; else it would ask again at once.
+    // A client without a cursor gets one at once, or it would lose what comes before its next poll. It
+    // waits only while the log is empty: without a cursor to get, it would poll again at once.
     const mayWait = () =>
       ctx.method !== 'HEAD' && (since !== '' || subscription.position === undefined)
     while (events.length === 0 && mayWait() && !isOver && !subscription.isClosed) {

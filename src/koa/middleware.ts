@@ -21,8 +21,14 @@ import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from '.
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */
 export type SseMiddleware<Events extends object, Sse> = Middleware &
-  Middleware<DefaultState, { sse: Sse }> & {
-    /** The pool that was given, or the one that was made. */
+  Middleware<
+    DefaultState,
+    {
+      /** The request's event stream; undefined only where `matchQuery` does not match. */
+      sse: Sse
+    }
+  > & {
+    /** The option `pool`, or the pool made from the pool options. */
     readonly pool: ClientPool<Events>
   }
 
@@ -32,6 +38,12 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
  *
  * The response opens when the handler has returned and the outer middleware have finished, so that
  * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
+ *
+ * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 403 for an
+ * origin that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
+ * of one client, and 503 while the pool is full or closing. A client whose stream was ended by `end()`
+ * or `remove()` gets 204, which stops its `EventSource` ([WHATWG HTML, "Server-sent
+ * events"](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
  *
  * @throws TypeError that names the option, when one is unknown or wrong.
  * @example
@@ -65,7 +77,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     await negotiate(ctx, hub, route)
     if (ctx.method === 'OPTIONS') return preflight(ctx)
     const lastEventId = lastEventIdOf(ctx)
-    if (lastEventId === END_ID) return stayAway(ctx)
+    if (lastEventId === END_ID) return stopReconnecting(ctx)
     const early = hub.refusal()
     if (early !== undefined) return refuse(ctx, hub, route, early)
 
@@ -111,7 +123,7 @@ function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
   return matchQuery === undefined || Object.hasOwn(ctx.query, matchQuery)
 }
 
-/** Refuses clients that cannot read a stream, or may not from where they are. */
+/** Refuses clients that do not accept a stream, and pages whose origin is not allowed. */
 async function negotiate(
   ctx: Context,
   hub: Hub,
@@ -125,7 +137,7 @@ async function negotiate(
       ctx.throw(403, 'This origin may not connect')
     }
     if (origin !== '') {
-      // Exactly this origin, as browsers refuse `*` together with credentials.
+      // Exactly this origin, because browsers refuse `*` together with credentials.
       ctx.set('Access-Control-Allow-Origin', origin)
       ctx.set('Access-Control-Allow-Credentials', 'true')
     }
@@ -139,19 +151,19 @@ async function negotiate(
 
 function acceptsStreams(ctx: Context): boolean {
   const { accept } = ctx.req.headers
-  // What every EventSource sends. Koa would keep a parser of the header with each open stream.
+  // What every EventSource sends. For `ctx.accepts`, Koa would keep a parser with each open stream.
   return accept === EVENT_STREAM || Boolean(ctx.accepts(EVENT_STREAM))
 }
 
-/** Browsers say themselves where a request comes from, and pages cannot forge it. */
+/** Whether the page that sends the request is of this site, by headers that pages cannot forge. */
 function isSameSite(ctx: Context, origin: string): boolean {
   const site = ctx.get('Sec-Fetch-Site')
   if (site !== '') return site === 'same-origin' || site === 'none'
-  // Not `ctx.origin`, which in Koa 3 is the header itself, and would allow everybody.
+  // Not `ctx.origin`, which in Koa 3 is the header itself, and would allow every origin.
   return origin === '' || origin === `${ctx.protocol}://${ctx.host}`
 }
 
-/** A stream would be an endless answer to the question what is allowed (Fetch, "CORS-preflight"). */
+/** Answers a CORS preflight (Fetch, "CORS-preflight fetch"); a stream would never end. */
 function preflight(ctx: Context): void {
   ctx.status = 204
   ctx.set('Allow', 'GET, HEAD, POST')
@@ -159,8 +171,11 @@ function preflight(ctx: Context): void {
   ctx.set('Access-Control-Allow-Headers', 'Content-Type, Last-Event-ID')
 }
 
-/** "Clients will reconnect … unless the response is 204 No Content" (WHATWG HTML, 9.2.1). */
-function stayAway(ctx: Context): void {
+/**
+ * "A client can be told to stop reconnecting using the HTTP 204 No Content response code" (WHATWG HTML,
+ * 9.2.1).
+ */
+function stopReconnecting(ctx: Context): void {
   ctx.status = 204
 }
 
@@ -174,17 +189,17 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
     ctx.body = retryLater(refusal, seconds * 1000 + randomBetween([0, 999]))
     return
   }
-  // Exposed, as otherwise Koa would log a stack for each client of a pool that is merely full.
+  // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
   ctx.throw(503, `The event stream is ${refusal}; try again later`, {
     expose: true,
     headers: { 'Retry-After': String(seconds) },
   })
 }
 
-/** Spread over some seconds, so that clients that were refused do not all come back at once. */
+/** Spread over some seconds, so that refused clients do not all return at once. */
 const RETRY_SECONDS: readonly [number, number] = [2, 10]
 
-/** Who the client is and what it listens to, by `identify` or by the options `id` and `channels`. */
+/** The client's id and channels, from `identify` or from the options `id` and `channels`. */
 async function identify(
   ctx: Context,
   hub: Hub,
@@ -223,7 +238,7 @@ function channelsOf(ctx: Context, hub: Hub, given: unknown, expected: string): r
   try {
     for (const name of names) channelName(name)
   } catch (error) {
-    // Names often come from the query, and a client's mistake is not the server's.
+    // Names often come from the query, so a wrong one is a mistake of the client, not a 500.
     hub.countRefusal('id')
     ctx.throw(400, (error as Error).message)
   }
@@ -240,7 +255,7 @@ function rotate(stream: Stream, age: number): void {
   stream.onceClosed(() => clearTimeout(timer))
 }
 
-/** The header wins, as a query parameter is only for polyfills that cannot set one. */
+/** The header wins: the query parameter is only for polyfills that cannot set the header. */
 function lastEventIdOf(ctx: Context): string {
   const { lastEventId } = ctx.query
   return ctx.get('Last-Event-ID') || (typeof lastEventId === 'string' ? lastEventId : '')

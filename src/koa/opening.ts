@@ -1,10 +1,10 @@
 /**
- * When a stream's response opens: exactly where Koa would answer, so that cookies and headers that outer
+ * Opens a stream's response exactly where Koa would answer, so that cookies and headers that outer
  * middleware set on their way out are kept.
  *
- * Koa reads `ctx.respond` at that point and nowhere else, so an own getter there opens the stream and
+ * Koa reads `ctx.respond` at that point and nowhere else, so a getter of our own opens the stream and
  * tells Koa not to answer. A Readable as body would work too, but raises an error whenever a browser
- * leaves; opening earlier loses late headers and asynchronous sessions.
+ * leaves; opening earlier would lose late headers and asynchronous sessions.
  */
 import type { Context } from 'koa'
 import type { Stream } from '../stream/stream.js'
@@ -13,14 +13,14 @@ import type { Stream } from '../stream/stream.js'
 const OPENING = Symbol('koa-sse-pool.opening')
 
 /** Errors of the connection itself: a browser that leaves is not worth reporting. */
-const LEFT = new Set([
+const DISCONNECTS = new Set([
   'ERR_STREAM_PREMATURE_CLOSE',
   'ERR_HTTP2_STREAM_ERROR',
   'ECONNRESET',
   'EPIPE',
 ])
 
-/** The way of one request from its handler to the open stream. */
+/** One request, from its handler to the open stream. */
 export class Opening {
   readonly #ctx: Context
   readonly #open: (ctx: Context, stream: Stream) => void
@@ -34,11 +34,11 @@ export class Opening {
     this.#open = open
   }
 
-  /** From now on the stream waits for Koa to answer. */
+  /** From now on the stream opens when Koa is about to answer. */
   begin(stream: Stream): void {
     this.#stream = stream
-    // Koa's default is 404; a middleware that changes it from now on has answered. Not by `ctx.status`,
-    // after which Koa would no longer make 200 of a body, should the handler fail and another answer.
+    // Koa's default is 404; middleware that changes the status from now on has answered. Not set by
+    // `ctx.status`: if the handler failed and another answered, Koa would not set 200 for its body.
     this.#ctx.res.statusCode = 200
     this.#ctx[OPENING] = this
     Object.defineProperties(this.#ctx, ACCESSORS)
@@ -47,7 +47,7 @@ export class Opening {
   /** The handler has sent something: if it is still running after this turn, the stream opens then. */
   soon(): void {
     setImmediate(() => {
-      // Otherwise a slow session store would be too late with its cookie.
+      // A handler that has returned waits for Koa, or a slow session store is too late with its cookie.
       if (!this.#isHandled && !this.#hasOtherAnswer) this.#commit()
     })
   }
@@ -63,18 +63,18 @@ export class Opening {
     const wasOpen = this.#stream?.isOpen
     this.#stream?.close('error')
     if (wasOpen) return
-    // As if no stream had been here, for a middleware that handles the error and answers instead.
+    // Undo what `begin` did, for middleware that handles the error and answers instead.
     if (!this.#ctx.headerSent) this.#ctx.res.statusCode = 404
     Reflect.deleteProperty(this.#ctx, 'respond')
   }
 
-  /** `ctx.respond = false` further in: the app writes to `ctx.res` itself. */
+  /** The app has set `ctx.respond = false`: it writes to `ctx.res` itself. */
   takeOver(): void {
     this.#isTakenOver = true
     this.#stream?.release('end')
   }
 
-  /** What Koa reads to learn whether it shall answer. */
+  /** Called when Koa reads `ctx.respond` to learn whether it should answer. */
   respond(): boolean {
     const ctx = this.#ctx
     const stream = this.#stream as Stream
@@ -82,12 +82,12 @@ export class Opening {
     if (!mayOpen) {
       if (this.#isTakenOver) return false
       if (this.#hasOtherAnswer) {
-        // The place in the pool is free again.
+        // Frees the place in the pool.
         stream.release('end')
         return true
       }
       if (stream.isClosed) {
-        // It was closed while the handler ran, for sending more than may wait: there is no answer.
+        // It closed while the handler ran, which sent more than may wait: there is no answer.
         ctx.res.destroy()
         return false
       }
@@ -99,11 +99,12 @@ export class Opening {
     return false
   }
 
+  /** Called with the errors that Koa would report. */
   report(error: NodeJS.ErrnoException): void {
     const { headerSent } = this.#ctx
-    const hasLeft = headerSent ? LEFT.has(error.code ?? '') : isGone(this.#ctx)
+    const hasLeft = headerSent ? DISCONNECTS.has(error.code ?? '') : isGone(this.#ctx)
     if (!headerSent) this.#stream?.release(hasLeft ? 'client' : 'error')
-    // The handler's own error is reported even if it looks like one of the connection.
+    // The handler's own error is reported even if it looks like an error of the connection.
     if (error === this.#failure || !hasLeft) reportToKoa(this.#ctx, error)
   }
 
@@ -141,7 +142,7 @@ const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Openin
       if (error === null || error === undefined) return
       const opening = this[OPENING]
       if (opening !== undefined) opening.report(error)
-      else if (!LEFT.has(error.code ?? '')) reportToKoa(this, error)
+      else if (!DISCONNECTS.has(error.code ?? '')) reportToKoa(this, error)
     },
   },
 }

@@ -1,4 +1,4 @@
-/** The options of a route, each with its default and its check, and how they part from the pool's. */
+/** The options of a route, each with its default and its check, and how the pool's are told apart. */
 import type { Context } from 'koa'
 import { checkName } from '../lib/names.js'
 import {
@@ -22,33 +22,37 @@ import type { EventMap } from '../wire/event.js'
 export type SseOptions<Events extends object = EventMap> = RouteOptions &
   (GivenPool<Events> | OwnPool<Events>)
 
-/** The streams of the route join this pool. Options of the pool are set where it is made. */
+/** The streams of the route join this pool. Its options are set where it is created. */
 export type GivenPool<Events extends object = EventMap> = {
-  /** The pool that streams join. Default: a new one, made from the pool options given here. */
+  /** The pool that streams join. Default: a new one, created from the pool options given here. */
   pool: ClientPool<Events>
 } & { [Name in keyof PoolOptions]?: undefined }
 
-/** The streams of the route join a pool of its own, made from the options given here. */
-export type OwnPool<Events extends object = EventMap> = PoolOptions<Events> & { pool?: undefined }
+/** The streams of the route join a pool of its own, created from the options given here. */
+export type OwnPool<Events extends object = EventMap> = PoolOptions<Events> & {
+  /** Not set, so that `sse()` creates the pool: see `sse().pool`. */
+  pool?: undefined
+}
 
 /** Options of one route. */
 export interface RouteOptions {
   /**
-   * The client's id: a string of 1 to 256 characters without controls, or a number. `null` or
-   * `undefined` makes a random UUID, which is also the default; anything else, such as the array
-   * of `?id=a&id=b`, is answered 400. May be async; `ctx.throw(401)` refuses the request.
+   * Returns the client's id: a string of 1 to 256 characters without control characters, or a finite
+   * number. `null` or `undefined` stands for a random UUID, which is also the default; anything else, such
+   * as the array of `?id=a&id=b`, is answered with 400. May be async; `ctx.throw(401)` refuses the
+   * request.
    */
   id?: ((ctx: Context) => ClientId | Promise<ClientId>) | undefined
   /**
-   * Channels to join before anything is replayed, so that they are replayed too. Default: none. A wrong
-   * name is answered 400. May be async.
+   * Returns the channels to join before anything is replayed, so that they are replayed too. Default:
+   * none. A wrong name is answered with 400. May be async.
    */
   channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
   /**
-   * Returns the client's id and its channels together, instead of by the two options `id` and
-   * `channels`, for apps that find both in one place. Called once per request, checked as these two
-   * are: without an `id` the client gets a random UUID, without `channels` it joins none. May be
-   * async; `ctx.throw(401)` refuses the request. Default: none; `id` and `channels` are called.
+   * Returns the client's id and channels together, in place of the options `id` and `channels`, for apps
+   * that find both in one place. Called once per request and checked like those two: without an `id` the
+   * client gets a random UUID, without `channels` it joins none. May be async; `ctx.throw(401)` refuses
+   * the request. Default: none; `id` and `channels` are called.
    *
    * @example
    * ```js
@@ -67,46 +71,47 @@ export interface RouteOptions {
   /** Only requests with this query key, whatever its value, get a stream. Default: all requests do. */
   matchQuery?: string | undefined
   /**
-   * The reconnect delay that browsers are told, in milliseconds; `[min, max]` draws one at random for
-   * each stream. Default: none, which leaves it to the browser (3 to 5 seconds).
+   * The browser's reconnect delay, in whole milliseconds of at least 1; `[min, max]` draws one at random
+   * for each stream. Default: none, which leaves it to the browser (3 to 5 seconds).
    */
   retry?: number | readonly [min: number, max: number] | undefined
   /**
-   * What a stream that brings no cursor gets first. `'missed'` (default): nothing. `'latest'`: for
-   * each of its targets, the newest entry of each key and the newest without one. `'all'`: all
-   * that the window holds for it.
+   * What a stream without a cursor gets first. `'missed'` (default): nothing. `'latest'`: the newest
+   * event of each key and the newest without one, each for its client, for everyone and for each of its
+   * channels. `'all'`: all that the window holds for it.
    */
   replay?: 'missed' | 'latest' | 'all' | undefined
-  /** `false` leaves ids and replay to the app: no cursor, no gap, no ids. Default `true`. */
+  /** `false` leaves ids and replay to the app: no id, no replay, no gap. Default `true`. */
   resume?: boolean | undefined
   /**
-   * `true`: a client that accepts `application/json` gets what came after its cursor as a
-   * {@link PollAnswer}, or waits up to 25 seconds for it. For networks that hold back streams. The
-   * handler does not run for it. A poll takes no place of `maxClients`; a full pool refuses it as it
-   * refuses streams. Default `false`.
+   * `true`: a request that prefers `application/json` is answered by long polling, with a
+   * {@link PollAnswer} of what came after its cursor; if that is nothing, it waits up to 25 seconds. For
+   * networks that hold back streams. The handler is not called. A poll takes no place of `maxClients`;
+   * a full pool refuses it as it refuses streams. Needs `resume`. Default `false`.
    */
   longPoll?: boolean | undefined
   /**
-   * What a full or closing pool answers. `'reject'` (default): 503 with `Retry-After`. `'retry'`: an
-   * empty stream with a `retry`, because any 4xx or 5xx stops a browser's EventSource for good.
+   * What a full or closing pool answers. `'reject'` (default): 503 with a `Retry-After` of 2 to 10
+   * seconds. `'retry'`: an empty stream with this delay as `retry`, because any 4xx or 5xx stops a
+   * browser's `EventSource` for good.
    */
   overflow?: 'reject' | 'retry' | undefined
   /**
-   * Closes a stream as `rotated` after a random time between these two, in milliseconds; the browser
-   * comes back and resumes. Default: never.
+   * Closes a stream as `rotated` after a random time between these two, in whole milliseconds; the
+   * browser reconnects and resumes. Default: never.
    */
   maxAge?: readonly [min: number, max: number] | undefined
   /**
-   * Origins of other sites that may connect, with credentials; others get 403. Default: origins are not
-   * checked.
+   * Origins of other sites that may connect, with credentials (CORS); all others get 403. Default:
+   * origins are not checked.
    */
   allowedOrigins?: readonly string[] | ((origin: string) => boolean | Promise<boolean>) | undefined
 }
 
-/** What `id` may return: it admits what `ctx.query.id` is. */
+/** What `id` may return, which includes what `ctx.query.id` is. */
 export type ClientId = string | number | string[] | null | undefined
 
-/** What `identify` returns: who the client is, and what it listens to. */
+/** What `identify` returns: the client, and what it listens to. */
 export interface Identity {
   /** The client's id, which becomes `ctx.sse.id`. Default: a random UUID. */
   id?: ClientId
@@ -163,12 +168,12 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
 const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_RULES }
 
 /**
- * Parts the options of `sse()` into the pool, or the options to make one from, and the route's own.
+ * Separates the options of `sse()`: the pool, or the options to create one from, and the route's own.
  *
  * @throws TypeError that names the option, when one is unknown or wrong, or does not go with another.
  */
 export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
-  // A pool would pass for options without any set, and another pool would be made.
+  // A pool would pass as options of which none is set, and another pool would be made.
   if (isPool(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
   resolve('sse()', RULES, given)
   checkIdentify(given)
@@ -177,7 +182,7 @@ export function resolveSseOptions<Events extends object>(given: SseOptions<Event
   const [stray] = Object.keys(poolOptions)
   if (pool !== undefined && stray !== undefined) {
     throw new TypeError(
-      `sse(): option "${stray}" belongs to the pool, which is given; set it by new ClientPool({ ${stray}: … })`,
+      `sse(): option "${stray}" belongs to the given pool; set it in new ClientPool({ ${stray}: … })`,
     )
   }
   const routeOptions = part(options, name => name in ROUTE_RULES)
@@ -192,7 +197,7 @@ function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
   const route = resolve('sse()', ROUTE_RULES, given)
   checkName('sse(): option "closeEvent"', route.closeEvent)
   if (route.longPoll && !route.resume) {
-    throw new TypeError('sse(): option "longPoll" needs the ids that "resume: false" leaves out')
+    throw new TypeError('sse(): option "longPoll" needs the ids that "resume: false" drops')
   }
   const { retry, allowedOrigins } = route
   return {
@@ -204,7 +209,7 @@ function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
   } as unknown as ResolvedRouteOptions
 }
 
-/** Otherwise one of them would be ignored, and clients would get the wrong id or miss channels. */
+/** Without this one of them would be ignored, and clients would get the wrong id or miss channels. */
 function checkIdentify(given: RouteOptions): void {
   if (given.identify === undefined) return
   for (const name of ['id', 'channels'] as const) {
@@ -221,7 +226,7 @@ function part(options: object, isWanted: (name: string) => boolean): object {
   return Object.fromEntries(set.filter(([name]) => isWanted(name)))
 }
 
-/** By its methods, as the ES module and the CommonJS copy of the package have a class each. */
+/** Not by `instanceof`: the ES module and the CommonJS copy of the package each have a class. */
 function isPool(value: unknown): boolean {
   return isRecord(value) && isFunction(value.broadcast)
 }

@@ -160,7 +160,7 @@ describe('next to a pool,', () => {
     const pool = testPool()
     const message = messageOf(() => sse({ pool, [option]: right[option] }))
     expect(message).toBe(
-      `sse(): option "${option}" belongs to the pool, which is given; set it by new ClientPool({ ${option}: … })`,
+      `sse(): option "${option}" belongs to the given pool; set it in new ClientPool({ ${option}: … })`,
     )
   })
 
