@@ -15,6 +15,7 @@ import type { Stream } from '../stream/stream.js'
 import { Chunk } from '../wire/event.js'
 import { type CompatStream, frameOf, WritableEventStream } from './stream.js'
 
+/** Options of `sse()`, with the names and defaults of koa-sse-stream 0.2.0. */
 export interface CompatOptions {
   /** How many streams may be open at once; others get no `ctx.sse`. Default 10 000. */
   maxClients?: number
@@ -30,7 +31,7 @@ export type { CompatStream }
 export { sse }
 export default sse
 
-/** The stream of each request, as a second mount on the same request must not open another one. */
+/** The stream of each request, because a second mount on a request must not open another one. */
 const streams = new WeakMap<object, CompatStream>()
 
 // The bytes of koa-sse-stream 0.2.0.
@@ -38,10 +39,16 @@ const HELLO = new Chunk(': ok\n\n')
 const PING = new Chunk(': \n\n')
 
 /**
- * Gives a request `ctx.sse`, as koa-sse-stream 0.2.0 does: for the whole app, where it opens a
- * stream only if `ctx.sse` is read, or on a route of `@koa/router`. Each call has its own pool.
+ * Gives requests `ctx.sse`, as koa-sse-stream 0.2.0 does. On a route of `@koa/router` it always opens a
+ * stream; mounted for the whole app, only if `ctx.sse` is read. Each call has a pool of its own.
  *
  * @throws TypeError that names the option, when one is wrong.
+ * @example
+ * ```ts
+ * router.get('/events', sse({ maxClients: 5000 }), ctx => {
+ *   ctx.sse.send({ event: 'update', data: { count: 42 } })
+ * })
+ * ```
  */
 function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: CompatStream }> {
   const { maxClients = 10_000, pingInterval = 60_000, matchQuery } = options
@@ -72,10 +79,10 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       opening,
     })
     opening.begin(events)
-    // A handler may look at `ctx.sse` after it has answered 401.
+    // A handler may read `ctx.sse` after it has answered 401, which must stay.
     if (status !== 404) ctx.status = status
     const stream = new WritableEventStream(events, closeFrame, error => ctx.onerror(error))
-    // The event that would free its place has been emitted already.
+    // The `close` that would free its place has been emitted already.
     if (isGone(ctx)) events.close('client')
     streams.set(ctx, stream)
     return { stream, opening }
@@ -84,14 +91,14 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
   return async function eventStream(ctx: Context, next: Next): Promise<void> {
     const isAbsent =
       ctx.headerSent ||
-      // Mounted twice, and the outer one is in use: two would answer one request.
+      // Mounted twice, and the outer one is in use: both would answer the request.
       streams.has(ctx) ||
       (matchQuery && ctx.query[matchQuery] === undefined)
     if (isAbsent) return next()
     const refusal = hub.refusal()
     if (refusal !== undefined) {
       hub.countRefusal(refusal)
-      // Otherwise a route that is full would take its stream from a global mount.
+      // Otherwise a full route would get its stream from a global mount.
       expose(ctx, () => undefined)
       return next()
     }
@@ -118,7 +125,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
   }
 }
 
-/** Merely reading it makes the stream, so that a global mount leaves other responses alone. */
+/** Opens the stream only when `ctx.sse` is read, so that a global mount leaves other responses alone. */
 function expose(ctx: Context, read: () => CompatStream | undefined): void {
   for (const owner of [ctx, ctx.response]) {
     Object.defineProperty(owner, 'sse', {
@@ -145,7 +152,7 @@ function prepare(ctx: Context): void {
   ctx.set('Content-Type', 'text/event-stream')
 }
 
-/** Makes events of what the handler left as body. */
+/** Turns the body that the handler has set into events. */
 function takeBody(ctx: Context, stream: CompatStream): void {
   const { body, status } = ctx
   if (status !== 200 || (body !== stream && isOrdinary(body))) return
@@ -157,8 +164,8 @@ function takeBody(ctx: Context, stream: CompatStream): void {
 }
 
 /**
- * Hidden and not unset, as Koa's setter would answer 204, or `null` in place of JSON, destroy a
- * stream that is just being piped, and rule out chunked encoding.
+ * Hides the body instead of unsetting it: Koa's setter would answer 204, or `null` in place of JSON,
+ * destroy a stream that is just being piped, and rule out chunked encoding.
  */
 function hideBody({ response }: Context): void {
   Object.defineProperty(response, 'body', {
@@ -174,16 +181,16 @@ function hideBody({ response }: Context): void {
   response.remove('Content-Length')
 }
 
-/** Bodies that can only be read: Koa sends them, and the core gives the place back. */
+/** Bodies that can only be read: Koa sends them, and the core frees the stream's place. */
 function isOrdinary(body: unknown): boolean {
   if (body instanceof NodeStream) return !(body instanceof Duplex)
   return body instanceof ReadableStream || body instanceof Blob || body instanceof Response
 }
 
 function pipeBody(ctx: Context, body: Duplex, stream: CompatStream): void {
-  // Koa 2 listens itself since the body was set, and would report the error twice.
+  // Koa 2 has listened since the body was set; a second listener would report the error twice.
   if (body.listenerCount('error') === 0) body.once('error', error => ctx.onerror(error))
-  // `pipe` alone would leave the client waiting for the rest.
+  // After an error, `pipe` alone would leave the client waiting for the rest.
   body.once('error', () => stream.destroy())
   body.pipe(stream)
 }

@@ -11,8 +11,8 @@ import { encodeData } from '../wire/event.js'
 type Callback = (error?: Error | null) => void
 
 /**
- * `ctx.sse`: a writable stream that takes strings and `{ data, event, id, retry }`. Its events are
- * `close`, once, whichever side closed, and `message` with each frame, beside those of a Writable.
+ * `ctx.sse`: a writable stream that takes strings and `{ data, event, id, retry }`. It emits the events of
+ * a Writable, `message` with each frame, and `close` once, whichever side closed.
  */
 export interface CompatStream extends Writable {
   /** Whether nothing more can be sent: it was ended, or the client has left. */
@@ -20,7 +20,8 @@ export interface CompatStream extends Writable {
 
   /**
    * Sends an event: a string, or `{ data, event, id, retry }`; a string that begins with `:` is a
-   * comment. Returns false to wait for `drain`, without an argument, and once ended.
+   * comment. Returns false when the caller should wait for `drain`, when called without an argument, and
+   * after the end.
    *
    * @throws TypeError when `event`, `id` or `retry` has a line break; nothing is sent then.
    */
@@ -32,7 +33,7 @@ export interface CompatStream extends Writable {
   /** The same as {@link sendEnd}; `pipe` calls it when its source ends. */
   end(data?: unknown, encoding?: unknown, callback?: Callback): this
 
-  /** As {@link send}, but a wrong item is an `error` event, as `pipe` has no caller to throw at. */
+  /** Like {@link send}, but emits `error` for a wrong item, because `pipe` has no caller to throw to. */
   write(item: unknown, encoding?: unknown, callback?: Callback): boolean
 }
 
@@ -105,7 +106,8 @@ export class WritableEventStream extends Writable implements CompatStream {
       this.#hasRoom = isOpen
       const emitsDrain = this.writableNeedDrain
       callback(isOpen ? null : closedError())
-      // Below its own mark a Writable emits none, and a caller that got false from `write` waits for it.
+      // Below its own mark a Writable emits no `drain`, but a caller that got false from `write` waits
+      // for it.
       if (isOpen && !emitsDrain) this.emit('drain')
     })
   }
@@ -123,7 +125,7 @@ export class WritableEventStream extends Writable implements CompatStream {
 
   #put(frame: string, done?: Callback): boolean {
     if (frame !== '') {
-      // At once, as the event stream has a limit in bytes, and a Writable's own buffer has none.
+      // At once, because the event stream has a limit in bytes, and a Writable's own buffer has none.
       this.#hasRoom = this.#events.sendFrame(frame)
       this.emit('message', frame)
     }
@@ -155,7 +157,7 @@ function closedError(): SseError {
 const COMMENT = /^\s*:\s*/
 const FIELDS = ['event', 'retry', 'id', 'data']
 
-/** Not the core's encoder: names and ids may be whatever 0.2.0 took, unless they would forge lines. */
+/** Not the core's encoder: 0.2.0 took any name or id, and so does this, unless it would forge lines. */
 export function frameOf(item: unknown): string {
   const { event, retry, id, data } = isMessage(item) ? item : { data: item ?? '' }
   const head = line('event', event || undefined) + line('retry', retry) + line('id', id)
