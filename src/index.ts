@@ -1,5 +1,5 @@
 /**
- * Server-Sent Events for Koa: the middleware, the pool, and the types of everything that they hand out.
+ * Server-Sent Events for Koa: the middleware, the pool, and the types of everything they offer.
  *
  * @module koa-sse-pool
  */

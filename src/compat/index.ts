@@ -1,6 +1,6 @@
 /**
- * The interface of koa-sse-stream 0.2.0 on the core of this package, so that an
- * app migrates by changing one import.
+ * The interface of koa-sse-stream 0.2.0 on the core of this package, so that an app migrates by changing
+ * one import.
  *
  * @module koa-sse-pool/compat
  */

@@ -220,7 +220,7 @@ export abstract class Reader implements CursorState, Member {
     return undefined
   }
 
-  /** Whether it has read everything, so that its client may be told the tail's id as its cursor. */
+  /** Whether it has read everything, so that its client may get the tail's id as its cursor. */
   isAtTail(window: Window): boolean {
     return !this.#isParked && this.#gap === undefined && this.#cursor === window.tail
   }

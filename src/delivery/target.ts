@@ -171,7 +171,7 @@ export class Target {
     this.#evicted.clear()
   }
 
-  /** The oldest entry beyond a position. Searched from the end, as most readers are close to it. */
+  /** The oldest entry beyond a position. Searched from the end, because most readers are close to it. */
   firstAfter(position: number): Slot | undefined {
     let slot = this.last
     if (slot === undefined || slot.position <= position) return undefined
@@ -193,7 +193,7 @@ class Evicted {
   #except: string | undefined
   /** The newest evicted entry that does not leave that client out. */
   #newestForExcept = 0
-  /** Entries that were lost for one client only, as the newer one leaves just that client out. */
+  /** Entries that were lost for one client only, because the newer one leaves just that client out. */
   #onlyFor: Map<string, number> | undefined
 
   note(slot: Slot): void {

@@ -134,7 +134,7 @@ export class Window {
     }
   }
 
-  /** Inserts an entry without delivering it, as no reader's cursor is in this window yet. */
+  /** Inserts an entry without delivering it: no reader's cursor is in this window yet. */
   fill(entry: Entry): void {
     this.#makeRoomFor(slotBytes(entry))
     this.#insert(entry)

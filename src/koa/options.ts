@@ -197,7 +197,7 @@ function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
   const route = resolve('sse()', ROUTE_RULES, given)
   checkName('sse(): option "closeEvent"', route.closeEvent)
   if (route.longPoll && !route.resume) {
-    throw new TypeError('sse(): option "longPoll" needs the ids that "resume: false" drops')
+    throw new TypeError('sse(): option "longPoll" needs ids; drop "resume: false"')
   }
   const { retry, allowedOrigins } = route
   return {

@@ -28,7 +28,7 @@ const TOPIC = 'claim'
 /** How long a process waits until its own claim comes back from the log. */
 const CLAIM_TIMEOUT_MS = 5000
 
-/** How long a claim is remembered after its end, as an older one may still be on its way. */
+/** How long a claim is remembered after its end, because an older one may still be on its way. */
 const GRACE_MS = 60_000
 
 /** How many names are remembered at once. Beyond that the oldest are dropped and become uncertain. */
@@ -182,5 +182,5 @@ function isClaim(body: unknown): body is Claim {
 }
 
 function uncertain(why: string): SseError {
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', `The outcome of the claim is unknown: ${why}`)
+  return new SseError('ERR_SSE_LOG_UNCERTAIN', `The claim's outcome is unknown: ${why}`)
 }

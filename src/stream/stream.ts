@@ -248,7 +248,7 @@ export class Stream extends Reader {
 
   /** If the pool is lean, keeps only the socket: Koa does not need the response any more. */
   goLean(): void {
-    // Later, as Koa's own call has not returned and Node may still be parsing the rest of the request.
+    // Not now: Koa's own call has not returned, and Node may still be parsing the rest of the request.
     if (this.#host.options.lean) setImmediate(detach, this)
   }
 
@@ -272,7 +272,7 @@ export class Stream extends Reader {
     return !this.#isEnding && this.#push(frame)
   }
 
-  /** From now on entries and heartbeats carry no ids, as the app sends ids of its own. */
+  /** From now on entries and heartbeats carry no ids, because the app sends ids of its own. */
   hideCursor(): void {
     this.#hidesCursor = true
   }

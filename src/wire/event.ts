@@ -16,7 +16,7 @@ interface NamedEvent<Name, Data> {
   event: Name
   /** A string is sent as it is, anything else by the pool's `serialize`, which is JSON by default. */
   data: Data
-  /** How long the browser shall wait before it reconnects, in whole milliseconds. Default: no change. */
+  /** How long the browser waits before it reconnects, in whole milliseconds. Default: no change. */
   retry?: number | undefined
 }
 
@@ -35,7 +35,15 @@ type Text<Events extends object> = 'message' extends keyof Events
     : never
   : never
 
-/** An event for `pool.send`, `broadcast` and `channel().send`. The log assigns its id. */
+/**
+ * An event for `pool.send`, `broadcast` and `channel().send`. The log assigns its id. A string is an event
+ * of that data; an object has these fields:
+ *
+ * - `data`: a string is sent as it is, anything else by the pool's `serialize`
+ * - `event`: the name; without one the event arrives as `message`
+ * - `retry`: the browser's reconnect delay, in whole milliseconds
+ * - `key`: supersedes earlier events with the same key and target, where they are not delivered yet
+ */
 export type PoolEvent<Events extends object = EventMap> =
   | Text<Events>
   | ((Named<Events> | Unnamed<Events>) & {
@@ -46,7 +54,11 @@ export type PoolEvent<Events extends object = EventMap> =
       key?: string | undefined
     })
 
-/** An event for `ctx.sse.send`: to this stream only, and not in the log. */
+/**
+ * An event for `ctx.sse.send`: to this stream only, and not in the log. It has the fields of
+ * {@link PoolEvent}, with `id` in place of `key`: the app's own id, which becomes the browser's last event
+ * id.
+ */
 export type StreamEvent<Events extends object = EventMap> =
   | Text<Events>
   | ((Named<Events> | Unnamed<Events>) & {
