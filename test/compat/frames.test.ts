@@ -116,7 +116,7 @@ test('piped Buffers arrive, and a character split between two of them arrives wh
     source.pipe(ctx.sse)
     source.write(head)
     source.write(tail)
-    // The rest of a broken character alone is no event.
+    // The rest of a broken character alone is not an event.
     source.write(Buffer.from('é').subarray(0, 1))
     source.end(Buffer.from('é').subarray(1))
   }

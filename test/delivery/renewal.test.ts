@@ -1,4 +1,4 @@
-/** What a window that is filled again must not bring back. */
+/** What must not come back when the window is refilled. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { deferred, nextOpen, watchCloses } from '../helpers/app.js'

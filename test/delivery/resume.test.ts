@@ -442,7 +442,7 @@ describe('a client that was cut off before the first event was ever sent', () =>
     await pool.send('ada', 'first of all')
     const back = await connect(origin, '/?id=ada', resumeWith(client.lastEventId))
     await back.until(({ data }) => data.includes('first of all'))
-    // Its first stream had one, as entries may have been sent before the log was open.
+    // Its first stream had one, because entries may have been sent before the log was open.
     expect(client.events.map(({ event }) => event)).toEqual(['sse.gap'])
     expect(back.events.some(({ event }) => event === 'sse.gap')).toBe(false)
   })

@@ -12,7 +12,7 @@ const EVENTS_PER_RUN = 20
 
 const LIMITS = { serialize: JSON.stringify, maxEventBytes: 1024 * 1024 }
 
-/** A stream with its client. Each test misuses it; nothing may be written, and the stream must go on. */
+/** A stream with its client. Each test misuses it; nothing may be written, and the stream must stay usable. */
 async function open(options?: PoolOptions) {
   const pool = testPool(options)
   const { origin } = await serveStreams({ pool })

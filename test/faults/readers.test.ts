@@ -1,4 +1,4 @@
-/** What a reader gets where two things meet: an engine's start, bursts, exceptions, snapshots, slow clients. */
+/** What a reader gets when things coincide: an engine's start, bursts, exceptions, snapshots, slow clients. */
 import { setImmediate as turn } from 'node:timers/promises'
 import type { ClientPool, PollAnswer, PoolEntry } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
@@ -116,7 +116,7 @@ describe('a burst of one turn that is larger than the window (fault 62)', () => 
 
 describe('a blocked reader has lost nothing (fault 63)', () => {
   async function open() {
-    // So little may wait in its socket that a blocked stream takes nothing more.
+    // The limit is so low that a blocked stream takes nothing more.
     const pool = testPool({ window: { events: 20 }, maxBufferedBytes: 1 })
     const { origin } = await serveStreams({ pool })
     const client = await connect(origin, '/?id=ada')
@@ -173,7 +173,7 @@ describe('a blocked reader has lost nothing (fault 63)', () => {
     }
     for (let i = 0; i < 50; i++) await pool.send('bob', 'not for her')
     client.response.resume()
-    // Which of the first thousand is told of a gap that need not be is not promised; the last one is lost.
+    // Which of the first thousand get an unnecessary gap is not specified; the last one really lost it.
     expect((await client.event('sse.gap')).data).toBe(gap('lagged'))
   })
 })
@@ -189,7 +189,7 @@ describe('history that leaves the window before the stream opens (fault 64)', ()
     const { origin } = await serveStreams({ pool, replay }, () => handled.promise)
     const connecting = connect(origin, '/?id=ada')
     while (pool.connections === 0) await turn()
-    // As they come while a handler asks a database.
+    // They arrive like this while a handler waits for a database.
     for (const data of numbers(105).slice(100)) await pool.broadcast(data)
     handled.resolve()
     const client = await connecting

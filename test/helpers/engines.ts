@@ -50,5 +50,5 @@ export class EngineServers {
 export const ENGINES = ['memory', 'cluster', 'node-redis', 'ioredis', 'nats'] as const
 export type EngineName = (typeof ENGINES)[number]
 
-/** Engines that are reached by a link, which may be slow. */
+/** Engines that are reached over a link, which may be slow. */
 export const REMOTE = ['node-redis', 'ioredis', 'nats'] as const

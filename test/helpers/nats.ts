@@ -41,7 +41,7 @@ export class NatsServer {
     return this.#proxy as TcpProxy
   }
 
-  /** Starts the server, also again, with the same port and data. */
+  /** Starts or restarts the server, with the same port and data. */
   async run(): Promise<void> {
     const program = findProgram('nats-server')
     if (!program) throw new Error('nats-server is missing; npm run setup installs it')

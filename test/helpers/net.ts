@@ -16,7 +16,7 @@ export async function freePort(): Promise<number> {
 }
 
 /**
- * A port that leads to another one by a slow link: each piece of data takes some milliseconds, both ways.
+ * A port that leads to another one over a slow link: each piece of data takes some milliseconds, both ways.
  * Closed when the test has finished.
  */
 export async function slowLink(port: number, milliseconds: number): Promise<number> {

@@ -53,7 +53,7 @@ export async function isBlocked(server: RedisServer, count = 1) {
   await expect.poll(info).toContain(`blocked_clients:${count}`)
 }
 
-/** Repeats an action until a log that is coming back is no longer down. */
+/** Repeats an action until a log that is recovering is no longer down. */
 export async function retry<T>(action: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

@@ -44,7 +44,7 @@ export class RedisServer {
     return `redis://127.0.0.1:${this.port}`
   }
 
-  /** Starts the server, also again, with the same port and data. */
+  /** Starts or restarts the server, with the same port and data. */
   async run(...more: string[]): Promise<void> {
     const program = findProgram('redis-server')
     if (!program) throw new Error('redis-server is missing; npm run setup installs it')
@@ -118,7 +118,7 @@ export class RedisServer {
 export class TcpProxy {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
-  /** Sockets to the server on which XREAD was sent, so those of the reading connections. */
+  /** Sockets to the server on which XREAD was sent: those of the reading connections. */
   readonly #reading = new Set<net.Socket>()
   #isHeld = false
   #lostReply: string | undefined

@@ -1,4 +1,4 @@
-/** Handlers that answer in other ways than with their stream. */
+/** Handlers that answer with something else than their stream. */
 import Koa from 'koa'
 import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'

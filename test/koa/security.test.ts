@@ -189,7 +189,7 @@ describe('an authorization', () => {
     await pool.broadcast('after')
     await bob.until(({ data }) => data.includes('after'))
     expect(ada.data).toEqual(['before'])
-    // The client may come back with a new token, so nothing tells it to stay away.
+    // The client may reconnect with a new token, so it gets no close event.
     expect(ada.text).not.toContain('sse.end')
     expect(pool.stats().closed.expired).toBe(1)
 

@@ -1,4 +1,4 @@
-/** A pool is an EventEmitter of Node's, in which a listener can neither break the pool nor wait for ever. */
+/** A pool is a Node EventEmitter in which a listener can neither break the pool nor wait for ever. */
 import { once } from 'node:events'
 import { describe, expect, test } from 'vitest'
 import { connect, serveStreams, testPool } from '../helpers/server.js'

@@ -172,7 +172,7 @@ test('a stream that authorize refuses is closed at the next heartbeat, before an
   expect(await stream.face.closed).toBe('expired')
   expect(write).not.toHaveBeenCalled()
   expect([...pool.keys()]).toEqual(['bob'])
-  // There is no close event, so that the page comes back with a fresh token.
+  // There is no close event, so that the page reconnects with a new token.
   expect(await client.ended).toBe(true)
   expect(client.text).not.toContain('sse.end')
 })

@@ -1,4 +1,4 @@
-/** `ctx.sse` is what an app may use, and nothing of what stands behind it. */
+/** `ctx.sse` has its documented members only, and hides the stream behind it. */
 import { inspect } from 'node:util'
 import type { EventStream } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
@@ -13,7 +13,7 @@ async function open(channels: string[] = []) {
   return { pool, origin, client, stream: await opened }
 }
 
-/** What can be reached by a dot, by name. */
+/** The names of all properties that can be read. */
 function membersOf(object: object): string[] {
   const names = new Set<string>()
   for (let at = object; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
