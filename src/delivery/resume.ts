@@ -1,6 +1,6 @@
 /**
  * Decides where a reader with a cursor continues: after that entry, if the window has it. Otherwise the
- * log is asked for its last id, because the entry may only not have arrived in this process yet. The
+ * log is asked for its last id, because the entry may just not have arrived in this process yet. The
  * reader gets a gap only if the window has caught up with the log and still lacks the entry.
  *
  * Until then the reader is parked: a stream is open and gets heartbeats, but no entries. However many
@@ -20,7 +20,7 @@ export interface ResumptionListener {
   error(error: unknown): void
 }
 
-/** The least time between two questions: without it thousands of reconnects would ask hundreds. */
+/** The least time between two questions: without it, thousands of reconnects would cause hundreds. */
 const PAUSE_MS = 10
 
 export class Resumption {

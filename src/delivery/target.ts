@@ -40,7 +40,7 @@ export class Slot {
     this.removal = removal
   }
 
-  /** Whether a newer entry with the same key, also meant for this client, waits too. */
+  /** Whether a newer entry with the same key is also meant for this client. */
   isSupersededFor(clientId: string): boolean {
     for (let newer = this.newer; newer !== undefined; newer = newer.newer) {
       if (newer.except !== clientId) return true

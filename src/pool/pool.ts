@@ -208,7 +208,7 @@ export class ClientPool<Events extends object = EventMap>
     return claimed
   }
 
-  /** Whether a load balancer should send streams here: the log is in reach, the pool not closing. */
+  /** Whether a load balancer should send streams here: the log is in reach and the pool not closing. */
   get isReady(): boolean {
     return this.#hub.isReady
   }
