@@ -87,7 +87,7 @@ describe('in a pool', () => {
     const log = sharedLog()
     const writer = log.open()
     await writer.append({ nonce: 'n', target: '?', frame: '{"topic":"news","body":1}' })
-    await writer.append({ nonce: 'n', target: '*', frame: 'data: hello\n' })
+    await writer.append({ nonce: 'n', target: '*', frame: 'data: hello\n\n' })
     await writer.append({ nonce: 'n', target: '?', frame: 'no JSON' })
     const pool = testPool({ log: log.open() })
     expect(pool.stats()).toMatchObject({ window: { events: 1 }, log: 'up' })
