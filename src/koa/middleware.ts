@@ -84,7 +84,10 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     const { id, channels } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined
     if (route.longPoll && isPoll(ctx)) {
-      return answerPoll(ctx, hub.subscribe({ id, channels }, lastEventId, route.replay))
+      return answerPoll(
+        ctx,
+        hub.subscribe({ id, channels }, lastEventId, route.replay, route.closeEvent),
+      )
     }
     if (ctx.method === 'HEAD') return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.

@@ -30,6 +30,7 @@ import { Messages } from '../log/messages.js'
 import { StreamFace } from '../stream/face.js'
 import { Stream, type StreamHost, type StreamRequest } from '../stream/stream.js'
 import { encodeData, encodePoolEvent, type PoolEvent } from '../wire/event.js'
+import { CLOSE_EVENT } from '../wire/frames.js'
 import { Claims } from './claims.js'
 import { exceptOf, type Sender, type SendOptions } from './client.js'
 import { drain } from './drain.js'
@@ -223,23 +224,16 @@ export class Hub
   open(stream: Stream, headers: Record<string, string>, retry: number | undefined): void {
     if (stream.isOpen || stream.isClosed) return
     stream.open(headers, retry)
+    this.pump.advance(stream)
     this.#heartbeat.watch(stream)
   }
 
-  join(stream: Stream, channels: readonly string[]): void {
-    this.members.join(stream, channels)
-  }
-
-  leave(stream: Stream, channels: readonly string[]): void {
-    this.members.leave(stream, channels)
-  }
-
-  missed(stream: Stream, reason: GapReason): void {
+  streamMissed(stream: Stream, reason: GapReason): void {
     this.#counts.gaps += 1
     this.#emitter.emit('gap', stream.face, reason)
   }
 
-  closed(stream: Stream, reason: CloseReason): void {
+  streamClosed(stream: Stream, reason: CloseReason): void {
     this.#forget(stream)
     this.members.remove(stream)
     this.#counts.closed[reason] += 1
@@ -257,12 +251,13 @@ export class Hub
     { id, channels = [], everyone = true }: EventTargets,
     since: string,
     replay: Replay,
+    closeEvent = CLOSE_EVENT,
   ): Subscription {
     const own = id === undefined ? undefined : clientIdOf(id)
     // First: a wrong name throws, and a target that was made before would stay.
     const channelTargets = this.members.channelTargets(channels)
     const clientTarget = own === undefined ? undefined : this.members.targetOf(own)
-    const subscription = new Subscription(own ?? '', clientTarget, since, this)
+    const subscription = new Subscription(own ?? '', clientTarget, since, closeEvent, this)
     const targets = [
       ...(everyone ? [this.window.everyone] : []),
       ...channelTargets,

@@ -9,7 +9,7 @@ import type { Batch, Slot, Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import { aBoolean, oneOf, optional, type Rule, resolve } from '../lib/rules.js'
 import { decodeFrame } from '../wire/event.js'
-import { END_ID, gapData } from '../wire/frames.js'
+import { END_ID, GAP_EVENT, gapData } from '../wire/frames.js'
 
 /** An event as a page would receive it. */
 export interface PoolEntry {
@@ -92,6 +92,7 @@ export interface SubscriptionHost {
 export class Subscription extends Reader {
   readonly id: string
   readonly clientTarget: Target | undefined
+  readonly #closeEvent: string
   readonly #host: SubscriptionHost
   #isClosed = false
   /** What it was given and has not returned yet. */
@@ -110,11 +111,13 @@ export class Subscription extends Reader {
     id: string,
     clientTarget: Target | undefined,
     lastEventId: string,
+    closeEvent: string,
     host: SubscriptionHost,
   ) {
     super(lastEventId)
     this.id = id
     this.clientTarget = clientTarget
+    this.#closeEvent = closeEvent
     this.#host = host
   }
 
@@ -170,7 +173,7 @@ export class Subscription extends Reader {
 
   take(next: Batch | Gap): void {
     if (next instanceof Gap) {
-      this.#ready.push({ id: next.id, event: 'sse.gap', data: gapData(next.reason) })
+      this.#ready.push({ id: next.id, event: GAP_EVENT, data: gapData(next.reason) })
       this.#host.subscriptionMissed()
     } else {
       for (const slot of next.slots) {
@@ -195,7 +198,7 @@ export class Subscription extends Reader {
 
   /** The client was removed: its last entry is the close event that pages get too. */
   #end({ frame }: Slot): void {
-    this.#ready.push({ ...decodeFrame(frame), id: END_ID, event: 'close' })
+    this.#ready.push({ ...decodeFrame(frame), id: END_ID, event: this.#closeEvent })
     this.close()
   }
 }

@@ -34,12 +34,14 @@ export interface StreamHost {
   }
   /** What was delivered to all streams. */
   readonly traffic: { deliveries: number; bytes: number }
-  join(stream: Stream, channels: readonly string[]): void
-  leave(stream: Stream, channels: readonly string[]): void
+  readonly members: {
+    join(stream: Stream, channels: readonly string[]): void
+    leave(stream: Stream, channels: readonly string[]): void
+  }
   /** The stream has missed something. With `resume: false` its client gets no gap event. */
-  missed(stream: Stream, reason: GapReason): void
+  streamMissed(stream: Stream, reason: GapReason): void
   /** The stream has closed. Called once, whatever the cause. */
-  closed(stream: Stream, reason: CloseReason): void
+  streamClosed(stream: Stream, reason: CloseReason): void
 }
 
 /** What all streams of one route have in common. */
@@ -306,11 +308,11 @@ export class Stream extends Reader {
   }
 
   joinChannels(channels: readonly string[]): void {
-    if (!this.#isEnding) this.#host.join(this, channels)
+    if (!this.#isEnding) this.#host.members.join(this, channels)
   }
 
   leaveChannels(channels: readonly string[]): void {
-    if (!this.#isEnding) this.#host.leave(this, channels)
+    if (!this.#isEnding) this.#host.members.leave(this, channels)
   }
 
   // Closing
@@ -335,7 +337,7 @@ export class Stream extends Reader {
     this.#direct = undefined
     this.#opening = undefined
     this.#outlet[STREAM] = undefined
-    this.#host.closed(this, reason)
+    this.#host.streamClosed(this, reason)
     this.#settleDrainWaiters()
     for (const listener of this.#closeListeners ?? []) listener(reason)
     this.#closeListeners = undefined
@@ -399,7 +401,7 @@ export class Stream extends Reader {
       this.#knowsCursor ||= shown !== undefined
     }
     // Last, because a listener that sends calls this stream again.
-    this.#host.missed(this, reason)
+    this.#host.streamMissed(this, reason)
   }
 
   #watch(outlet: Outlet): void {

@@ -5,6 +5,12 @@
 import type { GapReason } from '../lib/reasons.js'
 import { Chunk } from './event.js'
 
+/** The event that tells of a gap. */
+export const GAP_EVENT = 'sse.gap'
+
+/** The close event of readers whose route has no name for it. */
+export const CLOSE_EVENT = 'close'
+
 /**
  * The id in the close event. It becomes the browser's last event id, so its next reconnect carries
  * it and can be answered 204, which stops EventSource for good.
@@ -50,7 +56,7 @@ export const COMMENT_HEARTBEAT = new Chunk(':\n\n')
 
 /** Tells a client that it has missed something, and its new cursor: `id`, if the log has one. */
 export function gapFrame(reason: GapReason, id: string | undefined): Chunk {
-  return new Chunk(`event: sse.gap\n${idLine(id)}data: ${gapData(reason)}\n\n`)
+  return new Chunk(`event: ${GAP_EVENT}\n${idLine(id)}data: ${gapData(reason)}\n\n`)
 }
 
 /** The data of a gap event. */
