@@ -28,7 +28,8 @@ export type CloseReason =
  * Why a reader got a gap:
  *
  * - `trimmed`: its cursor belongs to this log, but is older than the window.
- * - `unknown`: its cursor does not belong to this log.
+ * - `unknown`: its cursor does not belong to this log; or it has none and opened before the log had filled
+ *   the window, so which of the entries there were sent since cannot be known.
  * - `replaced`: the engine now has a different log than before.
  * - `lagged`: it was so slow that an entry for it left the window before it was delivered.
  */

@@ -21,7 +21,10 @@ export interface EventStream<Events extends object = EventMap> {
   readonly lastEventId: string
   /** Anything the app wants to keep about this stream. Default: an empty object. */
   state: Record<PropertyKey, unknown>
-  /** Whether the response has been opened and has not closed yet. */
+  /**
+   * True from the response's first byte until it closes; false while the handler runs before its first
+   * send has gone out.
+   */
   readonly isOpen: boolean
   /** The channels that it has joined, by the route's `channels` option or by {@link join}. */
   readonly channels: readonly string[]
