@@ -185,6 +185,8 @@ export abstract class Reader implements CursorState, Member {
   /** Stops reading this target, once it has read what was sent before. */
   leave(window: Window, left: Target): void {
     if (!this.#targets.includes(left)) return
+    // What it has lost of the target could not be found out once the target is dropped.
+    this.#noteLoss(window)
     this.#leftAt ??= new Map()
     this.#leftAt.set(left, window.tail)
     if (!this.#isParked) this.#dropLeft()
@@ -207,8 +209,8 @@ export abstract class Reader implements CursorState, Member {
    */
   next(window: Window, upTo: number): Batch | Gap | undefined {
     if (this.#isParked) return undefined
-    if (!this.#hasBegun) this.#skipEvictedHistory(window)
-    if (this.#gap === undefined && window.hasLost(this)) this.#gap = 'lagged'
+    this.#noteLoss(window)
+    this.#hasBegun = true
     if (this.#gap !== undefined) return this.#readGap(this.#gap, window)
     if (this.#cursor < upTo) {
       const batch = window.next(this, upTo)
@@ -278,11 +280,14 @@ export abstract class Reader implements CursorState, Member {
     for (const target of this.#joinedAt?.keys() ?? []) this.#joinedAt?.set(target, window.tail)
   }
 
-  /** History that was evicted before the reader first read was not promised, so it is not a loss. */
-  #skipEvictedHistory(window: Window): void {
-    this.#hasBegun = true
-    if (this.#cursor >= this.#openedAt) return
-    this.#cursor = Math.max(this.#cursor, Math.min(window.start, this.#openedAt))
+  /** If an entry of its targets was evicted before the reader got to it, it reads a gap next. */
+  #noteLoss(window: Window): void {
+    if (this.#isParked || this.#gap !== undefined) return
+    // History that was evicted before the reader first read was not promised, so it is not a loss.
+    if (!this.#hasBegun && this.#cursor < this.#openedAt) {
+      this.#cursor = Math.max(this.#cursor, Math.min(window.start, this.#openedAt))
+    }
+    if (window.hasLost(this)) this.#gap = 'lagged'
   }
 
   #moveTo(position: number): void {

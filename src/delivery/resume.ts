@@ -77,7 +77,12 @@ export class Resumption {
     const { id, openedAtId = '', latestOnly } = parseCursor(reader.lastEventId)
     const position = this.#window.find(id)
     if (position === undefined) return false
-    reader.resumeAt(position, this.#window.find(openedAtId), latestOnly)
+    const openedAt = this.#window.find(openedAtId)
+    reader.resumeAt(position, openedAt, latestOnly)
+    const removal =
+      reader.clientTarget && this.#window.removalIn(reader.clientTarget, openedAt ?? position)
+    // It was not there when the entry came, and the entry may be evicted before it gets to it.
+    if (removal !== undefined) reader.endWith(removal)
     this.#listener.resumed()
     return true
   }

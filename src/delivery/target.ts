@@ -40,9 +40,10 @@ export class Slot {
     this.removal = removal
   }
 
-  /** Whether a newer entry with the same key is also meant for this client. */
-  isSupersededFor(clientId: string): boolean {
+  /** Whether a newer entry with the same key, up to a position, is also meant for this client. */
+  isSupersededFor(clientId: string, upTo = Number.POSITIVE_INFINITY): boolean {
     for (let newer = this.newer; newer !== undefined; newer = newer.newer) {
+      if (newer.position > upTo) return false
       if (newer.except !== clientId) return true
     }
     return false
@@ -165,6 +166,11 @@ export class Target {
     return this.#evicted.positionFor(clientId)
   }
 
+  /** The position of the newest entry that was evicted, whether it is a loss or not. */
+  get newestEvicted(): number {
+    return this.#evicted.newest
+  }
+
   /** Forgets all entries; members stay. */
   clear(): void {
     this.first = this.last = this.newestByKey = this.batches = undefined
@@ -188,8 +194,10 @@ const MAX_CLIENTS = 1000
  * a newer one supersedes, is no loss to that client and must not give it a gap.
  */
 class Evicted {
-  /** The newest evicted entry, and the client that it leaves out. */
-  #newest = 0
+  /** The newest of all, superseded or not. */
+  newest = 0
+  /** The newest evicted entry that was not superseded, and the client that it leaves out. */
+  #newestLoss = 0
   #except: string | undefined
   /** The newest evicted entry that does not leave that client out. */
   #newestForExcept = 0
@@ -197,6 +205,7 @@ class Evicted {
   #onlyFor: Map<string, number> | undefined
 
   note(slot: Slot): void {
+    this.newest = slot.position
     if (slot.newer === undefined) {
       this.#add(slot.position, slot.except)
       return
@@ -212,19 +221,19 @@ class Evicted {
   }
 
   positionFor(clientId: string): number {
-    const newest = clientId === this.#except ? this.#newestForExcept : this.#newest
+    const newest = clientId === this.#except ? this.#newestForExcept : this.#newestLoss
     return Math.max(newest, this.#onlyFor?.get(clientId) ?? 0)
   }
 
   clear(): void {
-    this.#newest = this.#newestForExcept = 0
+    this.newest = this.#newestLoss = this.#newestForExcept = 0
     this.#except = this.#onlyFor = undefined
   }
 
   #add(position: number, except: string | undefined): void {
     // The previous entry left out another client, or none, so this client has lost it.
-    if (except !== this.#except) this.#newestForExcept = this.#newest
-    this.#newest = position
+    if (except !== this.#except) this.#newestForExcept = this.#newestLoss
+    this.#newestLoss = position
     this.#except = except
   }
 }

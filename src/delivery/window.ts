@@ -201,7 +201,9 @@ export class Window {
 
   /** Forgets a target that has neither readers nor entries left. */
   release(target: Target): void {
-    if (target !== this.everyone && target.isForgettable) this.#targets.delete(target.name)
+    if (target === this.everyone || !target.isForgettable) return
+    // A reader that left it long ago may hold one that was forgotten and has a successor by now.
+    if (this.#targets.get(target.name) === target) this.#targets.delete(target.name)
   }
 
   /** The position of the entry with exactly this id. */
@@ -262,7 +264,9 @@ export class Window {
     // Nothing beyond its cursor was evicted at all: no need to look at each target.
     if (reader.cursor >= this.start) return false
     for (const target of reader.targets) {
-      const evicted = target.evictedFor(reader.id)
+      // A newer entry is not for a reader that has left, so all that is evicted may be a loss to it.
+      const hasLeft = reader.leftAt?.has(target) ?? false
+      const evicted = hasLeft ? target.newestEvicted : target.evictedFor(reader.id)
       if (evicted > reader.cursor && evicted > joinedAt(reader, target)) return true
     }
     return false
@@ -327,11 +331,11 @@ export class Window {
     let needsSuffix = latestOnly
     for (const target of reader.targets) {
       const from = Math.max(reader.cursor, joinedAt(reader, target))
-      const end = Math.min(upTo, reader.leftAt?.get(target) ?? upTo)
+      const leftAt = reader.leftAt?.get(target) ?? Number.POSITIVE_INFINITY
       let newestUnkeyedSeen = false
       for (let slot = target.last; slot && slot.position > from; slot = slot.previous) {
-        if (slot.position > end || slot.except === reader.id) continue
-        if (slot.isSupersededFor(reader.id)) continue
+        if (slot.position > Math.min(upTo, leftAt) || slot.except === reader.id) continue
+        if (slot.isSupersededFor(reader.id, leftAt)) continue
         const isHistory = slot.position <= openedAt
         if (isHistory && slot.removal) {
           needsSuffix = true

@@ -1,0 +1,363 @@
+/**
+ * Readers against a model. Random sends, joins, removals, blocks and reconnects run through the window, the
+ * pump and the readers; what each client got must then agree with what was sent, by rules that are all
+ * written in `judge`. `MODEL_RUNS=100000 npm run test:unit` runs it for longer.
+ */
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { parseCursor } from '../../src/delivery/history.js'
+import { Pump } from '../../src/delivery/pump.js'
+import { Gap, Reader, type Replay } from '../../src/delivery/reader.js'
+import { Resumption } from '../../src/delivery/resume.js'
+import type { Batch, Target } from '../../src/delivery/target.js'
+import { Window } from '../../src/delivery/window.js'
+
+const RUNS = Number(process.env.MODEL_RUNS ?? 3000)
+const WINDOW = 8
+const CLIENTS = ['ada', 'bob', 'eve']
+const CHANNELS = ['#news', '#sport']
+
+/** What was sent, oldest first; its position in the log is its index plus 1. */
+interface Sent {
+  readonly target: string
+  readonly key: string | undefined
+  readonly except: string | undefined
+}
+
+/** What one visit of a client was: from its opening to its end. */
+interface Visit {
+  readonly id: string
+  /** Entries up to here are history: removals in there are not about this visit. */
+  readonly openedAt: number
+  /** Whether only the newest entries of its history are meant for it. */
+  readonly latestOnly: boolean
+  /** After which position the client must get everything. */
+  from: number
+  /** Whether anything could be delivered to it yet. */
+  hasBegun: boolean
+  /** For each target, from where to where it read it. */
+  readonly membership: { target: string; after: number; until: number }[]
+  readonly got: Received[]
+}
+
+/** An entry, a gap that skips to the tail, or the removal that ends the stream. */
+interface Received {
+  readonly kind: 'entry' | 'gap' | 'removal'
+  readonly position: number
+  /** The newest position of the window by then. */
+  readonly tail: number
+}
+
+interface Opening {
+  readonly replay: Replay
+  readonly channels: readonly string[]
+  readonly comesBack: boolean
+  readonly isBlocked: boolean
+}
+
+class ModelReader extends Reader {
+  readonly clientTarget: Target
+  readonly visit: Visit
+  isClosed = false
+  isBlocked = false
+  readonly #window: Window
+  lastId = ''
+
+  constructor(window: Window, visit: Visit, lastEventId: string) {
+    super(lastEventId)
+    this.#window = window
+    this.visit = visit
+    this.clientTarget = window.target(`@${visit.id}`)
+    this.lastId = lastEventId
+  }
+
+  get id(): string {
+    return this.visit.id
+  }
+
+  canTake(): boolean {
+    if (this.isClosed || this.isBlocked) return false
+    if (!this.visit.hasBegun) {
+      this.visit.hasBegun = true
+      // History that left the window before it could be delivered was not promised.
+      const { from, openedAt } = this.visit
+      this.visit.from = Math.max(from, Math.min(this.#window.start, openedAt))
+    }
+    return true
+  }
+
+  take(next: Batch | Gap): void {
+    if (next instanceof Gap) {
+      this.#note('gap', this.#window.tail)
+      this.lastId = next.id ?? ''
+      return
+    }
+    for (const slot of next.slots) {
+      this.#note('entry', slot.position)
+      this.lastId = next.idOf(slot)
+    }
+    if (next.removal === undefined) return
+    this.#note('removal', next.removal.position)
+    this.end()
+  }
+
+  #note(kind: Received['kind'], position: number): void {
+    this.visit.got.push({ kind, position, tail: this.#window.tail })
+  }
+
+  end(): void {
+    this.isClosed = true
+    for (const target of this.targets) {
+      target.delete(this)
+      this.#window.release(target)
+    }
+  }
+
+  wake(): void {}
+}
+
+/** The system under test, and the notes for the model. */
+class World {
+  readonly sent: Sent[] = []
+  readonly visits: Visit[] = []
+  readonly window = new Window(
+    { compare: (a, b) => Number(a.slice(1)) - Number(b.slice(1)) },
+    { events: WINDOW, bytes: 1e9 },
+  )
+  readonly pump = new Pump(this.window, 0)
+  readonly resumption = new Resumption(
+    this.window,
+    { barrier: async () => this.window.tailId ?? null },
+    { resumed() {}, error() {} },
+  )
+  readonly readers = new Map<string, ModelReader>()
+  readonly cursors = new Map<string, string>()
+
+  send(target: string, key?: string, except?: string): void {
+    this.sent.push({ target, key, except })
+    const id = `e${this.sent.length}`
+    const wire = except === undefined ? target : `${target}\n${except}`
+    const entry = { id, nonce: id, target: wire, frame: 'data: x\n\n' }
+    this.window.append(key === undefined ? entry : { ...entry, key })
+  }
+
+  remove(id: string): void {
+    this.send(`-${id}`)
+  }
+
+  open(id: string, { replay, channels, comesBack, isBlocked }: Opening): void {
+    if (this.readers.has(id)) return
+    const { tail, start } = this.window
+    const lastEventId = comesBack ? (this.cursors.get(id) ?? '') : ''
+    const cursor = parseCursor(lastEventId)
+    const resumesAt = this.window.find(cursor.id)
+    // The log would be asked about an unknown cursor, which is the subject of other tests.
+    if (lastEventId !== '' && resumesAt === undefined) return
+    const isNew = resumesAt === undefined
+    const visit: Visit = {
+      id,
+      openedAt: isNew ? tail : (this.window.find(cursor.openedAtId ?? '') ?? 0),
+      latestOnly: isNew ? replay === 'latest' : cursor.latestOnly,
+      from: resumesAt ?? (replay === 'missed' ? tail : start),
+      hasBegun: false,
+      membership: [],
+      got: [],
+    }
+    const reader = new ModelReader(this.window, visit, lastEventId)
+    reader.isBlocked = isBlocked
+    const names = channels.map(name => this.window.target(name))
+    const targets = [this.window.everyone, ...names, reader.clientTarget]
+    reader.follow(targets)
+    for (const target of targets) {
+      target.add(reader)
+      const until = Number.POSITIVE_INFINITY
+      visit.membership.push({ target: target.name, after: visit.from, until })
+    }
+    if (lastEventId !== '') {
+      reader.startResuming(this.window)
+      this.resumption.resume(reader)
+    } else {
+      reader.start(this.window, replay)
+    }
+    this.visits.push(visit)
+    this.readers.set(id, reader)
+    this.pump.advance(reader)
+  }
+
+  /** The connection is lost; the client keeps the last id that it got. */
+  cut(id: string): void {
+    const reader = this.readers.get(id)
+    if (reader === undefined) return
+    this.cursors.set(id, reader.lastId)
+    if (!reader.isClosed) reader.end()
+    this.readers.delete(id)
+    this.pump.forget(reader)
+  }
+
+  join(id: string, channel: string): void {
+    const reader = this.readers.get(id)
+    if (reader === undefined || reader.isClosed) return
+    this.pump.advance(reader)
+    const target = this.window.target(channel)
+    if (!reader.isClosed && !target.has(reader)) {
+      const isRejoin = reader.leftAt?.has(target)
+      reader.join(this.window, [target])
+      target.add(reader)
+      const last = reader.visit.membership.findLast(({ target }) => target === channel)
+      // What it had not read when it left is read on as if it had stayed.
+      if (isRejoin && last !== undefined) last.until = Number.POSITIVE_INFINITY
+      else {
+        const until = Number.POSITIVE_INFINITY
+        reader.visit.membership.push({ target: channel, after: this.window.tail, until })
+      }
+    }
+    this.window.release(target)
+  }
+
+  leave(id: string, channel: string): void {
+    const reader = this.readers.get(id)
+    if (reader === undefined || reader.isClosed) return
+    this.pump.advance(reader)
+    const target = this.window.target(channel)
+    const last = reader.visit.membership.findLast(({ target }) => target === channel)
+    if (target.has(reader) && last !== undefined) {
+      last.until = this.window.tail
+      reader.leave(this.window, target)
+      target.delete(reader)
+    }
+    this.window.release(target)
+  }
+
+  block(id: string): void {
+    const reader = this.readers.get(id)
+    if (reader !== undefined) reader.isBlocked = true
+  }
+
+  unblock(id: string): void {
+    const reader = this.readers.get(id)
+    if (reader === undefined) return
+    reader.isBlocked = false
+    this.pump.advance(reader)
+  }
+
+  turn(): void {
+    for (const reader of this.readers.values()) this.pump.advance(reader)
+  }
+
+  finish(): void {
+    for (const id of this.readers.keys()) this.unblock(id)
+  }
+}
+
+/** Every rule that a visit must keep. Returns what is wrong, if anything is. */
+function judge(visit: Visit, sent: readonly Sent[], isOver: boolean): string | undefined {
+  const at = (position: number) => sent[position - 1] as Sent
+  const isHistory = (position: number) => position <= visit.openedAt
+  const isRemoval = (position: number) =>
+    at(position).target === `-${visit.id}` && !isHistory(position)
+  const isMeant = (position: number) => {
+    const { target, except } = at(position)
+    return (
+      except !== visit.id &&
+      visit.membership.some(m => m.target === target && position > m.after && position <= m.until)
+    )
+  }
+  /** Whether an entry up to `upTo` makes this one needless. */
+  const isSuperseded = (position: number, upTo: number) => {
+    const { key, target } = at(position)
+    // Of history, a reader may want the newest entry of a target only, also of those without a key.
+    const isShown = key !== undefined || (visit.latestOnly && isHistory(position))
+    for (let newer = position + 1; newer <= upTo; newer++) {
+      const entry = at(newer)
+      if (key === undefined && !isHistory(newer)) break
+      if (entry.key === key && entry.target === target && isMeant(newer)) return isShown
+    }
+    return false
+  }
+
+  const seen = new Set<number>()
+  const skipped: { from: number; to: number }[] = []
+  let reached = 0
+  let removedAt: number | undefined
+  for (const { kind, position, tail } of visit.got) {
+    if (removedAt !== undefined) return `e${position} came after the removal e${removedAt}`
+    if (kind === 'entry') {
+      if (position <= reached) return `e${position} came after e${reached}: twice or out of order`
+      if (!isMeant(position)) return `e${position} was not meant for ${visit.id}`
+      seen.add(position)
+    } else {
+      let hasLost = false
+      for (let p = Math.max(reached, visit.from) + 1; p <= Math.min(position, tail - WINDOW); p++) {
+        // The next entry that is sent after this one has been evicted cannot supersede it any more.
+        const isNeeded = isMeant(p) && !isSuperseded(p, Math.min(position, p + WINDOW - 1))
+        hasLost ||= isRemoval(p) || isNeeded
+      }
+      // For a channel that was left, the window only remembers that anything was evicted.
+      hasLost ||= visit.membership.some(({ until }) => until <= tail)
+      if (kind === 'gap' && !hasLost) {
+        return `a gap from e${reached} to e${position}, though nothing in between was lost`
+      }
+      if (kind === 'removal') removedAt = position
+      // A removal also takes the place of a gap.
+      if (hasLost) skipped.push({ from: reached, to: position })
+    }
+    reached = position
+  }
+
+  const end = removedAt ?? (isOver ? reached : sent.length)
+  for (let position = visit.from + 1; position <= end; position++) {
+    const isSkipped = skipped.some(({ from, to }) => position > from && position <= to)
+    // Of several removals the newest may end it, but a gap must not take the place of one.
+    const isEnded = position === removedAt || (isSkipped && removedAt !== undefined)
+    if (isRemoval(position) && !isEnded) return `the removal e${position} did not end it`
+    if (seen.has(position) || isSkipped || !isMeant(position)) continue
+    // For a client that has been removed, a newer entry after its removal counts too.
+    const newest = removedAt === undefined ? end : sent.length
+    if (!isSuperseded(position, newest)) return `e${position} never came`
+  }
+  return undefined
+}
+
+const client = fc.constantFrom(...CLIENTS)
+const channel = fc.constantFrom(...CHANNELS)
+const target = fc.constantFrom('*', ...CLIENTS.map(id => `@${id}`), ...CHANNELS)
+const key = fc.option(fc.constantFrom('k', 'l'), { nil: undefined, freq: 2 })
+const except = fc.option(client, { nil: undefined, freq: 3 })
+const opening: fc.Arbitrary<Opening> = fc.record({
+  replay: fc.constantFrom<Replay>('missed', 'missed', 'latest', 'all'),
+  channels: fc.subarray(CHANNELS),
+  comesBack: fc.boolean(),
+  isBlocked: fc.boolean(),
+})
+
+/** A step by name and arguments, so that a counterexample can be read. */
+const steps = fc.array(
+  fc.oneof(
+    { weight: 10, arbitrary: fc.tuple(fc.constant('send' as const), target, key, except) },
+    { weight: 1, arbitrary: fc.tuple(fc.constant('remove' as const), client) },
+    { weight: 4, arbitrary: fc.tuple(fc.constant('open' as const), client, opening) },
+    { weight: 2, arbitrary: fc.tuple(fc.constant('cut' as const), client) },
+    { weight: 2, arbitrary: fc.tuple(fc.constant('join' as const), client, channel) },
+    { weight: 1, arbitrary: fc.tuple(fc.constant('leave' as const), client, channel) },
+    { weight: 2, arbitrary: fc.tuple(fc.constant('block' as const), client) },
+    { weight: 2, arbitrary: fc.tuple(fc.constant('unblock' as const), client) },
+    { weight: 6, arbitrary: fc.tuple(fc.constant('turn' as const)) },
+  ),
+  // fast-check prefers short runs, in which nothing is ever evicted.
+  { maxLength: 60, size: 'max' },
+)
+
+test('whatever happens, each client gets its entries once and in order, or one gap that is true', () => {
+  fc.assert(
+    fc.property(steps, steps => {
+      const world = new World()
+      for (const [name, ...args] of steps) (world[name] as (...args: unknown[]) => void)(...args)
+      world.finish()
+      const open = new Set([...world.readers.values()].map(({ visit }) => visit))
+      for (const visit of world.visits) {
+        expect(judge(visit, world.sent, !open.has(visit))).toBeUndefined()
+      }
+    }),
+    { numRuns: RUNS },
+  )
+})
