@@ -16,6 +16,9 @@ const SMALL = 64
 /** After this many bytes for one reader, the others get their turn. */
 const VISIT_BYTES = 1024 * 1024
 
+/** Without slices a reader gets one batch, which has the endangered entry, as it is the oldest of all. */
+const ONE_BATCH = 1
+
 export class Pump implements WindowListener {
   readonly #window: Window
   readonly #allowance: number
@@ -60,7 +63,7 @@ export class Pump implements WindowListener {
       position > this.#offered && (this.#small.has(target) || this.#large.has(target))
     this.#isFlushing = true
     try {
-      if (isPending) this.#serveLanes(Number.POSITIVE_INFINITY, this.#allowance)
+      if (isPending) this.#serveLanes(Number.POSITIVE_INFINITY, this.#allowance, ONE_BATCH)
       this.#serveEndangered(this.#hungry, target, position)
       this.#serveEndangered(this.#subscribers, target, position)
     } finally {
@@ -76,10 +79,13 @@ export class Pump implements WindowListener {
   /**
    * Delivers to one reader until it has everything or takes no more: a gap if it has missed something,
    * then entries and direct sends in the order in which the app sent them.
+   *
+   * @param allowance bytes that may wait in its socket.
+   * @param share bytes after which it has to wait for its next turn.
    */
-  advance(reader: Reader, allowance = 0): void {
+  advance(reader: Reader, allowance = 0, share = VISIT_BYTES): void {
     const window = this.#window
-    let budget = VISIT_BYTES
+    let budget = share
     while (reader.canTake(allowance)) {
       const { directAfter } = reader
       const upTo = directAfter === undefined ? window.tail : Math.min(directAfter, window.tail)
@@ -123,8 +129,8 @@ export class Pump implements WindowListener {
     }
   }
 
-  #serveLanes(milliseconds: number, allowance: number): void {
-    const visit = (member: Member) => this.advance(member as Reader, allowance)
+  #serveLanes(milliseconds: number, allowance: number, share?: number): void {
+    const visit = (member: Member) => this.advance(member as Reader, allowance, share)
     // Half of the slice at most, so that a flood of targeted sends does not starve a broadcast.
     this.#small.serve(visit, milliseconds / 2)
     this.#large.serve(visit, milliseconds / 2)
@@ -136,7 +142,7 @@ export class Pump implements WindowListener {
     for (const reader of readers) {
       if (reader.cursor >= position || !reader.targets.includes(target)) continue
       readers.delete(reader)
-      this.advance(reader, this.#allowance)
+      this.advance(reader, this.#allowance, ONE_BATCH)
     }
   }
 

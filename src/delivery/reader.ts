@@ -173,6 +173,8 @@ export abstract class Reader implements CursorState, Member {
 
   /** Reads these targets too, each from its tail on. */
   join(window: Window, joined: readonly Target[]): void {
+    this.#noteLoss(window)
+    if (!this.#isParked) this.#dropLeft()
     // A target that it has left and not read to the end is read on as if it had stayed.
     const targets = joined.filter(target => !this.#leftAt?.delete(target))
     this.#targets = this.#targets.toSpliced(-1, 0, ...targets)
@@ -185,13 +187,13 @@ export abstract class Reader implements CursorState, Member {
   /** Stops reading this target, once it has read what was sent before. */
   leave(window: Window, left: Target): void {
     if (!this.#targets.includes(left)) return
-    // What it has lost of the target could not be found out once the target is dropped.
     this.#noteLoss(window)
     this.#leftAt ??= new Map()
     this.#leftAt.set(left, window.tail)
     if (!this.#isParked) this.#dropLeft()
   }
 
+  /** Losses must have been noted: of a target that is dropped, they are no longer found. */
   #dropLeft(): void {
     for (const [left, position] of this.#leftAt ?? []) {
       const isRead = this.#cursor >= position || (left.last?.position ?? 0) <= this.#cursor

@@ -271,6 +271,28 @@ describe('the pump', () => {
     expect(ada.gaps).toEqual([])
   })
 
+  test('makes room without giving 60 readers that are far behind more than a batch each (fault 115)', async () => {
+    const { pump, reader, send } = makePump({ bytes: 8_000_000 })
+    const readers = Array.from({ length: 60 }, (_, i) => reader(`client-${i}`))
+    for (const one of readers) one.isFull = true
+    for (let i = 0; i < 79; i++) send('*', 'x'.repeat(100_000))
+    await turn()
+    // Each takes its share when its socket drains, and then waits for its turn, far behind the tail.
+    for (const one of readers) {
+      one.isFull = false
+      pump.advance(one)
+    }
+    const had = readers.map(({ got }) => got.length)
+    for (let i = 0; i < 14; i++) send('*', 'x'.repeat(100_000))
+    for (const [i, { got, gaps }] of readers.entries()) {
+      expect(got.length - (had[i] ?? 0)).toBeLessThan(400_000)
+      expect(gaps).toEqual([])
+    }
+    while (pump.hungry > 0) await turn()
+    expect(readers.flatMap(({ gaps }) => gaps)).toEqual([])
+    expect(readers.every(({ got }) => got.length > 91 * 100_000)).toBe(true)
+  })
+
   test('gives each stream its share before one gets more', async () => {
     const { reader, send } = makePump()
     const order: string[] = []
