@@ -251,7 +251,7 @@ export abstract class Reader implements CursorState, Member {
   /** Finds its place in the refilled window; reads a gap for this reason if the place is gone. */
   moveToPlace(place: Place, window: Window, reason: GapReason): void {
     const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
-    if (!this.#hasBegun && this.#cursor < this.#openedAt) {
+    if (this.#isBeforeHistory) {
       // It has read nothing of its history yet, so it gets the history that there is now.
       this.#cursor = window.start
       this.#openedAt = find(place.openedAt) ?? window.tail
@@ -282,11 +282,16 @@ export abstract class Reader implements CursorState, Member {
     for (const target of this.#joinedAt?.keys() ?? []) this.#joinedAt?.set(target, window.tail)
   }
 
+  /** Whether it has a history to read and has read nothing of it. A client that resumes has. */
+  get #isBeforeHistory(): boolean {
+    return !this.#hasBegun && !this.#hasResumed && this.#cursor < this.#openedAt
+  }
+
   /** If an entry of its targets was evicted before the reader got to it, it reads a gap next. */
   #noteLoss(window: Window): void {
     if (this.#isParked || this.#gap !== undefined) return
     // History that was evicted before the reader first read was not promised, so it is not a loss.
-    if (!this.#hasBegun && this.#cursor < this.#openedAt) {
+    if (this.#isBeforeHistory) {
       this.#cursor = Math.max(this.#cursor, Math.min(window.start, this.#openedAt))
     }
     if (window.hasLost(this)) this.#gap = 'lagged'
