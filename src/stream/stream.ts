@@ -120,8 +120,6 @@ export class Stream extends Reader {
     this.#transport = transportOf(res)
     this.#opening = opening
     this.#watch(res)
-    // A pipelined response has no socket yet, and would not notice that its client left.
-    if (res.socket === null) res.req.socket.once('close', () => this.close('client'))
   }
 
   get isOpen(): boolean {
@@ -216,7 +214,7 @@ export class Stream extends Reader {
     if (direct.bytes > 0) this.write(new Chunk(direct.text))
     if (!this.#isFull) this.#settleDrainWaiters()
     if (direct.closes !== undefined) {
-      this.#transport.end(this.#outlet)
+      this.#endOutlet(direct.closes)
       this.release(direct.closes)
     }
   }
@@ -281,8 +279,10 @@ export class Stream extends Reader {
 
   write(chunk: Chunk): void {
     const hasRoom = this.#transport.write(this.#outlet, chunk)
+    if (this.#transport.bufferedBytes(this.#outlet) === 0) return
+    this.#watchStall()
     // Node also returns false when the kernel took everything; wait only if something is left.
-    if (!hasRoom && this.#transport.bufferedBytes(this.#outlet) > 0) this.#block()
+    if (!hasRoom) this.#block()
   }
 
   /** Writes the tail's id, from which the client can resume. */
@@ -323,7 +323,7 @@ export class Stream extends Reader {
     const ending = ENDINGS[reason]
     if (ending === 'close event') this.#endWithEvent(reason, options)
     else if (ending === 'quiet end') this.#endQuietly(reason, options)
-    else if (ending === 'immediate end') this.#endNow(reason, options)
+    else if (ending === 'immediate end') this.#endNow(reason)
     else if (ending === 'cut') this.#abort(reason, this.#isOpened ? 'cut' : undefined)
     else if (ending === 'destroy') this.#abort(reason, 'destroy')
     else this.release(reason)
@@ -365,28 +365,30 @@ export class Stream extends Reader {
     this.#push(frame ?? closeFrame(this.#route.closeEvent, data), after, reason)
   }
 
-  #endQuietly(reason: CloseReason, options: CloseOptions): void {
-    // First what the app has just sent.
-    // And without waiting for sends that are still in flight: a client that comes back gets those.
-    this.#direct?.cap(this.#host.window.tail)
-    this.#host.pump.advance(this)
-    if (this.#reason === undefined) this.#endNow(reason, options, this.#host.window.tail)
+  #endQuietly(reason: CloseReason, { retry }: CloseOptions): void {
+    const { tail } = this.#host.window
+    // Without waiting for sends that are still in flight: a client that comes back gets those.
+    this.#direct?.cap(tail)
+    if (this.#isEnding) this.wake()
+    else this.#push(retry === undefined ? '' : retryFrame(retry), tail, reason)
   }
 
-  #endNow(reason: CloseReason, { retry }: CloseOptions, after = 0): void {
+  #endNow(reason: CloseReason): void {
     if (this.#isBlocked) {
       // A clean end would wait behind what the client does not read.
       this.#abort(reason, 'destroy')
-      return
-    }
-    const lastFrame = retry === undefined ? '' : retryFrame(retry)
-    if (this.#isOpened) {
-      if (lastFrame !== '') this.write(new Chunk(lastFrame))
-      this.#transport.end(this.#outlet)
+    } else if (this.#isOpened) {
+      this.#endOutlet(reason)
       this.release(reason)
     } else if (!this.#isEnding) {
-      this.#push(lastFrame, after, reason)
+      this.#push('', 0, reason)
     }
+  }
+
+  #endOutlet(reason: CloseReason): void {
+    // On the same connection a client that reconnects would come back to the process that drains.
+    this.#transport.end(this.#outlet, reason === 'drain')
+    this.#watchStall()
   }
 
   #abort(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
@@ -407,7 +409,7 @@ export class Stream extends Reader {
   #watch(outlet: Outlet): void {
     this.#outlet = outlet
     this.#outlet[STREAM] = this
-    this.#outlet.on('close', onOutletClose)
+    this.#transport.onceGone(outlet, onOutletGone)
   }
 
   get #directBytes(): number {
@@ -452,18 +454,29 @@ export class Stream extends Reader {
   #block(): void {
     if (this.#isBlocked) return
     this.#isBlocked = true
-    if (!this.#watchesStalls) {
-      this.#watchesStalls = true
-      this.#outlet.on('timeout', onOutletTimeout)
-    }
-    // Node's own timer runs only while the kernel takes nothing at all from us.
-    this.#outlet.setTimeout(this.#host.options.stallTimeout)
     this.#transport.onceDrained(this.#outlet, () => {
       this.#isBlocked = false
-      this.#outlet.setTimeout(0)
       if (this.#reason !== undefined) return
       this.#host.pump.advance(this)
       if (!this.#isFull) this.#settleDrainWaiters()
+    })
+  }
+
+  /** Closes the stream when its client takes nothing of what was written, be it only a few bytes. */
+  #watchStall(): void {
+    const outlet = this.#outlet
+    const transport = this.#transport
+    if (this.#watchesStalls || transport.bufferedBytes(outlet) === 0) return
+    // Node's own timer starts again whenever the kernel takes anything from us.
+    this.#watchesStalls = transport.setTimeout(outlet, this.#host.options.stallTimeout)
+    if (!this.#watchesStalls) return
+    outlet.once('timeout', () => {
+      this.#watchesStalls = false
+      transport.setTimeout(outlet, 0)
+      if (transport.bufferedBytes(outlet) === 0) return
+      if (this.#reason === undefined) this.close('slow')
+      // It has ended, but its client does not read the rest, and `server.close()` waits for that.
+      else outlet.destroy()
     })
   }
 
@@ -474,16 +487,8 @@ export class Stream extends Reader {
   }
 }
 
-function onOutletClose(this: WatchedOutlet): void {
+function onOutletGone(this: WatchedOutlet): void {
   this[STREAM]?.close('client')
-}
-
-function onOutletTimeout(this: WatchedOutlet): void {
-  const stream = this[STREAM]
-  if (stream !== undefined) stream.close('slow')
-  // The stream has ended, but the client does not read the rest: the open connection would hold up
-  // `server.close()`.
-  else this.destroy()
 }
 
 function detach(stream: Stream): void {

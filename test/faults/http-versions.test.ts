@@ -1,12 +1,10 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import type http from 'node:http'
-import type { IncomingMessage } from 'node:http'
-import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
+import http2, { type ClientHttp2Stream } from 'node:http2'
 import https from 'node:https'
 import Koa from 'koa'
 import { type ClientPool, type PoolOptions, sse } from 'koa-sse-pool'
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
   deferred,
   type Handler,
@@ -16,6 +14,7 @@ import {
   serveApp,
   watchCloses,
 } from '../helpers/app.js'
+import { connect2, session2, tls } from '../helpers/http2.js'
 import { streamsOf } from '../helpers/interior.js'
 import { listen, rawConnection, TestClient, testPool } from '../helpers/server.js'
 
@@ -216,33 +215,6 @@ describe('over HTTP/1.1', () => {
     expect(answers.text.match(/to both/g)).toHaveLength(2)
   })
 })
-
-const tls = {
-  key: readFileSync(new URL('../fixtures/localhost.key.pem', import.meta.url)),
-  cert: readFileSync(new URL('../fixtures/localhost.cert.pem', import.meta.url)),
-}
-
-/** An HTTP/2 response in the shape of an HTTP/1 response, so that the same test client reads it. */
-async function connect2(session: ClientHttp2Session, path: string, headers = {}) {
-  const stream = session.request({ ':path': path, ...headers })
-  stream.on('error', () => {})
-  const [answer] = await once(stream, 'response')
-  const response = Object.defineProperties(stream, {
-    statusCode: { value: answer[':status'] },
-    headers: { value: answer },
-    complete: {
-      get: () => stream.readableEnded && stream.rstCode === http2.constants.NGHTTP2_NO_ERROR,
-    },
-  })
-  return { stream, client: new TestClient(response as unknown as IncomingMessage) }
-}
-
-function session2(origin: string): ClientHttp2Session {
-  const session = http2.connect(origin, { ca: tls.cert })
-  session.on('error', () => {})
-  onTestFinished(() => session.destroy())
-  return session
-}
 
 describe.each([
   ['cleartext', (app: Koa) => http2.createServer(app.callback()), 'http'],

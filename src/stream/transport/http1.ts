@@ -1,13 +1,27 @@
-/** HTTP/1.0 and 1.1 (RFC 9112). */
+/**
+ * HTTP/1.0 and 1.1 (RFC 9112). The request may have no socket, or something that hardly looks like one: some
+ * serverless adapters and test tools make requests by hand.
+ */
 import { OutgoingMessage, type ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { detachSocket } from './lean.js'
 import type { Transport } from './transport.js'
 
 export const http1: Transport<ServerResponse> = {
+  onceGone(res, listener) {
+    res.on('close', listener)
+    // A pipelined response has no socket yet, and would not notice that its client left.
+    if (res.socket === null) res.req.socket?.once?.('close', () => listener.call(res))
+  },
+
   open(res, headers, first) {
     // An app's own `server.timeout` would cut a quiet stream between two heartbeats.
-    res.setTimeout(0)
+    if (!isMadeUp(res)) res.setTimeout(0)
+    // A body that nobody reads would hold up the rest of the request until `requestTimeout` cuts the stream.
+    const { req } = res
+    if (!req.complete && req.readableFlowing === null && req.listenerCount('readable') === 0) {
+      req.resume()
+    }
     // Passed here because Node keeps headers that were set before for as long as the response.
     res.writeHead(200, headers)
     if (!takesFramedChunks(res)) {
@@ -42,13 +56,19 @@ export const http1: Transport<ServerResponse> = {
     emitter.once('drain', listener)
   },
 
-  end(res) {
+  setTimeout(res, milliseconds) {
+    if (res.socket === null || isMadeUp(res)) return false
+    res.setTimeout(milliseconds)
+    return true
+  },
+
+  end(res, isLast) {
     if (res.socket?.writable === false) return
-    res.end()
-    if (http1.server(res)?.listening !== false) return
-    // Kept alive, the connection would hold up `server.close()` and bring the client back to this process.
     const { socket } = res.req
-    res.once('finish', () => socket.destroySoon())
+    if (isLast || http1.server(res)?.listening === false) {
+      res.once('finish', () => socket?.destroySoon?.())
+    }
+    res.end()
   },
 
   cut(res) {
@@ -65,7 +85,7 @@ export const http1: Transport<ServerResponse> = {
   },
 
   server(res) {
-    return (res.req.socket as Socket & { server?: Server }).server
+    return (res.req.socket as (Socket & { server?: Server }) | undefined)?.server
   },
 }
 
@@ -75,6 +95,11 @@ const opening = new Set<Socket>()
 function uncork(socket: Socket): void {
   opening.delete(socket)
   socket.uncork()
+}
+
+/** Whether its socket is a mere stand-in, without a timer. A pipelined response has none yet. */
+function isMadeUp({ socket }: ServerResponse): boolean {
+  return socket !== null && typeof socket.setTimeout !== 'function'
 }
 
 function takesFramedChunks(res: ServerResponse): boolean {

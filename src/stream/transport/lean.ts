@@ -14,6 +14,10 @@ import type { Transport } from './transport.js'
 const LAST_CHUNK = '0\r\n\r\n'
 
 export const lean: Transport<Socket> = {
+  onceGone(socket, listener) {
+    socket.on('close', listener)
+  },
+
   open() {
     throw new Error('A lean stream is open already')
   },
@@ -29,6 +33,11 @@ export const lean: Transport<Socket> = {
 
   onceDrained(socket, listener) {
     socket.once('drain', listener)
+  },
+
+  setTimeout(socket, milliseconds) {
+    socket.setTimeout(milliseconds)
+    return true
   },
 
   end(socket) {

@@ -8,6 +8,8 @@ import type { Server, Socket } from 'node:net'
 import type { Chunk } from '../../wire/event.js'
 
 export interface Transport<Response> {
+  /** Calls the listener once the client has left or the response is over. */
+  onceGone(res: Response, listener: (this: Response) => void): void
   /** Sends the headers and the first bytes. */
   open(res: Response, headers: Record<string, string>, first: Chunk): void
   /** Returns false when that is enough for now: wait for `onceDrained`. */
@@ -16,8 +18,18 @@ export interface Transport<Response> {
   bufferedBytes(res: Response): number
   /** Calls the listener once more can be written. */
   onceDrained(res: Response, listener: () => void): void
-  /** Ends the stream cleanly, after what was written. */
-  end(res: Response): void
+  /**
+   * Emits `timeout` once the kernel has taken nothing for so long; 0 for never. Returns false if there is
+   * no connection, or another response has it.
+   */
+  setTimeout(res: Response, milliseconds: number): boolean
+  /**
+   * Ends the stream cleanly, after what was written.
+   *
+   * @param isLast the connection must not be used again: the client is to reconnect elsewhere. The same
+   * if its server does not listen any more, because `server.close()` waits for the connection.
+   */
+  end(res: Response, isLast: boolean): void
   /** Breaks off, so that the client sees a failure and reconnects. */
   cut(res: Response): void
   /** Frees the connection of a client that reads nothing, however that looks to the client. */
