@@ -12,10 +12,12 @@ export function serve() {
   const pool = new ClientPool({ log: makeLog(store) })
   const router = new Router()
 
-  // A draining process answers 503, and the proxy tries the next one.
   // `latest`: a new page starts with the newest number and the newest list of processes.
   const route = sse({ pool, id: ctx => ctx.query.id, retry: retryMs, replay: 'latest' })
-  router.get('/events', route, ctx => {
+  // The pool of a draining process would tell the browser to come back later. After a 503 the proxy tries
+  // the next process at once.
+  const available = (ctx, next) => (pool.isReady ? next() : ctx.throw(503))
+  router.get('/events', available, route, ctx => {
     // Arrives after the replay, so it also tells the page that it is up to date.
     ctx.sse.send({ event: 'welcome', data: { name, pid: process.pid, store: store.name } })
   })

@@ -41,8 +41,9 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
  *
  * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 403 for an
  * origin that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
- * of one client, and 503 while the pool is full or closing. A client whose stream was ended by `end()`
- * or `remove()` gets 204, which stops its `EventSource` ([WHATWG HTML, "Server-sent
+ * of one client, and 503 while the pool is full. While it is closing, they get an empty stream that
+ * tells the browser when to reconnect. A client whose stream was ended by `end()` or `remove()` gets
+ * 204, which stops its `EventSource` ([WHATWG HTML, "Server-sent
  * events"](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
  *
  * @throws TypeError that names the option, when one is unknown or wrong.
@@ -185,22 +186,25 @@ function stopReconnecting(ctx: Context): void {
 function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Refusal): void {
   hub.countRefusal(refusal)
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
-  const seconds = randomBetween(RETRY_SECONDS)
-  if (route.overflow === 'retry') {
+  const milliseconds = randomBetween(RETRY_MS)
+  // A 503 would stop the browsers that a closing pool itself has told to reconnect. A poll parses JSON,
+  // and its client decides on its own when to poll again.
+  const isDraining = refusal === 'draining' && !(route.longPoll && isPoll(ctx))
+  if (route.overflow === 'retry' || isDraining) {
     ctx.set(streamHeaders(ctx))
     ctx.status = 200
-    ctx.body = retryLater(refusal, seconds * 1000 + randomBetween([0, 999]))
+    ctx.body = retryLater(refusal, milliseconds)
     return
   }
   // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
   ctx.throw(503, `The event stream is ${refusal}; try again later`, {
     expose: true,
-    headers: { 'Retry-After': String(seconds) },
+    headers: { 'Retry-After': String(Math.ceil(milliseconds / 1000)) },
   })
 }
 
 /** Spread over some seconds, so that refused clients do not all return at once. */
-const RETRY_SECONDS: readonly [number, number] = [2, 10]
+const RETRY_MS: readonly [number, number] = [2000, 10_000]
 
 /** The client's id and channels, from `identify` or from the options `id` and `channels`. */
 async function identify(
