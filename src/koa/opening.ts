@@ -2,14 +2,16 @@
  * Opens a stream's response exactly where Koa would answer, so that cookies and headers that outer
  * middleware set on their way out are kept.
  *
- * Koa reads `ctx.respond` at that point and nowhere else, so a getter of our own opens the stream and
- * tells Koa not to answer. A Readable as body would work too, but raises an error whenever a browser
- * leaves; opening earlier would lose late headers and asynchronous sessions.
+ * To answer, Koa reads `ctx.respond` and, in the same turn, calls `res.end()` with its default text. Our own
+ * `res.end` opens the stream instead. Middleware may read `ctx.respond` too, so that alone must open nothing.
+ * A Readable as body would work too, but raises an error whenever a browser leaves; opening earlier would
+ * lose late headers and asynchronous sessions.
  */
+import type { ServerResponse } from 'node:http'
 import type { Context } from 'koa'
 import type { Stream } from '../stream/stream.js'
 
-/** Where a context keeps its opening until the stream is open. */
+/** Where a context and its response keep their opening until the stream is open. */
 const OPENING = Symbol('koa-sse-pool.opening')
 
 /** Errors of the connection itself: a browser that leaves is not worth reporting. */
@@ -25,9 +27,12 @@ export class Opening {
   readonly #ctx: Context
   readonly #open: (ctx: Context, stream: Stream) => void
   #stream: Stream | undefined
+  #end!: ServerResponse['end']
   #failure: unknown
   #isTakenOver = false
   #isHandled = false
+  /** Koa may be answering in this turn. */
+  #isAsked = false
 
   constructor(ctx: Context, open: (ctx: Context, stream: Stream) => void) {
     this.#ctx = ctx
@@ -39,7 +44,11 @@ export class Opening {
     this.#stream = stream
     // Koa's default is 404; middleware that changes the status from now on has answered. Not set by
     // `ctx.status`: if the handler failed and another answered, Koa would not set 200 for its body.
-    this.#ctx.res.statusCode = 200
+    const res: HookedResponse = this.#ctx.res
+    res.statusCode = 200
+    this.#end = res.end
+    res[OPENING] = this
+    res.end = end
     this.#ctx[OPENING] = this
     Object.defineProperties(this.#ctx, ACCESSORS)
   }
@@ -64,6 +73,7 @@ export class Opening {
     this.#stream?.close('error')
     if (wasOpen) return
     // Undo what `begin` did, for middleware that handles the error and answers instead.
+    this.#unhook()
     if (!this.#ctx.headerSent) this.#ctx.res.statusCode = 404
     Reflect.deleteProperty(this.#ctx, 'respond')
   }
@@ -74,29 +84,44 @@ export class Opening {
     this.#stream?.release('end')
   }
 
-  /** Called when Koa reads `ctx.respond` to learn whether it should answer. */
-  respond(): boolean {
+  /** The value of `ctx.respond`: false if Koa should not answer. */
+  get respond(): boolean {
     const ctx = this.#ctx
     const stream = this.#stream as Stream
-    const mayOpen = stream.isOpen || ctx.headerSent || isGone(ctx)
-    if (!mayOpen) {
-      if (this.#isTakenOver) return false
-      if (this.#hasOtherAnswer) {
-        // Frees the place in the pool.
-        stream.release('end')
-        return true
-      }
-      if (stream.isClosed) {
-        // It closed while the handler ran, which sent more than may wait: there is no answer.
-        ctx.res.destroy()
-        return false
-      }
+    if (stream.isOpen || ctx.headerSent || isGone(ctx)) {
+      if (this.#isHandled) this.#finish()
+      return false
     }
-    this.#commit()
-    stream.goLean()
-    // Not needed any more, and it would cost each idle stream half a kilobyte.
-    ctx[OPENING] = undefined
-    return false
+    if (this.#isTakenOver) return false
+    if (this.#hasOtherAnswer) {
+      // Frees the place in the pool.
+      if (this.#isHandled) stream.release('end')
+      return true
+    }
+    this.#isAsked = true
+    queueMicrotask(() => {
+      this.#isAsked = false
+    })
+    return true
+  }
+
+  /** Called in place of `res.end`. */
+  end(args: unknown[]): ServerResponse {
+    const { res } = this.#ctx
+    // Otherwise it is the answer of the app, or Koa's own for a body or an error.
+    if (!this.#isAsked) {
+      this.#unhook()
+      return Reflect.apply(this.#end, res, args)
+    }
+    if (this.#stream?.isClosed && !isGone(this.#ctx)) {
+      // It closed while the handler ran, which sent more than may wait: there is no answer.
+      res.destroy()
+      return res
+    }
+    // Koa has set it for its text.
+    res.removeHeader('Content-Length')
+    this.#finish()
+    return res
   }
 
   /** Called with the errors that Koa would report. */
@@ -108,13 +133,30 @@ export class Opening {
     if (error === this.#failure || !hasLeft) reportToKoa(this.#ctx, error)
   }
 
+  #finish(): void {
+    this.#commit()
+    this.#stream?.goLean()
+    // Not needed any more, and it would cost each idle stream half a kilobyte.
+    this.#ctx[OPENING] = undefined
+  }
+
   #commit(): void {
     const stream = this.#stream as Stream
     if (stream.isOpen) return
+    this.#unhook()
     if (isGone(this.#ctx)) stream.release('client')
     // The app has begun to answer through `ctx.res`: what we wrote would land in its body.
     else if (this.#ctx.headerSent) stream.release('end')
     else if (!stream.isClosed) this.#open(this.#ctx, stream)
+  }
+
+  #unhook(): void {
+    const res: HookedResponse = this.#ctx.res
+    if (res[OPENING] === undefined) return
+    res[OPENING] = undefined
+    // Not deleted, because an object that has lost a property is slower and larger. Middleware may have
+    // wrapped ours.
+    if (res.end === end) res.end = this.#end
   }
 
   get #hasOtherAnswer(): boolean {
@@ -123,13 +165,21 @@ export class Opening {
   }
 }
 
+type HookedResponse = ServerResponse & { [OPENING]?: Opening | undefined }
+
+function end(this: HookedResponse, ...args: unknown[]): ServerResponse {
+  const opening = this[OPENING]
+  if (opening !== undefined) return opening.end(args)
+  return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+}
+
 /** The same functions for all contexts: a pair for each would cost a hidden class for each. */
 const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Opening }> = {
+  // Not enumerable, so that it is not read when the context is copied.
   respond: {
     configurable: true,
-    enumerable: true,
     get() {
-      return this[OPENING]?.respond() ?? false
+      return this[OPENING]?.respond ?? false
     },
     set(value: unknown) {
       if (value === false) this[OPENING]?.takeOver()

@@ -1,11 +1,12 @@
 /** Handlers that answer with something else than their stream. */
+import http from 'node:http'
 import Koa from 'koa'
 import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
 import request from 'supertest'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { deferred } from '../helpers/app.js'
-import { connect, serveStreams, testPool } from '../helpers/server.js'
+import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 describe.each([
   ['Koa 3', Koa],
@@ -27,6 +28,56 @@ describe.each([
     })
     await request(callback).get('/').expect(200, 'mine')
     expect(pool.size).toBe(0)
+  })
+
+  test.each<[string, (ctx: Koa.Context) => unknown]>([
+    ['reads ctx.respond', ctx => ctx.respond],
+    ['spreads ctx', ctx => ({ ...ctx })],
+    ['copies ctx', ctx => Object.assign({}, ctx)],
+  ])(
+    'middleware that %s after next() opens nothing early, so late headers and cookies are kept (fault 87)',
+    async (_, read) => {
+      const pool = testPool()
+      const app = new AnyKoa()
+      app.use(async (ctx, next) => {
+        await next()
+        read(ctx)
+        await new Promise(setImmediate)
+        expect(ctx.headerSent).toBe(false)
+        ctx.set('X-Late', 'kept')
+        ctx.cookies.set('late', 'kept')
+      })
+      app.use(sse({ pool }))
+      const { origin } = await listen(http.createServer(app.callback()))
+      const client = await connect(origin)
+      expect(client.headers).toMatchObject({
+        'content-type': 'text/event-stream; charset=utf-8',
+        'x-late': 'kept',
+        'set-cookie': [expect.stringMatching(/^late=kept/)],
+      })
+      expect(client.headers).not.toHaveProperty('content-length')
+      await pool.broadcast('hello')
+      await client.until(({ data }) => data.includes('hello'))
+    },
+  )
+
+  test('middleware that wraps res.end does not keep the stream from opening and ending', async () => {
+    const pool = testPool({ lean: false })
+    const app = new AnyKoa()
+    const wrap: Koa.Middleware = (ctx, next) => {
+      const { end } = ctx.res
+      ctx.res.end = function (this: unknown, ...args: unknown[]) {
+        return Reflect.apply(end, this, args)
+      } as typeof end
+      return next()
+    }
+    app.use(wrap).use(sse({ pool })).use(wrap)
+    const { origin } = await listen(http.createServer(app.callback()))
+    const client = await connect(origin)
+    await pool.broadcast('hello')
+    await client.until(({ data }) => data.includes('hello'))
+    await pool.close()
+    expect(await client.ended).toBe(true)
   })
 
   test('outer middleware may answer for a handler that failed', async () => {
