@@ -109,6 +109,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
       lastEventId,
       opening,
     })
+    opening.clearBody()
     opening.begin(stream)
     if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
     ctx.sse = stream.face

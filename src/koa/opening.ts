@@ -8,6 +8,7 @@
  * lose late headers and asynchronous sessions.
  */
 import type { ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import type { Context } from 'koa'
 import type { Stream } from '../stream/stream.js'
 
@@ -28,6 +29,8 @@ export class Opening {
   readonly #open: (ctx: Context, stream: Stream) => void
   #stream: Stream | undefined
   #end!: ServerResponse['end']
+  /** What outer middleware had set before. */
+  #preset: { status: number; body?: unknown } = { status: 404 }
   #failure: unknown
   #isTakenOver = false
   #isHandled = false
@@ -39,12 +42,26 @@ export class Opening {
     this.#open = open
   }
 
+  /** Removes a body that outer middleware has set as a default; to be called before `begin`. */
+  clearBody(): void {
+    const { body, status, response } = this.#ctx
+    if (body === undefined || body === null) return
+    this.#preset.body = body
+    // For JSON, Koa would turn `undefined` into the body `null`.
+    response.remove('Content-Type')
+    response.body = undefined
+    response.status = status
+    // It would stay open: Koa 2 does not destroy a stream that was replaced.
+    if (body instanceof Readable) body.destroy()
+  }
+
   /** From now on the stream opens when Koa is about to answer. */
   begin(stream: Stream): void {
     this.#stream = stream
     // Koa's default is 404; middleware that changes the status from now on has answered. Not set by
     // `ctx.status`: if the handler failed and another answered, Koa would not set 200 for its body.
     const res: HookedResponse = this.#ctx.res
+    this.#preset.status = res.statusCode
     res.statusCode = 200
     this.#end = res.end
     res[OPENING] = this
@@ -74,7 +91,7 @@ export class Opening {
     if (wasOpen) return
     // Undo what `begin` did, for middleware that handles the error and answers instead.
     this.#unhook()
-    if (!this.#ctx.headerSent) this.#ctx.res.statusCode = 404
+    if (!this.#ctx.headerSent) this.#restore()
     Reflect.deleteProperty(this.#ctx, 'respond')
   }
 
@@ -148,6 +165,12 @@ export class Opening {
     // The app has begun to answer through `ctx.res`: what we wrote would land in its body.
     else if (this.#ctx.headerSent) stream.release('end')
     else if (!stream.isClosed) this.#open(this.#ctx, stream)
+  }
+
+  #restore(): void {
+    const { status, body } = this.#preset
+    if (body !== undefined && !(body instanceof Readable)) this.#ctx.body = body
+    this.#ctx.res.statusCode = status
   }
 
   #unhook(): void {

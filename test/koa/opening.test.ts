@@ -1,5 +1,6 @@
 /** Handlers that answer with something else than their stream. */
 import http from 'node:http'
+import { Readable } from 'node:stream'
 import Koa from 'koa'
 import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
@@ -60,6 +61,45 @@ describe.each([
       await client.until(({ data }) => data.includes('hello'))
     },
   )
+
+  test.each<[string, () => unknown]>([
+    ['a text', () => 'default'],
+    ['a page', () => '<p>default'],
+    ['a Buffer', () => Buffer.from('default')],
+    ['JSON', () => ({ ok: true })],
+    ['a stream', () => Readable.from(['default'])],
+  ])(
+    'a stream wins over %s that outer middleware has set as ctx.body before (fault 88)',
+    async (_, body) => {
+      const pool = testPool()
+      const app = new AnyKoa()
+      app.use((ctx, next) => {
+        ctx.body = body()
+        return next()
+      })
+      app.use(sse({ pool }))
+      const { origin } = await listen(http.createServer(app.callback()))
+      const client = await connect(origin)
+      expect(client.headers['content-type']).toBe('text/event-stream; charset=utf-8')
+      expect(client.headers).not.toHaveProperty('content-length')
+      await pool.broadcast('hello')
+      await client.until(({ data }) => data.includes('hello'))
+      expect(client.text).not.toContain('default')
+    },
+  )
+
+  test('a body that was set before is the answer if the handler fails and the error is swallowed (fault 88)', async () => {
+    const { callback } = appWith(
+      () => {
+        throw new Error('no')
+      },
+      async (ctx, next) => {
+        ctx.body = 'default'
+        await next().catch(() => {})
+      },
+    )
+    await request(callback).get('/').expect(200, 'default')
+  })
 
   test('middleware that wraps res.end does not keep the stream from opening and ending', async () => {
     const pool = testPool({ lean: false })
