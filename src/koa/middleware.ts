@@ -34,7 +34,8 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
 
 /**
  * Gives a request an event stream, `ctx.sse`. Mount it on a route: `router.get('/events', sse())`;
- * the route needs no handler of its own. See {@link RouteOptions} for the options and their defaults.
+ * the route needs no handler of its own. Without `@koa/router`, add one that does nothing, `() => {}`, if
+ * middleware after it answers all other URLs. See {@link RouteOptions} for the options and their defaults.
  *
  * The response opens when the handler has returned and the outer middleware have finished, so that
  * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
@@ -114,7 +115,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
     ctx.sse = stream.face
     try {
-      return await next()
+      return isLastOfRoute(ctx, eventStream) ? undefined : await next()
     } catch (error) {
       opening.fail(error)
       throw error
@@ -122,6 +123,24 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
       opening.handled()
     }
   }
+}
+
+/**
+ * Whether `@koa/router` has no handler after this on the route. What comes next is then mounted for other
+ * URLs: a 404 page, a single-page app's fallback or `/:page`, which would answer instead of the stream.
+ */
+function isLastOfRoute(ctx: Context, middleware: Middleware): boolean {
+  const layers: RouterLayer[] = ctx.matched ?? []
+  const routes = layers.filter(({ methods }) => methods.includes(ctx.method))
+  const at = routes.findIndex(({ stack }) => stack.at(-1) === middleware)
+  // The handler may be registered by a call of its own, for the same path.
+  return at !== -1 && !routes.slice(at + 1).some(({ path }) => path === routes[at]?.path)
+}
+
+interface RouterLayer {
+  readonly path: unknown
+  readonly methods: readonly string[]
+  readonly stack: readonly unknown[]
 }
 
 function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {

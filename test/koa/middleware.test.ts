@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import http from 'node:http'
+import { Readable } from 'node:stream'
 import Router from '@koa/router'
 import type { Middleware } from 'koa'
 import { ClientPool, type EventStream, type SseOptions, sse } from 'koa-sse-pool'
@@ -41,6 +42,54 @@ describe('sse() as a middleware', () => {
     await client.until(({ data }) => data.includes('hello'))
     await request(origin).get('/other').expect(404)
     await request(origin).post('/events').expect(404)
+  })
+
+  test.each<[string, (router: Router) => Middleware]>([
+    [
+      'a 404 page',
+      () => ctx => {
+        ctx.status = 404
+        ctx.body = 'nowhere'
+      },
+    ],
+    ['a 404 that is thrown', () => ctx => ctx.throw(404)],
+    [
+      'the fallback of a single-page app',
+      () => ctx => {
+        ctx.type = 'html'
+        ctx.body = Readable.from(['<!doctype html>'])
+      },
+    ],
+    [
+      '/:page',
+      router => {
+        router.get('/:page', ctx => {
+          ctx.body = 'page'
+        })
+        return (_, next) => next()
+      },
+    ],
+  ])(
+    'wins over %s that is mounted after a route without a handler (fault 83)',
+    async (_, mount) => {
+      const pool = testPool()
+      const router = new Router()
+      router.get('/events', sse({ pool }))
+      const fallback = mount(router)
+      const { origin } = await serveApp(router.routes() as Middleware, fallback)
+      const client = await connect(origin, '/events')
+      await pool.broadcast('hello')
+      await client.until(({ data }) => data.includes('hello'))
+    },
+  )
+
+  test('runs a handler that is registered by a call of its own', async () => {
+    const router = new Router()
+    router.get('/events', sse({ pool: testPool() }))
+    router.get('/events', ctx => void ctx.sse.send('handled'))
+    const { origin } = await serveApp(router.routes() as Middleware)
+    const client = await connect(origin, '/events')
+    await client.until(({ data }) => data.includes('handled'))
   })
 
   test('streams the response to a POST too', async () => {
