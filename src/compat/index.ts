@@ -13,7 +13,7 @@ import { hubOf } from '../pool/hub.js'
 import { ClientPool } from '../pool/pool.js'
 import type { Stream } from '../stream/stream.js'
 import { Chunk } from '../wire/event.js'
-import { type CompatStream, frameOf, WritableEventStream } from './stream.js'
+import { type CompatStream, closedStream, frameOf, WritableEventStream } from './stream.js'
 
 /** Options of `sse()`, with the names and defaults of koa-sse-stream 0.2.0. */
 export interface CompatOptions {
@@ -31,8 +31,11 @@ export type { CompatStream }
 export { sse }
 export default sse
 
-/** The stream of each request, because a second mount on a request must not open another one. */
-const streams = new WeakMap<object, CompatStream>()
+/** Requests that have a stream, because a second mount must not open another one. */
+const streaming = new WeakSet<object>()
+
+/** Requests that a full route has refused, because a global mount must not give them a stream either. */
+const refused = new WeakSet<object>()
 
 // The bytes of koa-sse-stream 0.2.0.
 const HELLO = new Chunk(': ok\n\n')
@@ -40,7 +43,8 @@ const PING = new Chunk(': \n\n')
 
 /**
  * Gives requests `ctx.sse`, as koa-sse-stream 0.2.0 does. On a route of `@koa/router` it always opens a
- * stream; mounted for the whole app, only if `ctx.sse` is read. Each call has a pool of its own.
+ * stream; mounted for the whole app, only if `ctx.sse` is read, or if nothing was answered to a client
+ * whose `Accept` names `text/event-stream`. Each call has a pool of its own.
  *
  * @throws TypeError that names the option, when one is wrong.
  * @example
@@ -53,9 +57,15 @@ const PING = new Chunk(': \n\n')
 function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: CompatStream }> {
   const { maxClients = 10_000, pingInterval = 60_000, matchQuery } = options
   const closeEvent = options.closeEvent || 'close'
-  const hub = hubOf(new ClientPool({ maxClients, pingInterval }))
+  const pool = new ClientPool({ maxClients, pingInterval })
+  const hub = hubOf(pool)
   const route = { closeEvent, resume: false, hello: HELLO, ping: PING }
   const closeFrame = frameOf({ event: closeEvent })
+  // Called in the same turn, as in `koasse(options)(ctx, next)`: it was made for this request alone.
+  let isNew = true
+  queueMicrotask(() => {
+    isNew = false
+  })
 
   const open = (ctx: Context, events: Stream) => {
     prepare(ctx)
@@ -84,35 +94,42 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
     const stream = new WritableEventStream(events, closeFrame, error => ctx.onerror(error))
     // The `close` that would free its place has been emitted already.
     if (isGone(ctx)) events.close('client')
-    streams.set(ctx, stream)
+    streaming.add(ctx)
     return { stream, opening }
   }
 
   return async function eventStream(ctx: Context, next: Next): Promise<void> {
+    const isForOneRequest = isNew
     const isAbsent =
       ctx.headerSent ||
       // Mounted twice, and the outer one is in use: both would answer the request.
-      streams.has(ctx) ||
+      streaming.has(ctx) ||
       (matchQuery && ctx.query[matchQuery] === undefined)
     if (isAbsent) return next()
     const refusal = hub.refusal()
     if (refusal !== undefined) {
       hub.countRefusal(refusal)
+      refused.add(ctx)
       // Otherwise a full route would get its stream from a global mount.
       expose(ctx, () => undefined)
       return next()
     }
 
     let used: { stream: CompatStream; opening: Opening } | undefined
+    let closed: CompatStream | undefined
     let isOver = false
     const use = () => {
       if (!isOver) used ??= begin(ctx)
-      return used?.stream
+      if (used || !isOver) return used?.stream
+      // Timers that the handler has started would end the process if there were no stream to call.
+      closed ??= closedStream()
+      return closed
     }
     expose(ctx, use)
-    if (isOnRoute(ctx)) use()
+    if (isForOneRequest || isOnRoute(ctx)) use()
     try {
       await next()
+      if (!used && isUnanswered(ctx)) use()
       if (used) takeBody(ctx, used.stream)
     } catch (error) {
       used?.opening.fail(error)
@@ -121,8 +138,26 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       // Outer middleware that reads `ctx.sse` on its way out, to log it, must not open a stream.
       isOver = true
       used?.opening.handled()
+      if (isForOneRequest) closeAfter(used?.stream, pool)
     }
   }
+}
+
+/** Whether the client waits for a stream that the handler will use only later, such as in a timer. */
+function isUnanswered(ctx: Context): boolean {
+  if (ctx.headerSent || ctx.respond === false || ctx.body) return false
+  if (streaming.has(ctx) || refused.has(ctx)) return false
+  if (ctx.status !== 404 && ctx.status !== 200) return false
+  // Named, because every client accepts it by `*/*`, and an unknown URL has to stay a 404 for those.
+  return (
+    ctx.get('Accept').includes('text/event-stream') && Boolean(ctx.accepts('text/event-stream'))
+  )
+}
+
+/** Otherwise an app that makes a middleware for each request would keep a pool for each. */
+function closeAfter(stream: CompatStream | undefined, pool: ClientPool): void {
+  if (stream === undefined || stream.closed) void pool.close()
+  else stream.once('close', () => void pool.close())
 }
 
 /** Opens the stream only when `ctx.sse` is read, so that a global mount leaves other responses alone. */

@@ -5,6 +5,7 @@
 import { Writable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { got, SseError } from '../lib/errors.js'
+import type { CloseReason } from '../lib/reasons.js'
 import type { Stream } from '../stream/stream.js'
 import { encodeData } from '../wire/event.js'
 
@@ -37,16 +38,35 @@ export interface CompatStream extends Writable {
   write(item: unknown, encoding?: unknown, callback?: Callback): boolean
 }
 
+/** What stands behind a `ctx.sse` that no response belongs to. */
+const CLOSED = {
+  isClosed: true,
+  face: { closed: new Promise<CloseReason>(() => {}) },
+  sendFrame: () => false,
+  drained: async () => false,
+  close() {},
+}
+
+/** A stream that has closed, and emits `close` in the next tick. */
+export function closedStream(): CompatStream {
+  return new WritableEventStream(CLOSED, '', () => {}).destroy()
+}
+
+/** The part of an event stream that is used here. */
+interface Events extends Pick<Stream, 'isClosed' | 'sendFrame' | 'drained' | 'close'> {
+  readonly face: { readonly closed: Promise<CloseReason> }
+}
+
 /** A Writable in front of an event stream. */
 export class WritableEventStream extends Writable implements CompatStream {
-  readonly #events: Stream
+  readonly #events: Events
   readonly #closeFrame: string
   #lastFrame = ''
   #hasRoom = true
   #decoder: StringDecoder | undefined
   #finished: (() => void) | undefined
 
-  constructor(events: Stream, closeFrame: string, onError: (error: Error) => void) {
+  constructor(events: Events, closeFrame: string, onError: (error: Error) => void) {
     super({ objectMode: true })
     this.#events = events
     this.#closeFrame = closeFrame
@@ -179,6 +199,8 @@ function frameOfText(data: unknown): string {
 }
 
 function serialize(data: unknown): string {
+  // As JSON an error would be `{}`.
+  if (data instanceof Error) return String(data)
   return typeof data === 'object' ? JSON.stringify(data) : String(data)
 }
 
