@@ -146,6 +146,9 @@ export class Opening {
     const { headerSent } = this.#ctx
     const hasLeft = headerSent ? DISCONNECTS.has(error.code ?? '') : isGone(this.#ctx)
     if (!headerSent) this.#stream?.release(hasLeft ? 'client' : 'error')
+    // The handler has passed `ctx.sse.signal` on, and was stopped by it.
+    const isStopped = error.name === 'AbortError' && this.#stream?.isClosed
+    if (isStopped && (headerSent || hasLeft)) return
     // The handler's own error is reported even if it looks like an error of the connection.
     if (error === this.#failure || !hasLeft) reportToKoa(this.#ctx, error)
   }

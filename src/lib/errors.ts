@@ -19,8 +19,8 @@ export type SseErrorCode =
 
 /** An operational failure. Misuse (a wrong option, a bad event) is a `TypeError` instead. */
 export class SseError extends Error {
-  /** Always `'SseError'`. */
-  override readonly name = 'SseError'
+  /** `'SseError'`, or `'AbortError'` if it is the reason of `stream.signal`. */
+  override readonly name: string = 'SseError'
   /** What went wrong. */
   readonly code: SseErrorCode
   /** Why the stream closed; only on `ERR_SSE_CLOSED`. */

@@ -31,7 +31,7 @@ export interface EventStream<Events extends object = EventMap> {
   /**
    * Aborts when the stream closes. Pass it on, as in `fetch(url, { signal: ctx.sse.signal })`, to stop
    * work for a client that has left. Its reason is an {@link SseError} `ERR_SSE_CLOSED` that carries the
-   * close reason.
+   * close reason and has the name `AbortError`. A handler that fails with it is not reported.
    */
   readonly signal: AbortSignal
   /**

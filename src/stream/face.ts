@@ -46,7 +46,7 @@ export class StreamFace implements EventStream {
     if (this.#controller === undefined) {
       const controller = new AbortController()
       this.#controller = controller
-      this.#stream.onceClosed(reason => controller.abort(closedError(reason)))
+      this.#stream.onceClosed(reason => controller.abort(abortError(reason)))
     }
     return this.#controller.signal
   }
@@ -131,8 +131,10 @@ export class StreamFace implements EventStream {
   }
 }
 
-function closedError(reason: CloseReason): SseError {
-  return new SseError('ERR_SSE_CLOSED', `The event stream has closed: ${reason}`, { reason })
+/** `fetch` rejects with it, and code that is stopped by a signal knows an abort by this name. */
+function abortError(reason: CloseReason): SseError {
+  const error = new SseError('ERR_SSE_CLOSED', `The event stream has closed: ${reason}`, { reason })
+  return Object.defineProperty(error, 'name', { value: 'AbortError' })
 }
 
 /** An app may keep anything in `state`, and logging a stream must never throw. */

@@ -6,7 +6,7 @@ import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
 import request from 'supertest'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { deferred } from '../helpers/app.js'
+import { deferred, type Handler, serveApp } from '../helpers/app.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 describe.each([
@@ -152,6 +152,73 @@ describe.each([
     })
     await request(callback).options('/').expect(204).expect('Allow', 'GET, HEAD, POST')
     expect(pool.stats().opened).toBe(0)
+  })
+})
+
+describe('ctx.sse.signal (fault 82)', () => {
+  const quiet = () =>
+    listen(http.createServer((_, res) => void res.writeHead(200).write('never ends')))
+
+  async function serveUpstream(handler: (sse: EventStream, url: string) => unknown) {
+    const upstream = await quiet()
+    const pool = testPool()
+    const settled = deferred<unknown>()
+    const { origin, errors } = await serveApp(
+      async (_ctx, next) => {
+        await next().then(settled.resolve, error => {
+          settled.resolve(error)
+          throw error
+        })
+      },
+      sse({ pool }),
+      (ctx => handler(ctx.sse, upstream.origin)) as Handler,
+    )
+    return { origin, errors, pool, settled: settled.promise }
+  }
+
+  test('stops a fetch for a client that leaves an open stream, and nothing is reported', async () => {
+    const { origin, errors, settled } = await serveUpstream(async (sse, url) => {
+      sse.comment()
+      const response = await fetch(url, { signal: sse.signal })
+      sse.send('upstream')
+      await response.text()
+    })
+    const client = await connect(origin)
+    await client.until(({ data }) => data.includes('upstream'))
+    client.close()
+    expect(await settled).toMatchObject({
+      name: 'AbortError',
+      code: 'ERR_SSE_CLOSED',
+      reason: 'client',
+    })
+    await new Promise(setImmediate)
+    expect(errors).toEqual([])
+  })
+
+  test('stops a fetch for a client that leaves before anything was sent, and nothing is reported', async () => {
+    const started = deferred()
+    const { origin, errors, settled } = await serveUpstream(async (sse, url) => {
+      const response = await fetch(url, { signal: sse.signal })
+      started.resolve()
+      await response.text()
+    })
+    const request = http.get(origin).on('error', () => {})
+    await started.promise
+    request.destroy()
+    expect(await settled).toMatchObject({ name: 'AbortError', reason: 'client' })
+    await new Promise(setImmediate)
+    expect(errors).toEqual([])
+  })
+
+  test('does not hide an abort that has another cause', async () => {
+    const { origin, errors, settled } = await serveUpstream(async (sse, url) => {
+      sse.comment()
+      await fetch(url, { signal: AbortSignal.abort() })
+    })
+    await connect(origin)
+    await settled
+    await new Promise(setImmediate)
+    expect(errors).toHaveLength(1)
   })
 })
 

@@ -439,7 +439,7 @@ describe('a stream', () => {
     client.close()
     await aborted
     expect(signal.reason).toMatchObject({
-      name: 'SseError',
+      name: 'AbortError',
       code: 'ERR_SSE_CLOSED',
       reason: 'client',
     })
