@@ -210,7 +210,7 @@ export class Hub
   admit({ replay, channels, ...request }: Admission): Stream {
     const clientTarget = this.members.targetOf(request.id)
     const stream = new Stream({ ...request, clientTarget }, this)
-    stream.face = new StreamFace(stream, this.members.client(request.id))
+    stream.face = new StreamFace(stream, this.members.client(request.id), this)
     this.members.add(stream, channels)
     this.#counts.opened += 1
     this.#start(stream, request.route.resume, replay)

@@ -73,7 +73,8 @@ export interface EventStream<Events extends object = EventMap> {
    * afterwards. Bytes are decoded as UTF-8.
    *
    * Resolves when the source has ended or the stream has closed. Rejects with a TypeError when the source
-   * is none of these, with the source's own error, and with what `map` or {@link send} throws.
+   * is none of these, with the source's own error, and with what `map` or {@link send} throws. If nothing
+   * awaits the promise then, the pool emits the error as `error` and the stream is cut.
    *
    * @param map turns an item into an event. Default: each item is an event itself.
    * @example

@@ -7,22 +7,29 @@ import type { Client, EventStream } from './event-stream.js'
 import { iterate, readWhile, type StreamSource } from './source.js'
 import type { Stream } from './stream.js'
 
+/** Where errors go that nothing else hears of: the hub. */
+interface ErrorListener {
+  error(error: unknown): void
+}
+
 export class StreamFace implements EventStream {
   readonly id: string
   readonly client: Client
   readonly lastEventId: string
   readonly #stream: Stream
+  readonly #pool: ErrorListener
   #state: Record<PropertyKey, unknown> | undefined
   #controller: AbortController | undefined
   #closed: Promise<CloseReason> | undefined
   /** Stops the sources that are being read. */
   #sources: Set<() => void> | undefined
 
-  constructor(stream: Stream, client: Client) {
+  constructor(stream: Stream, client: Client, pool: ErrorListener) {
     this.id = stream.id
     this.client = client
     this.lastEventId = stream.lastEventId
     this.#stream = stream
+    this.#pool = pool
   }
 
   get state(): Record<PropertyKey, unknown> {
@@ -71,7 +78,15 @@ export class StreamFace implements EventStream {
     return !this.#stream.isEnding && this.#stream.sendFrame(encodeComment(text))
   }
 
-  async stream<Item>(source: StreamSource<Item>, map?: (item: Item) => StreamEvent): Promise<void> {
+  stream<Item>(source: StreamSource<Item>, map?: (item: Item) => StreamEvent): Promise<void> {
+    const sent = this.#send(source, map)
+    return Awaited.orElse(sent, error => {
+      this.#pool.error(error)
+      this.#stream.close('error')
+    })
+  }
+
+  async #send<Item>(source: StreamSource<Item>, map?: (item: Item) => StreamEvent): Promise<void> {
     const items = iterate(source)
     if (this.#stream.isEnding) return items.stop()
     // The source may be quiet for long, and the client should know before that it is connected.
@@ -128,6 +143,42 @@ export class StreamFace implements EventStream {
       })
     }
     return this.#sources
+  }
+}
+
+/** A promise that knows whether anything waits for it. */
+class Awaited<Value> extends Promise<Value> {
+  #isAwaited = false
+
+  /** Calls the listener if the promise is rejected and nothing waits for it then. */
+  static orElse<Value>(
+    promise: Promise<Value>,
+    onUnheard: (error: unknown) => void,
+  ): Promise<Value> {
+    const watched = new Awaited<Value>((resolve, reject) => promise.then(resolve, reject))
+    // Not by its own `then`, which is the app's. Marks the rejection as handled, so that it cannot end the
+    // process.
+    Promise.prototype.then.call(watched, undefined, error => {
+      // Not before `await` has called `then`.
+      setImmediate(() => {
+        if (!watched.#isAwaited) onUnheard(error)
+      })
+    })
+    return watched
+  }
+
+  /** What `then` returns is an ordinary promise: its rejection is the app's own. */
+  static override get [Symbol.species]() {
+    return Promise
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: `await` calls it, and only a call of it tells
+  override then<Result = Value, Failure = never>(
+    onResolve?: ((value: Value) => Result | PromiseLike<Result>) | null,
+    onReject?: ((error: unknown) => Failure | PromiseLike<Failure>) | null,
+  ): Promise<Result | Failure> {
+    this.#isAwaited = true
+    return super.then(onResolve, onReject)
   }
 }
 

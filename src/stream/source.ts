@@ -97,18 +97,31 @@ function iteratorOf(source: AsyncIterable<unknown> | Iterable<unknown>): AsyncIt
   })()
 }
 
-/** Bytes become text; a character that was split between two chunks arrives whole. */
+/** Bytes become text; a character that was split between two chunks of bytes or text arrives whole. */
 async function* decoded(source: AsyncIterable<unknown>) {
   let decoder: InstanceType<typeof TextDecoder> | undefined
+  let half = ''
   for await (const item of source) {
-    if (!(item instanceof Uint8Array)) {
-      yield item
-      continue
+    if (half !== '' && typeof item !== 'string') {
+      yield half
+      half = ''
     }
-    decoder ??= new TextDecoder()
-    const text = decoder.decode(item, { stream: true })
-    if (text !== '') yield text
+    if (item instanceof Uint8Array) {
+      decoder ??= new TextDecoder()
+      const text = decoder.decode(item, { stream: true })
+      if (text !== '') yield text
+    } else if (typeof item === 'string') {
+      const text = half + item
+      half = HALF_CHARACTER.exec(text)?.[0] ?? ''
+      // An empty item is an event of its own.
+      if (text !== half || half === '') yield half === '' ? text : text.slice(0, -1)
+    } else {
+      yield item
+    }
   }
-  const rest = decoder?.decode()
+  const rest = half + (decoder?.decode() ?? '')
   if (rest) yield rest
 }
+
+/** The first half of a surrogate pair: half of a character beyond U+FFFF. */
+const HALF_CHARACTER = /[\uD800-\uDBFF]$/

@@ -158,6 +158,68 @@ describe('stream()', () => {
     expect(client.data).toEqual(['a', '\ufffd'])
   })
 
+  test.each<[string, string[], string[]]>([
+    ['in the middle', ['a\ud83d', '\ude00b'], ['a', '😀b']],
+    ['twice', ['\ud83d', '\ude00\ud83d', '\ude00'], ['😀', '😀']],
+    ['around an empty item', ['a\ud83d', '', '\ude00'], ['a', '😀']],
+    ['at the end', ['a\ud83d'], ['a', '\ufffd']],
+  ])('joins a character whose string is cut %s (fault 91)', async (_, items, expected) => {
+    const { stream, client } = await openStream()
+    await stream.stream(items)
+    await stream.stream(Readable.from(items))
+    stream.send('last')
+    await client.until(({ data }) => data.includes('last'))
+    expect(client.data).toEqual([...expected, ...expected, 'last'])
+  })
+
+  test('sends an item of another kind after the half of a character that came before', async () => {
+    const { stream, client } = await openStream()
+    await stream.stream(['\ud83d', { event: 'e', data: 'x' }, Buffer.from('y')])
+    await client.until(({ data }) => data.includes('y'))
+    expect(client.data).toEqual(['\ufffd', 'x', 'y'])
+  })
+
+  describe('with a promise', () => {
+    async function* failing() {
+      yield 'before'
+      throw new Error('source failed')
+    }
+
+    test('that nothing awaits, reports the error of its source and cuts the stream (fault 89)', async () => {
+      const { pool, stream, client } = await openStream()
+      const errors: unknown[] = []
+      pool.on('error', error => errors.push(error))
+      stream.stream(failing())
+      expect(await client.ended).toBe(false)
+      expect(client.data).toEqual(['before'])
+      expect(errors).toEqual([new Error('source failed')])
+    })
+
+    test('that nothing awaits, reports a source of the wrong kind (fault 89)', async () => {
+      const { pool, stream, client } = await openStream()
+      const reported = new Promise(resolve => pool.on('error', resolve))
+      stream.stream('text' as never)
+      expect(await reported).toBeInstanceOf(TypeError)
+      expect(await client.ended).toBe(false)
+    })
+
+    test.each<[string, (promise: Promise<void>) => Promise<unknown>]>([
+      ['await', async promise => await promise],
+      ['a return', async promise => promise],
+      ['catch', promise => promise.catch(error => Promise.reject(error))],
+      ['Promise.all', promise => Promise.all([promise])],
+    ])('that the app handles by %s, reports nothing itself', async (_, hear) => {
+      const { pool, stream } = await openStream()
+      const reported = vi.fn()
+      pool.on('error', reported)
+      await expect(hear(stream.stream(failing()))).rejects.toThrow('source failed')
+      await expect(hear(stream.stream('text' as never))).rejects.toThrow(TypeError)
+      await new Promise(setImmediate)
+      expect(reported).not.toHaveBeenCalled()
+      expect(stream.isOpen).toBe(true)
+    })
+  })
+
   test.each(['a string', 5, null, undefined, {}])('refuses %o', async source => {
     const { stream } = await openStream()
     await expect(stream.stream(source as never)).rejects.toThrow(/^stream\(\) takes an iterable/)
