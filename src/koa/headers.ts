@@ -1,4 +1,5 @@
 /** The headers of a stream's response. */
+import type { ServerResponse } from 'node:http'
 import type { Context } from 'koa'
 
 export const EVENT_STREAM = 'text/event-stream'
@@ -11,13 +12,20 @@ const HEADERS = {
 }
 const KEPT_ALIVE = { ...HEADERS, Connection: 'keep-alive' }
 
-/** The headers of the response, except those that the app has set itself, such as `no-store`. */
+/** The headers of the response, except those that the app has set itself. */
 export function streamHeaders({ req, res }: Context): Record<string, string> {
   // Forbidden on HTTP/2 (RFC 9113, 8.2.2), unknown to HTTP/1.0, and wrong if the client wants to close.
   const isKeptAlive = req.httpVersion === '1.1' && !/\bclose\b/i.test(req.headers.connection ?? '')
   const headers = isKeptAlive ? KEPT_ALIVE : HEADERS
   if (!res.hasHeader('Cache-Control') && !res.hasHeader('X-Accel-Buffering')) return headers
-  return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => name === 'Content-Type' || !res.hasHeader(name)),
+  const others = Object.entries(headers).filter(
+    ([name]) => name === 'Content-Type' || !res.hasHeader(name),
   )
+  return { ...Object.fromEntries(others), 'Cache-Control': untransformed(res) }
+}
+
+/** Without `no-transform` a proxy may compress the stream, and hold back frames until its buffer is full. */
+function untransformed(res: ServerResponse): string {
+  const own = String(res.getHeader('Cache-Control') ?? 'no-cache')
+  return /\bno-transform\b/i.test(own) ? own : `${own}, no-transform`
 }

@@ -118,6 +118,22 @@ describe('sse() as a middleware', () => {
     ).toBe('close')
   })
 
+  test.each([
+    ['no-store', 'no-store, no-transform'],
+    ['private, No-Transform', 'private, No-Transform'],
+    ['', 'no-cache, no-transform'],
+  ])("adds no-transform to the app's own Cache-Control: %s (fault 84)", async (own, expected) => {
+    const { origin } = await serveApp(
+      (ctx, next) => {
+        if (own !== '') ctx.set('Cache-Control', own)
+        ctx.set('X-Accel-Buffering', 'no')
+        return next()
+      },
+      sse({ pool: testPool() }),
+    )
+    expect((await connect(origin)).headers['cache-control']).toBe(expected)
+  })
+
   test("keeps the app's own headers, wherever they are set", async () => {
     const { origin } = await serveApp(
       async (ctx, next) => {
@@ -134,7 +150,7 @@ describe('sse() as a middleware', () => {
     )
     const client = await connect(origin)
     expect(client.headers).toMatchObject({
-      'cache-control': 'no-store',
+      'cache-control': 'no-store, no-transform',
       'x-accel-buffering': 'yes',
       'x-late': 'kept',
       'set-cookie': [expect.stringMatching(/^late=kept/)],
