@@ -8,7 +8,10 @@ import { END_ID } from '../wire/frames.js'
 
 /** The JSON that a poll is answered with; see the option `longPoll`. */
 export interface PollAnswer {
-  /** To send as `Last-Event-ID`, or `?lastEventId=`, with the next poll. `'sse.end'`: poll no more. */
+  /**
+   * To send as `Last-Event-ID`, or `?lastEventId=`, with the next poll. `'sse.end'`: poll no more; in the
+   * query it would start a new client.
+   */
   cursor: string
   /** The entries after the poll's cursor, oldest first; empty if none came for 25 seconds. */
   events: PoolEntry[]

@@ -18,6 +18,7 @@ import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { isGone, Opening } from './opening.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
+import { admitsHost, admitsOrigin, keepCorsHeaders, preflight } from './origins.js'
 
 /** What `sse()` returns: a Koa middleware, with the pool that its streams join. */
 export type SseMiddleware<Events extends object, Sse> = Middleware &
@@ -41,7 +42,7 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
  * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
  *
  * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 403 for an
- * origin that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
+ * origin or host that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
  * of one client, and 503 while the pool is full. While it is closing, they get an empty stream that
  * tells the browser when to reconnect. A client whose stream was ended by `end()` or `remove()` gets
  * 204, which stops its `EventSource` ([WHATWG HTML, "Server-sent
@@ -74,10 +75,20 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     hub.open(stream, streamHeaders(ctx), route.retry && randomBetween(route.retry))
   }
 
-  return async function eventStream(ctx: Context, next: Next): Promise<unknown> {
+  async function eventStream(ctx: Context, next: Next): Promise<unknown> {
     if (!matches(ctx, route)) return next()
-    await negotiate(ctx, hub, route)
-    if (ctx.method === 'OPTIONS') return preflight(ctx)
+    try {
+      await checkSite(ctx, hub, route)
+      return await answer(ctx, next)
+    } catch (error) {
+      keepCorsHeaders(ctx, error, route)
+      throw error
+    }
+  }
+
+  async function answer(ctx: Context, next: Next): Promise<unknown> {
+    negotiate(ctx, hub, route)
+    if (ctx.method === 'OPTIONS') return preflight(ctx, route)
     const lastEventId = lastEventIdOf(ctx)
     if (lastEventId === END_ID) return stopReconnecting(ctx)
     const early = hub.refusal()
@@ -123,6 +134,8 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
       opening.handled()
     }
   }
+
+  return eventStream
 }
 
 /**
@@ -147,52 +160,26 @@ function matches(ctx: Context, { matchQuery }: ResolvedRouteOptions): boolean {
   return matchQuery === undefined || Object.hasOwn(ctx.query, matchQuery)
 }
 
-/** Refuses clients that do not accept a stream, and pages whose origin is not allowed. */
-async function negotiate(
-  ctx: Context,
-  hub: Hub,
-  { allowedOrigins, longPoll }: ResolvedRouteOptions,
-): Promise<void> {
-  if (allowedOrigins !== undefined) {
-    ctx.vary('Origin')
-    const origin = ctx.get('Origin')
-    if (!isSameSite(ctx, origin) && !(origin !== '' && (await allowedOrigins(origin)) === true)) {
-      hub.countRefusal('origin')
-      ctx.throw(403, 'This origin may not connect')
-    }
-    if (origin !== '') {
-      // Exactly this origin, because browsers refuse `*` together with credentials.
-      ctx.set('Access-Control-Allow-Origin', origin)
-      ctx.set('Access-Control-Allow-Credentials', 'true')
-    }
-  }
+/** Refuses pages whose origin, or whose name for this host, is not allowed. */
+async function checkSite(ctx: Context, hub: Hub, route: ResolvedRouteOptions): Promise<void> {
+  const isOurHost = admitsHost(ctx, route)
+  if (isOurHost && (await admitsOrigin(ctx, route))) return
+  hub.countRefusal('origin')
+  ctx.throw(403, isOurHost ? 'This origin may not connect' : 'This host name is not served')
+}
+
+/** Refuses clients that do not accept a stream. */
+function negotiate(ctx: Context, hub: Hub, { accept, longPoll }: ResolvedRouteOptions): void {
   if (longPoll) ctx.vary('Accept')
-  if (!acceptsStreams(ctx) && !(longPoll && isPoll(ctx))) {
-    hub.countRefusal('type')
-    ctx.throw(406, `This resource is a ${EVENT_STREAM}`)
-  }
+  if (accept === 'any' || acceptsStreams(ctx) || (longPoll && isPoll(ctx))) return
+  hub.countRefusal('type')
+  ctx.throw(406, `This resource is a ${EVENT_STREAM}`)
 }
 
 function acceptsStreams(ctx: Context): boolean {
   const { accept } = ctx.req.headers
   // What every EventSource sends. For `ctx.accepts`, Koa would keep a parser with each open stream.
   return accept === EVENT_STREAM || Boolean(ctx.accepts(EVENT_STREAM))
-}
-
-/** Whether the page that sends the request is of this site, by headers that pages cannot forge. */
-function isSameSite(ctx: Context, origin: string): boolean {
-  const site = ctx.get('Sec-Fetch-Site')
-  if (site !== '') return site === 'same-origin' || site === 'none'
-  // Not `ctx.origin`, which in Koa 3 is the header itself, and would allow every origin.
-  return origin === '' || origin === `${ctx.protocol}://${ctx.host}`
-}
-
-/** Answers a CORS preflight (Fetch, "CORS-preflight fetch"); a stream would never end. */
-function preflight(ctx: Context): void {
-  ctx.status = 204
-  ctx.set('Allow', 'GET, HEAD, POST')
-  ctx.set('Access-Control-Allow-Methods', 'GET, HEAD, POST')
-  ctx.set('Access-Control-Allow-Headers', 'Content-Type, Last-Event-ID')
 }
 
 /**
@@ -282,8 +269,11 @@ function rotate(stream: Stream, age: number): void {
   stream.onceClosed(() => clearTimeout(timer))
 }
 
-/** The header wins: the query parameter is only for polyfills that cannot set the header. */
+/** The header wins: the query parameter is for pages and for polyfills that cannot set the header. */
 function lastEventIdOf(ctx: Context): string {
+  const header = ctx.get('Last-Event-ID')
+  if (header !== '') return header
   const { lastEventId } = ctx.query
-  return ctx.get('Last-Event-ID') || (typeof lastEventId === 'string' ? lastEventId : '')
+  // A page that has stored the end id is a new one: only a reconnect, which has the header, is to stop.
+  return typeof lastEventId === 'string' && lastEventId !== END_ID ? lastEventId : ''
 }

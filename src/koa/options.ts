@@ -103,10 +103,28 @@ export interface RouteOptions {
    */
   maxAge?: readonly [min: number, max: number] | undefined
   /**
-   * Origins of other sites that may connect, with credentials (CORS); all others get 403. Default:
-   * origins are not checked.
+   * Origins of other sites that may connect, with credentials (CORS); all others get 403. Errors carry the
+   * CORS headers too, and a preflight may ask for any header. `router.get` passes no preflight on: mount
+   * the middleware for both, `router.get('/events', stream).options('/events', stream)`.
+   *
+   * A request shows its site by `Sec-Fetch-Site`, or without it by `Origin`, or without both by `Referer`. If it
+   * has none of them, as from a server, it may connect. Over plain HTTP a page of another site can bring
+   * that about too: use HTTPS, or cookies with `SameSite`. Default: origins are not checked.
    */
   allowedOrigins?: readonly string[] | ((origin: string) => boolean | Promise<boolean>) | undefined
+  /**
+   * The host names of the app, without ports; a request whose `Host`, as Node receives it, has another name
+   * gets 403. Without this, a site that points its own name at this server is of the same origin for
+   * browsers (DNS rebinding), whatever `allowedOrigins` says. For apps in a private network and on
+   * localhost. Default: hosts are not checked.
+   */
+  allowedHosts?: readonly string[] | undefined
+  /**
+   * Which requests get a stream. `'event-stream'` (default): those that accept `text/event-stream`; others
+   * get 406. `'any'`: all, for clients such as the OpenAI SDKs, which ask for `application/json` and read a
+   * stream. Cannot be combined with `longPoll`.
+   */
+  accept?: 'event-stream' | 'any' | undefined
 }
 
 /** What `id` may return, which includes what `ctx.query.id` is. */
@@ -133,6 +151,8 @@ export interface ResolvedRouteOptions {
   readonly longPoll: boolean
   readonly overflow: 'reject' | 'retry'
   readonly maxAge: readonly [number, number] | undefined
+  readonly accept: 'event-stream' | 'any'
+  readonly allowedHosts: readonly string[] | undefined
   readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
 }
 
@@ -164,6 +184,11 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
     "an array of origins such as ['https://app.example'], or a function",
     value => isFunction(value) || (Array.isArray(value) && value.every(one => isOrigin(one))),
   ),
+  allowedHosts: optional(
+    "an array of host names without scheme and port such as ['app.example', 'localhost']",
+    value => Array.isArray(value) && value.every(one => isHostName(one)),
+  ),
+  accept: oneOf('event-stream', 'any'),
 }
 
 const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_RULES }
@@ -200,13 +225,19 @@ function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
   if (route.longPoll && !route.resume) {
     throw new TypeError('sse(): option "longPoll" needs ids; drop "resume: false"')
   }
-  const { retry, allowedOrigins } = route
+  if (route.longPoll && route.accept === 'any') {
+    throw new TypeError(
+      `sse(): option "longPoll" answers requests for application/json; drop "accept: 'any'"`,
+    )
+  }
+  const { retry, allowedOrigins, allowedHosts } = route
   return {
     ...route,
     retry: typeof retry === 'number' ? [retry, retry] : retry,
     allowedOrigins: Array.isArray(allowedOrigins)
       ? (origin: string) => allowedOrigins.includes(origin)
       : allowedOrigins,
+    allowedHosts: (allowedHosts as string[] | undefined)?.map(name => name.toLowerCase()),
   } as unknown as ResolvedRouteOptions
 }
 
@@ -230,6 +261,14 @@ function part(options: object, isWanted: (name: string) => boolean): object {
 /** Not by `instanceof`: the ES module and the CommonJS copy of the package each have a class. */
 function isPool(value: unknown): boolean {
   return isRecord(value) && isFunction(value.broadcast)
+}
+
+function isHostName(value: unknown): boolean {
+  return (
+    typeof value === 'string' &&
+    URL.canParse(`http://${value}`) &&
+    /^([^:/?#@]+|\[.+\])$/.test(value)
+  )
 }
 
 /** An origin as browsers send it (RFC 6454, 6.2): no path, no trailing slash, no default port. */

@@ -280,6 +280,29 @@ describe('option channels', () => {
   )
 })
 
+describe('option accept', () => {
+  const ask = (origin: string) =>
+    connect(origin, '/', { method: 'POST', headers: { Accept: 'application/json' } })
+
+  test("'any' gives a POST with Accept: application/json a stream (fault 80)", async () => {
+    const { origin } = await serveStreams({ pool: testPool(), accept: 'any' }, ctx => {
+      ctx.sse.send({ data: { token: 'a' } })
+    })
+    const client = await ask(origin)
+    expect(client.headers['content-type']).toBe('text/event-stream; charset=utf-8')
+    await client.until(({ data }) => data.includes('{"token":"a"}'))
+  })
+
+  test("'event-stream', the default, answers it with 406", async () => {
+    const { origin } = await serveStreams({ pool: testPool() })
+    expect((await ask(origin)).status).toBe(406)
+  })
+
+  test("'any' cannot be combined with longPoll", () => {
+    expect(() => sse({ accept: 'any', longPoll: true })).toThrow(/"longPoll".*drop "accept: 'any'"/)
+  })
+})
+
 describe('option matchQuery', () => {
   test.each(['/?sse', '/?sse=', '/?sse=0', '/?a=1&sse=x'])('gives %s a stream', async path => {
     const { origin } = await serveApp(sse({ pool: testPool(), matchQuery: 'sse' }))
@@ -368,14 +391,29 @@ describe('the cursor', () => {
     expect(seen).toEqual(['header', 'query', '', ''])
   })
 
-  test('of an ended stream is answered with 204, wherever it is given, and takes no place', async () => {
+  test('of an ended stream is answered with 204 before the app or the log is called, so a client that asks again and again costs little (fault 119)', async () => {
     const pool = testPool()
-    const handler = vi.fn()
-    const { origin } = await serveApp(sse({ pool }), handler)
-    await request(origin).get('/').set('Last-Event-ID', 'sse.end').expect(204)
-    await request(origin).get('/?lastEventId=sse.end').expect(204)
-    expect(handler).not.toHaveBeenCalled()
-    expect(pool.stats().opened).toBe(0)
+    const called = vi.fn()
+    const { origin } = await serveApp(
+      sse({ pool, id: called, channels: called, replay: 'all' }),
+      called,
+    )
+    for (let i = 0; i < 20; i++) {
+      await request(origin).get('/').set('Last-Event-ID', 'sse.end').expect(204)
+    }
+    expect(called).not.toHaveBeenCalled()
+    expect(pool.stats()).toMatchObject({ opened: 0, replays: 0, gaps: 0 })
+  })
+
+  test('of an ended stream opens a new one if a page has stored it and sends it in the query (fault 102)', async () => {
+    const pool = testPool()
+    const seen: string[] = []
+    const { origin } = await serveStreams({ pool }, ctx => void seen.push(ctx.sse.lastEventId))
+    const client = await connect(origin, '/?id=ada&lastEventId=sse.end')
+    await pool.send('ada', 'hello')
+    await client.until(({ data }) => data.includes('hello'))
+    expect(client.text).not.toContain('sse.gap')
+    expect(seen).toEqual([''])
   })
 
   test('of an ended stream is answered with 204 even by a full or closed pool', async () => {
