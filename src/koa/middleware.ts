@@ -16,6 +16,7 @@ import type { EventMap } from '../wire/event.js'
 import { END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
+import { warnOfMistakes } from './mistakes.js'
 import { isGone, Opening } from './opening.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { admitsHost, admitsOrigin, keepCorsHeaders, preflight } from './origins.js'
@@ -123,10 +124,13 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     })
     opening.clearBody()
     opening.begin(stream)
+    const type = ctx.response.get('Content-Type')
     if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
     ctx.sse = stream.face
     try {
-      return isLastOfRoute(ctx, eventStream) ? undefined : await next()
+      const result = isLastOfRoute(ctx, eventStream) ? undefined : await next()
+      warnOfMistakes(ctx, opening, type)
+      return result
     } catch (error) {
       opening.fail(error)
       throw error

@@ -32,7 +32,10 @@ export class Opening {
   /** What outer middleware had set before. */
   #preset: { status: number; body?: unknown } = { status: 404 }
   #failure: unknown
-  #isTakenOver = false
+  /** The app has set `ctx.respond = false`. */
+  isTakenOver = false
+  /** The stream is open, or has been. */
+  isCommitted = false
   #isHandled = false
   /** Koa may be answering in this turn. */
   #isAsked = false
@@ -97,7 +100,7 @@ export class Opening {
 
   /** The app has set `ctx.respond = false`: it writes to `ctx.res` itself. */
   takeOver(): void {
-    this.#isTakenOver = true
+    this.isTakenOver = true
     this.#stream?.release('end')
   }
 
@@ -109,7 +112,7 @@ export class Opening {
       if (this.#isHandled) this.#finish()
       return false
     }
-    if (this.#isTakenOver) return false
+    if (this.isTakenOver) return false
     if (this.#hasOtherAnswer) {
       // Frees the place in the pool.
       if (this.#isHandled) stream.release('end')
@@ -167,7 +170,10 @@ export class Opening {
     if (isGone(this.#ctx)) stream.release('client')
     // The app has begun to answer through `ctx.res`: what we wrote would land in its body.
     else if (this.#ctx.headerSent) stream.release('end')
-    else if (!stream.isClosed) this.#open(this.#ctx, stream)
+    else if (!stream.isClosed) {
+      this.isCommitted = true
+      this.#open(this.#ctx, stream)
+    }
   }
 
   #restore(): void {
