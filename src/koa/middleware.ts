@@ -12,8 +12,8 @@ import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
-import type { EventMap } from '../wire/event.js'
-import { END_ID, HELLO, retryLater } from '../wire/frames.js'
+import { type EventMap, encodeData } from '../wire/event.js'
+import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { warnOfMistakes } from './mistakes.js'
@@ -71,7 +71,14 @@ export function sse<Events extends object = EventMap>(options: SseOptions<Events
 }
 
 function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
-  const streamRoute = { closeEvent: route.closeEvent, resume: route.resume, hello: HELLO }
+  const { closeEvent, resume, done } = route
+  const streamRoute = {
+    closeEvent,
+    resume,
+    hello: HELLO,
+    ping: done === undefined ? undefined : COMMENT_HEARTBEAT,
+    done: done === undefined ? undefined : encodeData(done, hub.options),
+  }
   const open = (ctx: Context, stream: Stream) => {
     hub.open(stream, streamHeaders(ctx), route.retry && randomBetween(route.retry))
   }

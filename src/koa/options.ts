@@ -68,6 +68,14 @@ export interface RouteOptions {
   identify?: ((ctx: Context) => Identity | Promise<Identity>) | undefined
   /** The name of the event that `end()` sends. Default `'close'`. */
   closeEvent?: string | undefined
+  /**
+   * Sends nothing but the app's own events, for clients that parse every event as JSON, such as the OpenAI
+   * SDKs: heartbeats are comments, there are no ids and gaps (`resume: false`), and a stream ends with this
+   * text as an event without a name, in place of the close event: `done: '[DONE]'`. Data that `end()` is
+   * given comes before it. For clients that read with `fetch`: an `EventSource` would reconnect. Default:
+   * none.
+   */
+  done?: string | undefined
   /** Only requests with this query key, whatever its value, get a stream. Default: all requests do. */
   matchQuery?: string | undefined
   /**
@@ -144,6 +152,7 @@ export interface ResolvedRouteOptions {
   readonly channels: RouteOptions['channels']
   readonly identify: RouteOptions['identify']
   readonly closeEvent: string
+  readonly done: string | undefined
   readonly matchQuery: string | undefined
   readonly retry: readonly [number, number] | undefined
   readonly replay: 'missed' | 'latest' | 'all'
@@ -167,6 +176,7 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
     expected: 'a non-empty event name',
     accepts: value => typeof value === 'string' && value !== '',
   },
+  done: optional("a text such as '[DONE]'", value => typeof value === 'string' && value !== ''),
   matchQuery: optional(
     'the name of a query key',
     value => typeof value === 'string' && value !== '',
@@ -220,10 +230,15 @@ export function resolveSseOptions<Events extends object>(given: SseOptions<Event
 }
 
 function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
-  const route = resolve('sse()', ROUTE_RULES, given)
+  if (given.done !== undefined && given.resume === true) {
+    throw new TypeError('sse(): option "done" rules out ids; drop "resume: true"')
+  }
+  // Ids would come with events of the package's own.
+  const route = resolve('sse()', ROUTE_RULES, given.done ? { ...given, resume: false } : given)
   checkName('sse(): option "closeEvent"', route.closeEvent)
   if (route.longPoll && !route.resume) {
-    throw new TypeError('sse(): option "longPoll" needs ids; drop "resume: false"')
+    const reason = route.done === undefined ? 'resume: false' : 'done'
+    throw new TypeError(`sse(): option "longPoll" needs ids; drop "${reason}"`)
   }
   if (route.longPoll && route.accept === 'any') {
     throw new TypeError(

@@ -51,7 +51,9 @@ export interface StreamRoute {
   /** The first bytes, a comment. */
   readonly hello: Chunk
   /** A heartbeat of the route's own, instead of the pool's. */
-  readonly ping?: Chunk
+  readonly ping?: Chunk | undefined
+  /** A whole frame in place of the close event. */
+  readonly done?: string | undefined
 }
 
 /** What the middleware knows of a new stream. */
@@ -212,6 +214,8 @@ export class Stream extends Reader {
     const direct = waiting.shift()
     if (waiting.after === undefined) this.#direct = undefined
     if (direct.bytes > 0) this.write(new Chunk(direct.text))
+    // A stream with ids still needs a heartbeat, which carries the cursor.
+    if (!this.withIds) this.#isActive = true
     if (!this.#isFull) this.#settleDrainWaiters()
     if (direct.closes !== undefined) {
       this.#endOutlet(direct.closes)
@@ -362,7 +366,14 @@ export class Stream extends Reader {
       else if (after !== undefined) this.wake()
       return
     }
-    this.#push(frame ?? closeFrame(this.#route.closeEvent, data), after, reason)
+    this.#push(frame ?? this.#lastFrame(data), after, reason)
+  }
+
+  #lastFrame(data: string): string {
+    const { closeEvent, done } = this.#route
+    if (done === undefined) return closeFrame(closeEvent, data)
+    // Data alone is an event without a name.
+    return data.trim() === NO_DATA.trim() ? done : data + done
   }
 
   #endQuietly(reason: CloseReason, { retry }: CloseOptions): void {

@@ -471,6 +471,71 @@ describe('option closeEvent', () => {
   })
 })
 
+describe('option done', () => {
+  test('sends nothing but the events of the app, comments and [DONE], so that a client can parse each as JSON (fault 81)', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const pool = testPool()
+    await pool.broadcast('old')
+    const opened = nextOpen(pool)
+    const { origin } = await serveStreams({ pool, done: '[DONE]' })
+    const client = await connect(origin, '/', { headers: { 'Last-Event-ID': 'unknown' } })
+    const stream = await opened
+    const before = client.comments.length
+    vi.advanceTimersByTime(15_000)
+    await client.until(({ comments }) => comments.length > before)
+    stream.send({ data: { token: 'a' } })
+    stream.end()
+    expect(await client.ended).toBe(true)
+    expect(client.events).toEqual([
+      { data: '{"token":"a"}', event: undefined, id: undefined },
+      { data: '[DONE]', event: undefined, id: undefined },
+    ])
+  })
+
+  test.each<[string, (stream: EventStream) => unknown]>([
+    ['end(data)', stream => stream.end({ usage: 1 })],
+    ['remove(data)', stream => stream.client.remove({ usage: 1 })],
+  ])('sends the data of %s before it (fault 81)', async (_, end) => {
+    const pool = testPool()
+    const opened = nextOpen(pool)
+    const { origin } = await serveStreams({ pool, done: '[DONE]' })
+    const client = await connect(origin)
+    await end(await opened)
+    expect(await client.ended).toBe(true)
+    expect(client.text).not.toMatch(/^(event|id):/m)
+    expect(client.data).toEqual(['{"usage":1}', '[DONE]'])
+  })
+
+  test('gives a stream that is busy with direct sends no heartbeat (fault 81)', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const pool = testPool()
+    const opened = nextOpen(pool)
+    const { origin } = await serveStreams({ pool, done: '[DONE]' })
+    const client = await connect(origin)
+    const stream = await opened
+    const comments = async () => {
+      stream.send('next')
+      const { length } = client.data
+      await client.until(({ data }) => data.length > length)
+      return client.comments.length
+    }
+    const before = await comments()
+    vi.advanceTimersByTime(15_000)
+    expect(await comments()).toBe(before)
+    vi.advanceTimersByTime(15_000)
+    expect(await comments()).toBe(before)
+    vi.advanceTimersByTime(30_000)
+    expect(await comments()).toBe(before + 1)
+  })
+
+  test.each([
+    [{ resume: true }, 'drop "resume: true"'],
+    [{ longPoll: true }, 'drop "done"'],
+  ])('cannot be combined with %o', (options, message) => {
+    expect(() => sse({ done: '[DONE]', ...options })).toThrow(message)
+  })
+})
+
 describe('option maxAge', () => {
   test('rotates a stream at a random age, and the browser comes back', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
