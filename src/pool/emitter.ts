@@ -11,8 +11,10 @@ import type { EventMap } from '../wire/event.js'
 
 /** The events of a pool, and the arguments of each event's listeners. */
 export interface PoolEventMap<Events extends object = EventMap> {
-  /** A stream has joined the pool. Its handler runs next, and may still refuse it. */
+  /** A stream has joined the pool. Its handler runs next, and may still refuse it; see `start`. */
   open: [stream: EventStream<Events>]
+  /** The response of a stream has opened: the handler has not refused it, and its client is connected. */
+  start: [stream: EventStream<Events>]
   /** A stream has left the pool, whatever the cause: once for each `open`. */
   close: [stream: EventStream<Events>, reason: CloseReason]
   /** A stream has missed something. Its client gets an `sse.gap` event, unless `resume` is `false`. */
@@ -24,6 +26,7 @@ export interface PoolEventMap<Events extends object = EventMap> {
 /** Each event's channel, and the names that its arguments have in the message published there. */
 const DIAGNOSTICS = {
   open: { channel: channel('koa-sse-pool:open'), fields: ['stream'] },
+  start: { channel: channel('koa-sse-pool:start'), fields: ['stream'] },
   close: { channel: channel('koa-sse-pool:close'), fields: ['stream', 'reason'] },
   gap: { channel: channel('koa-sse-pool:gap'), fields: ['stream', 'reason'] },
   error: { channel: channel('koa-sse-pool:error'), fields: ['error'] },

@@ -226,6 +226,8 @@ export class Hub
     stream.open(headers, retry)
     this.pump.advance(stream)
     this.#heartbeat.watch(stream)
+    // What was sent before has ended it already.
+    if (!stream.isClosed) this.#emitter.emit('start', stream.face)
   }
 
   streamMissed(stream: Stream, reason: GapReason): void {

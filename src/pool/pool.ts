@@ -27,7 +27,7 @@ import {
  * everyone on all processes. It reads like a `Map` from client ids to clients.
  *
  * It is a Node [`EventEmitter`](https://nodejs.org/api/events.html#class-eventemitter) with the events
- * `open`, `close`, `gap` and `error`; see {@link PoolEventMap} for their arguments. An `error` without a
+ * `open`, `start`, `close`, `gap` and `error`; see {@link PoolEventMap} for their arguments. An `error` without a
  * listener becomes a process warning, once for each pool, and never ends the process. The same events are
  * published on Node's [`diagnostics_channel`](https://nodejs.org/api/diagnostics_channel.html) as
  * `koa-sse-pool:open` and so on.

@@ -635,6 +635,52 @@ describe('at shutdown', () => {
 })
 
 describe("the pool's events", () => {
+  test('start is emitted once a stream is really open, and not for one that its handler refuses (fault 104)', async () => {
+    const pool = testPool()
+    const seen: string[] = []
+    pool.on('open', ({ id }) => seen.push(`open ${id}`))
+    pool.on('start', ({ id, isOpen }) => seen.push(`start ${id} ${isOpen}`))
+    pool.on('close', ({ id }) => seen.push(`close ${id}`))
+    const { origin } = await serveStreams({ pool }, async ctx => {
+      const { id } = ctx.sse
+      if (id === 'refused') ctx.throw(403)
+      if (id === 'answered') ctx.status = 409
+      if (id === 'busy') {
+        ctx.sse.send('early')
+        await ctx.sse.closed
+      }
+      seen.push(`handled ${id}`)
+    })
+    await request(origin).get('/?id=refused').expect(403)
+    await request(origin).get('/?id=answered').expect(409)
+    expect(seen).toEqual([
+      ...['open refused', 'close refused'],
+      ...['open answered', 'handled answered', 'close answered'],
+    ])
+    seen.length = 0
+    await connect(origin, '/?id=ada')
+    const busy = await connect(origin, '/?id=busy')
+    expect(seen).toEqual([
+      ...['open ada', 'handled ada', 'start ada true'],
+      ...['open busy', 'start busy true'],
+    ])
+    const { next } = watchCloses(pool)
+    busy.close()
+    await next
+    expect(seen).toContain('close busy')
+  })
+
+  test('start is not emitted for a stream that ends as it opens, and close is (fault 104)', async () => {
+    const pool = testPool()
+    const started = vi.fn()
+    pool.on('start', started)
+    const { next } = watchCloses(pool)
+    const { origin } = await serveStreams({ pool }, ctx => ctx.sse.end())
+    await connect(origin)
+    expect(await next).toBe('end')
+    expect(started).not.toHaveBeenCalled()
+  })
+
   test('open and close are emitted once for each stream, in this order', async () => {
     const pool = testPool()
     const seen: [string, EventStream][] = []
