@@ -18,6 +18,12 @@ export type { CloseReason, GapReason } from './lib/reasons.js'
 export type { Entry, EventLog, LogSink } from './log/log.js'
 export type { Channel } from './pool/channel.js'
 export type { SendOptions } from './pool/client.js'
+export {
+  type ClosablePool,
+  type ClosableServer,
+  type CloseGracefullyOptions,
+  closeGracefully,
+} from './pool/close-gracefully.js'
 export type { PoolEventMap } from './pool/emitter.js'
 export type { PoolOptions } from './pool/options.js'
 export { ClientPool } from './pool/pool.js'

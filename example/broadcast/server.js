@@ -6,8 +6,8 @@ import { runInNewContext } from 'node:vm'
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, sse } from 'koa-sse-pool'
-import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
+import { listen, runIfMain, servePage } from '../shared/serve.js'
 
 const MIB = 1024 * 1024
 // Only for the chart: it should show what is in use, without garbage that waits for collection.
@@ -124,7 +124,7 @@ export async function start({
     isClosing = true
     clearInterval(timer)
     for (const socket of silent.keys()) socket.destroy()
-    await closeAll([pool], [site.server])
+    await closeGracefully(site.server, pool, { spread: 500 })
   }
   return { ...site, pool, close }
 }

@@ -2,8 +2,8 @@
 // The primary: starts and ends the log, three server processes, and the proxy in front of them.
 import cluster from 'node:cluster'
 import { fileURLToPath } from 'node:url'
-import { ClientPool } from 'koa-sse-pool'
-import { closeAll, runIfMain } from '../shared/serve.js'
+import { ClientPool, closeGracefully } from 'koa-sse-pool'
+import { runIfMain } from '../shared/serve.js'
 import { startControl } from './control.js'
 import { makeLog, startStore } from './log.js'
 import { startNginx } from './nginx.js'
@@ -67,7 +67,7 @@ export async function start({
     processes.off('change', tell)
     await published
     await processes.close()
-    await closeAll([pool], [control.server])
+    await closeGracefully(control.server, pool, { spread: 500 })
     await front.close()
     await store.close()
   }

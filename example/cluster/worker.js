@@ -3,7 +3,7 @@
 import http from 'node:http'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, SseError, sse } from 'koa-sse-pool'
+import { ClientPool, closeGracefully, SseError, sse } from 'koa-sse-pool'
 import { servePage } from '../shared/serve.js'
 import { makeLog } from './log.js'
 
@@ -51,8 +51,8 @@ export function serve() {
   }
 
   async function leave(spread) {
-    await pool.close({ spread }) // first, because server.close() waits for open streams
-    server.close(() => process.exit())
+    await closeGracefully(server, pool, { spread })
+    process.exit()
   }
   // Ctrl+C in a terminal reaches this process too, but the primary decides when it exits.
   process.on('SIGINT', () => {})

@@ -2,8 +2,8 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, sse } from 'koa-sse-pool'
-import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
+import { listen, runIfMain, servePage } from '../shared/serve.js'
 
 const TEXTS = [
   'The ferry leaves at nine.',
@@ -87,7 +87,7 @@ export async function start({
 
   async function close() {
     clearInterval(timer)
-    await closeAll([pool], [main.server, events.server])
+    await closeGracefully([main.server, events.server], pool, { spread: 500 })
   }
   return { port: main.port, events, pool, say, close }
 }

@@ -4,9 +4,9 @@ import { Socket } from 'node:net'
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, sse } from 'koa-sse-pool'
+import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
 import { streamTickets } from 'koa-sse-pool/tickets'
-import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { listen, runIfMain, servePage } from '../shared/serve.js'
 import { openDatabase, SEED } from './database.js'
 import { openSessions } from './sign-in.js'
 
@@ -137,7 +137,7 @@ export async function start({
   const site = await listen(app, port, host)
 
   async function close() {
-    await closeAll([pool], [site.server])
+    await closeGracefully(site.server, pool, { spread: 500 })
     await db.close()
   }
   return { ...site, pool, db, sessions, close }

@@ -78,14 +78,3 @@ function onceOrphaned(end) {
   }, 250)
   timer.unref()
 }
-
-/**
- * Closes the pools before the servers, because `server.close()` waits for open streams.
- *
- * @param {import('koa-sse-pool').ClientPool[]} pools
- * @param {http.Server[]} servers
- */
-export async function closeAll(pools, servers) {
-  await Promise.all(pools.map(pool => pool.close()))
-  for (const server of servers) server.close()
-}

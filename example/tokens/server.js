@@ -4,8 +4,8 @@ import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, SseError, sse } from 'koa-sse-pool'
-import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { ClientPool, closeGracefully, SseError, sse } from 'koa-sse-pool'
+import { listen, runIfMain, servePage } from '../shared/serve.js'
 
 /** @typedef {{ stop: AbortController, n: number, text: string }} Job */
 
@@ -148,7 +148,7 @@ export async function start({
   async function close() {
     isClosing = true
     for (const { stop } of jobs.values()) stop.abort('shutdown')
-    await closeAll([pool, watchers], [site.server])
+    await closeGracefully(site.server, [pool, watchers], { spread: 500 })
   }
   return { ...site, pool, jobs, answer: answer.trim(), close }
 }

@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, sse } from 'koa-sse-pool'
-import { closeAll, listen, runIfMain, servePage } from '../shared/serve.js'
+import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
+import { listen, runIfMain, servePage } from '../shared/serve.js'
 import { meter } from './meter.js'
 import { serveSockets } from './socket.js'
 
@@ -134,7 +134,7 @@ export async function start({
   async function close() {
     clearInterval(timer)
     clearTimeout(back)
-    await closeAll([pool], [site.server])
+    await closeGracefully(site.server, pool, { spread: 500 })
     for (const ws of sockets.clients) ws.terminate()
   }
   return { ...site, pool, sockets, tell, cut: () => goOffline(), costsOf: costs.costsOf, close }

@@ -12,6 +12,7 @@ import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
+import { transportOf } from '../stream/transport/select.js'
 import { type EventMap, encodeData } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
@@ -210,6 +211,8 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   const isDraining = refusal === 'draining' && !(route.longPoll && isPoll(ctx))
   if (route.overflow === 'retry' || isDraining) {
     ctx.set(streamHeaders(ctx))
+    // On the same connection the client would come back to this process, and keep it from ending.
+    if (isDraining) transportOf(ctx.res).leave?.(ctx.res)
     ctx.status = 200
     ctx.body = retryLater(refusal, milliseconds)
     return

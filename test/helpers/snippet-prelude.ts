@@ -14,6 +14,7 @@ import type {} from '@koa/bodyparser'
 declare global {
   // Imported or created by an earlier snippet.
   const ClientPool: typeof import('koa-sse-pool').ClientPool
+  const closeGracefully: typeof import('koa-sse-pool').closeGracefully
   const sse: typeof import('koa-sse-pool').sse
   const redisLog: typeof import('koa-sse-pool/redis').redisLog
   const streamTickets: typeof import('koa-sse-pool/tickets').streamTickets

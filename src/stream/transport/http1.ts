@@ -84,6 +84,10 @@ export const http1: Transport<ServerResponse> = {
     return takesFramedChunks(res) ? detachSocket(res) : undefined
   },
 
+  leave(res) {
+    res.setHeader('Connection', 'close')
+  },
+
   server(res) {
     return (res.req.socket as (Socket & { server?: Server }) | undefined)?.server
   },

@@ -56,6 +56,10 @@ export const http2: Transport<Http2ServerResponse> = {
     res.stream?.close(constants.NGHTTP2_CANCEL)
   },
 
+  leave({ stream }) {
+    if (stream?.session) leave(stream.session)
+  },
+
   server(res) {
     return (res.stream?.session?.socket as { server?: Server } | undefined)?.server
   },
@@ -64,13 +68,19 @@ export const http2: Transport<Http2ServerResponse> = {
 /** How long a session that is to close may stay without any activity, in milliseconds. */
 const IDLE_MS = 10_000
 
+const leaving = new WeakSet<Http2Session>()
+
 /**
  * Tells the client to use another connection for its next requests (GOAWAY, RFC 9113, 6.8). The session
  * closes when its last stream has.
  */
 function leave(session: Http2Session): void {
-  if (session.closed) return
-  session.close()
-  // A client that does not read would keep it open for ever.
-  session.setTimeout(IDLE_MS, () => session.destroy())
+  if (session.closed || leaving.has(session)) return
+  leaving.add(session)
+  // Not now: in the middle of the writes of its streams, Node 20 has corrupted its own memory.
+  setImmediate(() => {
+    session.close()
+    // A client that does not read would keep it open for ever.
+    session.setTimeout(IDLE_MS, () => session.destroy())
+  })
 }

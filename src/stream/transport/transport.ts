@@ -36,6 +36,8 @@ export interface Transport<Response> {
   destroy(res: Response): void
   /** For a lean stream: takes the socket out of Node's HTTP server; undefined if that is not possible. */
   detach?(res: Response): Socket | undefined
+  /** Before the response has begun: its client is to use another connection for its next requests. */
+  leave?(res: Response): void
   /** The server that accepted the connection. */
   server(res: Response): Server | undefined
 }
