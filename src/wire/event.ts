@@ -98,7 +98,10 @@ export function encodeData(data: unknown, { serialize, maxEventBytes }: EncodeOp
   return limit(`${dataLines(data === undefined ? '' : data, serialize)}\n`, maxEventBytes)
 }
 
-/** Turns every line of the text into a comment line, so that none can pass for a field. */
+/**
+ * Turns every line of the text into a comment line, so that none can pass for a field. Without a blank line,
+ * at which some clients would dispatch an event with empty data.
+ */
 export function encodeComment(text: unknown): string {
   if (typeof text !== 'string') {
     throw new TypeError(`comment must be a string; got ${got(text)}`)
@@ -106,7 +109,7 @@ export function encodeComment(text: unknown): string {
   return `${text
     .split(LINE_BREAK)
     .map(line => `:${line && ` ${line}`}`)
-    .join('\n')}\n\n`
+    .join('\n')}\n`
 }
 
 /** Lines in the order of `encode`, and a blank line at the end: no id, no name of our own, no comment. */
@@ -161,16 +164,19 @@ function fieldsOf(event: unknown, known: readonly string[]): Fields {
   return event
 }
 
-/** The standard leaves the order of fields open; koa-sse-stream wrote `event, retry, id, data`. */
+/**
+ * The standard leaves the order of fields open. The id is last because some clients store it as soon as they
+ * have read its line, and would lose an event that is cut off after it.
+ */
 function encode({ event, retry, id, data, key }: Fields, options: EncodeOptions): string {
   let frame = ''
   if (event !== undefined && event !== '') frame += `event: ${checkName('event', event)}\n`
   if (retry !== undefined) frame += `retry: ${checkRetry(retry)}\n`
-  if (id !== undefined) frame += `id: ${checkId(id)}\n`
   if (key !== undefined && typeof key !== 'string') {
     throw new TypeError(`key must be a string; got ${got(key)}`)
   }
   frame += dataLines(data, options.serialize)
+  if (id !== undefined) frame += `id: ${checkId(id)}\n`
   return limit(`${frame}\n`, options.maxEventBytes)
 }
 

@@ -209,10 +209,10 @@ describe('the pump', () => {
     const last = streams.at(-1) as FakeReader
     send('@client-999', 'data: single\n\n')
     await turn()
-    expect(last.got).toBe('id: 1\ndata: x\n\nid: 2\ndata: single\n\n')
+    expect(last.got).toBe('data: x\nid: 1\n\ndata: single\nid: 2\n\n')
     expect(served()).toBeLessThan(200)
     while (served() < 1000) await turn()
-    expect(streams.every(({ got }) => got.startsWith('id: 1\ndata: x\n\n'))).toBe(true)
+    expect(streams.every(({ got }) => got.startsWith('data: x\nid: 1\n\n'))).toBe(true)
   })
 
   test('starves neither small targets nor large ones', async () => {
@@ -239,7 +239,7 @@ describe('the pump', () => {
     const late = reader('late')
     late.start(window, 'missed')
     while (streams.at(-1)?.got === '') await turn()
-    expect(streams.filter(({ got }) => got === 'id: 1\ndata: x\n\n')).toHaveLength(200)
+    expect(streams.filter(({ got }) => got === 'data: x\nid: 1\n\n')).toHaveLength(200)
     expect(late.got).toBe('')
   })
 
@@ -314,10 +314,10 @@ describe('the pump', () => {
     ada.isFull = false
     send('@ada', 'data: live\n\n')
     await turn()
-    expect(ada.got).toBe('event: sse.gap\nid: 101\ndata: {"reason":"lagged"}\n\n')
+    expect(ada.got).toBe('event: sse.gap\ndata: {"reason":"lagged"}\nid: 101\n\n')
     send('@ada', 'data: next\n\n')
     await turn()
-    expect(ada.got).toContain('id: 102\ndata: next\n\n')
+    expect(ada.got).toContain('data: next\nid: 102\n\n')
     expect(ada.gaps).toEqual(['lagged'])
   })
 })

@@ -178,7 +178,7 @@ describe('what waits for a reader', () => {
     const batch = window.next(ada, 2)
     expect(window.next(bob, 2)).toBe(batch)
     expect(batch?.chunk(true)).toBe(window.next(bob, 2)?.chunk(true))
-    expect(batch?.chunk(true).text).toBe('id: e1\ndata: e1\n\nid: e2\ndata: e2\n\n')
+    expect(batch?.chunk(true).text).toBe('data: e1\nid: e1\n\ndata: e2\nid: e2\n\n')
     expect(batch?.chunk(false).text).toBe('data: e1\n\ndata: e2\n\n')
     append('*')
     expect(window.next(bob, 3)).not.toBe(batch)

@@ -112,7 +112,7 @@ describe('sse() as a middleware', () => {
       'x-accel-buffering': 'no',
       connection: 'keep-alive',
     })
-    expect(client.text).toMatch(/^:ok\n\n/)
+    expect(client.text).toMatch(/^:ok\n/)
     expect(
       (await connect(origin, '/', { headers: { connection: 'close' } })).headers.connection,
     ).toBe('close')
@@ -327,7 +327,7 @@ describe('option retry', () => {
     const { origin } = await serveStreams({ pool: testPool(), retry: 4321 })
     const client = await connect(origin)
     await client.until(({ text }) => text.includes('\n\n'))
-    expect(client.text).toMatch(/^:ok\nretry: 4321\n\n/)
+    expect(client.text).toMatch(/^:ok\nretry: 4321\n/)
   })
 
   test('draws a number from a range for each stream, both ends included', async () => {
@@ -340,7 +340,7 @@ describe('option retry', () => {
     ] as const) {
       random.mockReturnValue(drawn)
       const client = await connect(origin)
-      await client.until(({ text }) => text.includes(`retry: ${told}\n\n`))
+      await client.until(({ text }) => text.includes(`retry: ${told}\n`))
     }
   })
 })
@@ -588,7 +588,7 @@ describe('at shutdown', () => {
     await closed
     for (const client of clients) {
       expect(await client.ended).toBe(true)
-      expect(client.text).toMatch(/^retry: \d{4}\n\n$/m)
+      expect(client.text).toMatch(/^retry: \d{4}\n$/m)
       expect(client.text).not.toContain('sse.end')
     }
     expect(pool.stats().closed.drain).toBe(3)
@@ -616,7 +616,7 @@ describe('at shutdown', () => {
     expect(await client.ended).toBe(true)
     await request(origin)
       .get('/')
-      .expect(200, /^:draining\nretry: \d+\n\n$/)
+      .expect(200, /^:draining\nretry: \d+\n$/)
     expect(pool.stats().refused.draining).toBe(1)
   })
 
@@ -630,7 +630,7 @@ describe('at shutdown', () => {
     const client = await connect(origin)
     expect(await client.ended).toBe(true)
     expect(client.data).toEqual(['before'])
-    expect(client.text).toMatch(/^retry: \d{4}\n\n$/m)
+    expect(client.text).toMatch(/^retry: \d{4}\n$/m)
   })
 })
 

@@ -35,7 +35,7 @@ test('a heartbeat is an event with the newest id, even if that event was for ano
   beat()
   await client.until(({ lastEventId }) => lastEventId === id)
   expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id, data: '' })
-  expect(client.text.endsWith(`event: sse.cursor\nid: ${id}\ndata:\n\n`)).toBe(true)
+  expect(client.text.endsWith(`event: sse.cursor\ndata:\nid: ${id}\n\n`)).toBe(true)
 })
 
 test('one timer serves all streams', async () => {
@@ -88,7 +88,7 @@ test('a stream that is still catching up gets no cursor', () => {
   stream.isAtTail = () => true
   heartbeat.sendFirstCursor(stream as unknown as Stream)
   heartbeat.stop()
-  expect(written).toEqual(['event: sse.cursor\nid: e2\ndata:\n\n'])
+  expect(written).toEqual(['event: sse.cursor\ndata:\nid: e2\n\n'])
 })
 
 test('a stream whose socket is full gets no heartbeat and resumes where it was', async () => {
@@ -148,7 +148,7 @@ test('a heartbeat by comment is invisible to clients that show every event', asy
   await client.until(({ data }) => data.includes('news'))
   expect(client.events.map(({ event }) => event)).toEqual([undefined])
   expect(client.comments).toEqual(['ok', ''])
-  expect(client.text).toMatch(/^:ok\n\nid: \S+\n\n:\n\n/)
+  expect(client.text).toMatch(/^:ok\nid: \S+\n:\n/)
 })
 
 test('with pingInterval: false there is no heartbeat', async () => {
@@ -210,7 +210,7 @@ test('a stream whose server no longer listens is drained, so that server.close()
   beat()
   expect(await stream.face.closed).toBe('drain')
   expect(await client.ended).toBe(true)
-  expect(client.text).toMatch(/retry: \d+\n\n$/)
+  expect(client.text).toMatch(/retry: \d+\n$/)
   await closed
 })
 

@@ -195,7 +195,7 @@ describe('the end of a lean stream', () => {
         { data: 'last words' },
         { event: 'close', id: 'sse.end', data: 'bye' },
       ])
-      expect(await text).toMatch(/data: last words\n\nevent: close\nid: sse\.end\ndata: bye\n\n$/)
+      expect(await text).toMatch(/data: last words\n\nevent: close\ndata: bye\nid: sse\.end\n\n$/)
       const closed = { [how === 'end' ? 'end' : 'removed']: 2 }
       expect(pool.stats()).toMatchObject({ streams: 0, lean: 0, closed })
     },
@@ -206,7 +206,7 @@ describe('the end of a lean stream', () => {
     const closed = closeOf(socket)
     stream.end()
     await closed
-    expect(answer.text).toMatch(/data: \n\n\r\n0\r\n\r\n$/)
+    expect(answer.text).toMatch(/data: \nid: sse\.end\n\n\r\n0\r\n\r\n$/)
     expect(answer.text.match(/\r\n0\r\n/g)).toHaveLength(1)
   })
 
@@ -437,7 +437,7 @@ describe('around a lean stream', () => {
     await pool.close()
     for (const each of [client, other]) {
       expect(await each.ended).toBe(true)
-      expect(each.text).toMatch(/^retry: \d{4}\n\n$/m)
+      expect(each.text).toMatch(/^retry: \d{4}\n$/m)
     }
     await closed
     expect(pool.stats()).toMatchObject({ streams: 0, lean: 0, closed: { drain: 2 } })

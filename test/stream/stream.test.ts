@@ -47,7 +47,7 @@ describe('send()', () => {
       { event: 'update', data: '', id: 'x 1' },
       { data: 'to both' },
     ])
-    expect(client.text).toContain('event: update\nretry: 0\nid: x 1\ndata: \n\n')
+    expect(client.text).toContain('event: update\nretry: 0\ndata: \nid: x 1\n\n')
     expect(other.data).toEqual(['to both'])
   })
 

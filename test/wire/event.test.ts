@@ -12,10 +12,10 @@ import { closeFrame } from '../../src/wire/frames.js'
 const LIMITS = { serialize: JSON.stringify, maxEventBytes: 1024 }
 
 describe('a frame', () => {
-  test('has its fields in the order of koa-sse-stream', () => {
+  test('has its id last, so that a client cannot have the id before the data', () => {
     const event = { data: { count: 42 }, id: 7, retry: 3000, event: 'update' }
     expect(encodeStreamEvent(event, LIMITS)).toBe(
-      'event: update\nretry: 3000\nid: 7\ndata: {"count":42}\n\n',
+      'event: update\nretry: 3000\ndata: {"count":42}\nid: 7\n\n',
     )
   })
 
@@ -96,16 +96,16 @@ describe('an event is refused', () => {
 })
 
 test('every line of a comment is a comment', () => {
-  expect(encodeComment('')).toBe(':\n\n')
-  expect(encodeComment('a\rb\n\nc')).toBe(': a\n: b\n:\n: c\n\n')
+  expect(encodeComment('')).toBe(':\n')
+  expect(encodeComment('a\rb\n\nc')).toBe(': a\n: b\n:\n: c\n')
 })
 
 test('the close event carries the id that keeps browsers away', () => {
   expect(closeFrame('close', encodeData(undefined, LIMITS))).toBe(
-    'event: close\nid: sse.end\ndata: \n\n',
+    'event: close\ndata: \nid: sse.end\n\n',
   )
   expect(closeFrame('bye', encodeData({ why: 'done' }, LIMITS))).toBe(
-    'event: bye\nid: sse.end\ndata: {"why":"done"}\n\n',
+    'event: bye\ndata: {"why":"done"}\nid: sse.end\n\n',
   )
 })
 
