@@ -1,4 +1,5 @@
 /** The documentation: its code compiles, its links lead somewhere, and translations have the same code. */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
@@ -7,6 +8,7 @@ import {
   pages,
   readPage,
   snippetsOf,
+  strictErrorsInFirst,
   UNCHECKED,
   withoutComments,
 } from './helpers/snippets.js'
@@ -57,6 +59,23 @@ test('the declarations that the code relies on compile too', () => {
   expect(errors.filter(error => error.startsWith('docs/prelude'))).toEqual([])
 })
 
+const readmes = pages.filter(page => page.startsWith('README'))
+
+test.each(readmes)(
+  'the first example in %s compiles in a strict TypeScript project (fault 106)',
+  page => {
+    expect(strictErrorsInFirst(page, textOf(page))).toEqual([])
+  },
+)
+
+test('code that compiles only without strict is found', () => {
+  const body = "import Koa from 'koa'\nimport '@koa/bodyparser'\n"
+  const page = `\`\`\`js\n${body}new Koa().use(ctx => void ctx.request.body.id)\n\`\`\``
+  expect(strictErrorsInFirst('README.md', page)).toEqual([
+    "README.md:4: 'ctx.request.body' is of type 'unknown'.",
+  ])
+})
+
 describe('a mistake is found if it is', () => {
   test.each(mistakes)('%s', (what, _, message) => {
     const found = errors.filter(error => error.startsWith(`${what}:2: `))
@@ -89,6 +108,25 @@ test.each(pages)('every link in %s leads somewhere', page => {
   })
   expect(missing).toEqual([])
 })
+
+describe('the package on a registry', () => {
+  const packed = packedFiles()
+
+  test.each(readmes)('each relative link in %s leads to a file of the package', page => {
+    const links = [...textOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, to]) => to as string)
+    const relative = links.filter(to => !to.includes('://') && !to.startsWith('#'))
+    expect(relative).not.toEqual([])
+    expect(relative.filter(to => !packed.includes(to.replace(/#.*/, '')))).toEqual([])
+  })
+})
+
+/** What `npm publish` would upload, apart from what the build writes. */
+function packedFiles(): string[] {
+  const pack = ['pack', '--dry-run', '--json', '--ignore-scripts']
+  const output = execFileSync('npm', pack, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' })
+  const [{ files }] = JSON.parse(output) as [{ files: { path: string }[] }]
+  return files.map(({ path }) => path)
+}
 
 /** The anchors that GitHub makes from the headings. */
 function anchorsOf(path: string): string[] {

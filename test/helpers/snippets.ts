@@ -77,6 +77,17 @@ export function errorsIn(snippets: readonly Snippet[]): string[] {
   ]
 }
 
+/**
+ * The errors that the first snippet of a page gives in a strict TypeScript project. There is no prelude: a reader
+ * pastes it into an empty file.
+ */
+export function strictErrorsInFirst(page: string, text: string): string[] {
+  const [first] = fencesOf(page, text).filter(({ language }) => CHECKED.includes(language))
+  if (first === undefined) throw new Error(`${page} has no code`)
+  const strict = { strict: true, lib: ['lib.es2023.d.ts'], types: ['node'] }
+  return check([{ ...first, language: 'ts' }], 'export {}', strict, new Map())
+}
+
 /** The code without its comments, to compare translations. */
 export function withoutComments({ code, language }: Snippet): string {
   const script = language === 'html' ? scriptOf(code) : code
