@@ -120,6 +120,11 @@ function check(
   const files = new Map(snippets.map(snippet => [fileOf(snippet), sourceOf(snippet)]))
   const roots = [join(ROOT, 'docs/prelude.ts'), ...files.keys()]
   files.set(roots[0] as string, prelude).set(join(ROOT, 'docs/app.ts'), APP)
+  for (const snippet of snippets) {
+    // Other snippets of the page may import one that begins with its file's name.
+    const [, name] = /^\/\/ ([\w.-]+\.js)\n/.exec(snippet.code) ?? []
+    if (name !== undefined) files.set(join(ROOT, dirname(snippet.page), name), sourceOf(snippet))
+  }
   const settled = { ...baseOptions(), ...options }
   const program = ts.createProgram(roots, settled, hostOf(files, settled, cache))
   return roots.flatMap(root => {
