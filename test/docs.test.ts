@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { resolvePoolOptions } from '../src/pool/options.js'
 import {
   errorsIn,
   fencesOf,
@@ -126,6 +127,37 @@ function packedFiles(): string[] {
   const output = execFileSync('npm', pack, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' })
   const [{ files }] = JSON.parse(output) as [{ files: { path: string }[] }]
   return files.map(({ path }) => path)
+}
+
+test('each promise of docs/reliability.md is proved by a test of the quoted name', () => {
+  const page = 'docs/reliability.md'
+  const quotes = [...textOf(page).matchAll(/\[([^\]]+)\]\((\.\.\/(?:src|test)\/[^)]+\.ts)\)/g)]
+  expect(quotes.length).toBeGreaterThan(15)
+  const wrong = quotes.filter(([, name, path]) => {
+    const source = readFileSync(new URL(path as string, new URL(page, ROOT)), 'utf8')
+    return !source.includes(name as string)
+  })
+  expect(wrong.map(([quote]) => quote)).toEqual([])
+})
+
+test('the limits in SECURITY.md are the defaults of the pool', () => {
+  const { maxClients, maxStreamsPerClient, maxEventBytes, maxBufferedBytes, stallTimeout, window } =
+    resolvePoolOptions({})
+  const rows = [
+    ['maxClients', `${spaced(maxClients)} streams`],
+    ['maxStreamsPerClient', maxStreamsPerClient === Number.POSITIVE_INFINITY && '**no limit**'],
+    ['maxEventBytes', `${maxEventBytes / 2 ** 20} MiB`],
+    ['maxBufferedBytes', `${maxBufferedBytes / 2 ** 20} MiB`],
+    ['stallTimeout', `${stallTimeout / 1000} s`],
+    ['window', `${spaced(window.events)} events, ${window.bytes / 2 ** 20} MiB`],
+  ]
+  const text = textOf('SECURITY.md')
+  expect(rows.filter(([name, value]) => !text.includes(`| \`${name}\` | ${value}`))).toEqual([])
+})
+
+/** 10 000, as the documentation writes it. */
+function spaced(count: number): string {
+  return count.toLocaleString('en').replaceAll(',', ' ')
 }
 
 /** The anchors that GitHub makes from the headings. */

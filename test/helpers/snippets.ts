@@ -31,6 +31,7 @@ export const UNCHECKED = ['sh', 'text', 'nginx', 'haproxy', 'caddyfile', 'apache
 export const pages = [
   'README.md',
   'README.zh-CN.md',
+  'SECURITY.md',
   ...readdirSync(join(ROOT, 'docs'))
     .filter(name => name.endsWith('.md'))
     .map(name => `docs/${name}`),
