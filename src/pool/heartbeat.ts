@@ -1,6 +1,7 @@
 /**
- * One timer for all streams of a pool. At each beat it calls `authorize` again, drains streams whose
- * HTTP server no longer listens, and sends a heartbeat to streams that were quiet.
+ * One timer for all streams of a pool, which runs only while it has readers. At each beat it calls
+ * `authorize` again, drains streams whose HTTP server no longer listens, and sends a heartbeat to streams
+ * that were quiet.
  *
  * A heartbeat carries the newest id. Without it the cursor of a quiet client would leave the window,
  * although the client has missed nothing.
@@ -9,6 +10,7 @@ import type { Server } from 'node:net'
 import type { Pump } from '../delivery/pump.js'
 import { SLICE_MS, Slice } from '../delivery/slice.js'
 import type { Window } from '../delivery/window.js'
+import { isFunction, isRecord } from '../lib/rules.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import { COMMENT_HEARTBEAT, cursorFrame, silentCursorFrame } from '../wire/frames.js'
@@ -16,6 +18,9 @@ import { drainStream } from './drain.js'
 
 /** How often streams are checked when `pingInterval` is false, in milliseconds. */
 const UNPINGED_INTERVAL_MS = 15_000
+
+/** How many calls of `authorize` may wait for an answer: a database that hangs must not get thousands. */
+const MAX_QUESTIONS = 100
 
 export interface HeartbeatOptions {
   readonly pingInterval: number | false
@@ -37,9 +42,13 @@ export class Heartbeat {
   readonly #pump: Pump
   readonly #listener: HeartbeatListener
   readonly #options: HeartbeatOptions
-  readonly #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout | undefined
   /** The streams still to be checked in this beat. Stays valid while streams come and go. */
   #streams: Iterator<Stream> | undefined
+  /** The streams for which `authorize` was called and has not answered. */
+  readonly #asked = new Set<Stream>()
+  /** The streams for which it is called as soon as others are answered. */
+  readonly #unasked = new Set<Stream>()
   /** The HTTP servers of streams, as long as they listen. */
   readonly #servers = new Set<Server>()
   #isAnyServerClosed = false
@@ -51,13 +60,19 @@ export class Heartbeat {
     this.#pump = pump
     this.#listener = listener
     this.#options = options
-    const interval = options.pingInterval || UNPINGED_INTERVAL_MS
-    // Unref'd: a heartbeat alone must not keep a process from ending.
-    this.#timer = setInterval(() => this.#beat(), interval).unref()
   }
 
+  /** Call for each new reader. */
+  start(): void {
+    const interval = this.#options.pingInterval || UNPINGED_INTERVAL_MS
+    // Unref'd: a heartbeat alone must not keep a process from ending.
+    this.#timer ??= setInterval(() => this.#beat(), interval).unref()
+  }
+
+  /** Call when there is no reader left: the timer would keep a pool that the app has dropped. */
   stop(): void {
     clearInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /** Includes a stream that has just opened. */
@@ -100,6 +115,7 @@ export class Heartbeat {
     // The last beat is still going on.
     if (this.#streams !== undefined) return
     this.#checkServers()
+    for (const stream of this.#unasked) if (!stream.isOpen) this.#unasked.delete(stream)
     this.#streams = this.#listener.streams()
     this.#checkStreams()
   }
@@ -132,20 +148,41 @@ export class Heartbeat {
       drainStream(stream)
       return
     }
-    if (this.#options.authorize) void this.#authorize(stream)
+    if (this.#options.authorize) this.#authorize(stream)
     if (this.#options.pingInterval === false) return
     // A stream that has just had an entry needs no sign of life, and its cursor is new.
     if (!stream.clearActivity() && stream.isOpen) this.#ping(stream)
   }
 
-  async #authorize(stream: Stream): Promise<void> {
+  #authorize(stream: Stream): void {
+    if (this.#asked.has(stream)) return
+    if (this.#asked.size >= MAX_QUESTIONS) {
+      this.#unasked.add(stream)
+      return
+    }
     try {
-      const answer = this.#options.authorize?.(stream.face)
-      // Awaiting a plain boolean would send the heartbeat before the stream is closed.
-      const isAllowed = typeof answer === 'object' ? await answer : answer
-      if (isAllowed === false) stream.close('expired')
+      const answer: unknown = this.#options.authorize?.(stream.face)
+      // Waiting for a plain boolean too would send the heartbeat before the stream is closed.
+      if (isRecord(answer) && isFunction(answer.then)) void this.#settle(stream, answer)
+      else expireUnless(answer, stream)
     } catch (error) {
       this.#listener.error(error)
+    }
+  }
+
+  async #settle(stream: Stream, answer: unknown): Promise<void> {
+    this.#asked.add(stream)
+    try {
+      expireUnless(await answer, stream)
+    } catch (error) {
+      this.#listener.error(error)
+    }
+    this.#asked.delete(stream)
+    // A loop, because the next ones may be closed already, or be answered at once.
+    for (const next of this.#unasked) {
+      if (this.#asked.size >= MAX_QUESTIONS) return
+      this.#unasked.delete(next)
+      if (next.isOpen) this.#authorize(next)
     }
   }
 
@@ -153,4 +190,9 @@ export class Heartbeat {
     if (this.#cursor.id !== id) this.#cursor = { id, chunk: cursorFrame(id) }
     return this.#cursor.chunk
   }
+}
+
+/** Only `true` keeps a stream: a session that was not found is `undefined` or `null`, not `false`. */
+function expireUnless(answer: unknown, stream: Stream): void {
+  if (answer !== true) stream.close('expired')
 }

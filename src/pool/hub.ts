@@ -238,6 +238,7 @@ export class Hub
   streamClosed(stream: Stream, reason: CloseReason): void {
     this.#forget(stream)
     this.members.remove(stream)
+    this.#restIfIdle()
     this.#counts.closed[reason] += 1
     this.#emitter.emit('close', stream.face, reason)
   }
@@ -281,6 +282,7 @@ export class Hub
   subscriptionClosed(subscription: Subscription): void {
     this.#forget(subscription)
     this.#subscriptions.delete(subscription)
+    this.#restIfIdle()
     for (const target of subscription.targets) {
       target.unsubscribe(subscription)
       this.window.release(target)
@@ -292,6 +294,7 @@ export class Hub
 
   /** Decides where a reader begins, as soon as the log has filled the window. */
   #start(reader: Reader, resumes: boolean, replay: Replay): void {
+    this.#heartbeat.start()
     if (!this.#feed.isBooted) {
       reader.park()
       this.#waitingForBoot.set(reader, { resumes, replay })
@@ -310,6 +313,10 @@ export class Hub
     this.pump.forget(reader)
     this.#waitingForBoot.delete(reader)
     this.#resumption.forget(reader)
+  }
+
+  #restIfIdle(): void {
+    if (this.members.size === 0 && this.#subscriptions.size === 0) this.#heartbeat.stop()
   }
 
   *readers(): Iterable<Reader> {

@@ -84,9 +84,11 @@ export interface PoolOptions<Events extends object = EventMap> {
   /** Turns data that is not a string into a string. Default `JSON.stringify`. */
   serialize?: Serialize | undefined
   /**
-   * Called for each open stream at every heartbeat; `false` closes the stream as `expired`. If it throws
-   * or rejects, the stream stays open, the pool emits `error`, and it is called again at the next
-   * heartbeat. Default: streams are not checked again.
+   * Called for each open stream at every heartbeat. Only `true` keeps the stream; anything else, such as
+   * the `undefined` of a session that was not found, closes it as `expired`. If it throws or rejects, the
+   * stream stays open, the pool emits `error`, and it is called again at the next heartbeat. At most 100
+   * calls wait for their answer at once, one for each stream; the others follow as these are answered.
+   * Default: streams are not checked again.
    *
    * @example
    * ```js

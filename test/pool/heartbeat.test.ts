@@ -1,5 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import type { PoolOptions, RouteOptions } from 'koa-sse-pool'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { ClientPool, type PoolOptions, type RouteOptions } from 'koa-sse-pool'
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import type { Pump } from '../../src/delivery/pump.js'
 import { Window } from '../../src/delivery/window.js'
@@ -188,6 +190,115 @@ test('authorize also closes a stream with pingInterval: false, and with a promis
   expect(await stream.face.closed).toBe('expired')
 })
 
+test.each([
+  undefined,
+  null,
+  0,
+  '',
+  'yes',
+  1,
+  {},
+  Promise.resolve(undefined),
+  Promise.resolve(null),
+])('authorize keeps a stream only by true, so that %o closes it (fault 76)', async answer => {
+  const { stream } = await open({ authorize: () => answer as boolean })
+  beat()
+  expect(await stream.face.closed).toBe('expired')
+})
+
+test('an authorize that hangs is asked once for each stream, and for 100 streams at once (fault 76)', async () => {
+  const asked: string[] = []
+  const answers = new Map<string, (isAllowed: boolean) => void>()
+  const pool = testPool({
+    pingInterval: INTERVAL,
+    authorize: ({ id }) => {
+      asked.push(id)
+      return new Promise<boolean>(resolve => answers.set(id, resolve))
+    },
+  })
+  const { origin } = await serveStreams({ pool })
+  const clients = await Promise.all(
+    Array.from({ length: 103 }, (_, i) => connect(origin, `/?id=${i}`)),
+  )
+  const ids = [...pool.keys()]
+  for (let i = 0; i < 60; i++) beat()
+  expect(asked).toEqual(ids.slice(0, 100))
+
+  // One of those that wait for their turn leaves, so the turn of the next one comes.
+  const [answered, left, closed] = [ids[0], ids[100], ids[1]] as [string, string, string]
+  clients.find((_, i) => `${i}` === left)?.close()
+  await expect.poll(() => pool.has(left)).toBe(false)
+  answers.get(answered)?.(true)
+  answers.get(closed)?.(false)
+  await expect.poll(() => asked.length).toBe(102)
+  expect(asked.slice(100)).toEqual(ids.slice(101))
+  expect(pool.has(answered)).toBe(true)
+  expect(pool.has(closed)).toBe(false)
+
+  // The one that was answered is asked again, in its turn; those that hang are not.
+  beat()
+  expect(asked).toHaveLength(102)
+  answers.get(ids[2] as string)?.(true)
+  await expect.poll(() => asked.slice(102)).toEqual([answered])
+})
+
+test('an authorize that answers at once is asked for any number of streams (fault 76)', async () => {
+  let asked = 0
+  const pool = testPool({
+    pingInterval: INTERVAL,
+    authorize: () => {
+      asked += 1
+      return true
+    },
+  })
+  const { origin } = await serveStreams({ pool })
+  await Promise.all(Array.from({ length: 120 }, (_, i) => connect(origin, `/?id=${i}`)))
+  beat()
+  await expect.poll(() => asked).toBe(120)
+})
+
+test('a timer runs only while the pool has a stream or another reader (fault 77)', async () => {
+  const pool = testPool({ pingInterval: INTERVAL })
+  const { origin } = await serveStreams({ pool })
+  expect(vi.getTimerCount()).toBe(0)
+  const ada = await connect(origin, '/?id=ada')
+  const entries = pool.events()
+  expect(vi.getTimerCount()).toBe(1)
+  ada.close()
+  await expect.poll(() => pool.size).toBe(0)
+  expect(vi.getTimerCount()).toBe(1)
+  await entries.return(undefined)
+  expect(vi.getTimerCount()).toBe(0)
+
+  const bob = await connect(origin, '/?id=bob')
+  beat()
+  beat()
+  await bob.until(({ events }) => events.filter(({ event }) => event === 'sse.cursor').length > 1)
+})
+
+test('a pool that was dropped without close() is collected (fault 77)', async () => {
+  vi.useRealTimers()
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const makePools = async () => {
+    const unused = new ClientPool()
+    const read = new ClientPool()
+    const entries = read.events()
+    await read.broadcast('news')
+    await entries.next()
+    await entries.return(undefined)
+    return [new WeakRef(unused), new WeakRef(read)]
+  }
+  const pools = await makePools()
+  // Each collection has a turn of its own: a weak reference that was read holds its target until then.
+  for (const pool of pools) {
+    while (pool.deref() !== undefined) {
+      await turn()
+      collect()
+    }
+  }
+})
+
 test('an authorize that fails is the pool’s error, and the stream stays open', async () => {
   const errors: Error[] = []
   let fails = () => Promise.reject(new Error('rejects'))
@@ -245,6 +356,7 @@ test('a heartbeat continues in the next slice where the last one stopped', async
     OPTIONS,
   )
   onTestFinished(() => heartbeat.stop())
+  heartbeat.start()
   beat()
   expect(seen).toHaveLength(16)
   while (seen.length < 40) await turn()
