@@ -50,9 +50,14 @@ export class Slot {
   }
 }
 
-/** The bytes that an entry takes on the wire, which count against the window's limit. */
+/** The bytes that an entry takes on the wire. */
 export function slotBytes({ frame, id }: Entry): number {
   return Buffer.byteLength(frame) + id.length + ID_LINE_BYTES
+}
+
+/** The bytes of an entry's key, which the window keeps but which does not go over the wire. */
+export function keyBytes({ key }: { readonly key?: string | undefined }): number {
+  return key === undefined ? 0 : Buffer.byteLength(key)
 }
 
 /** A client, a channel or everyone: its members on this process and its entries in the window. */

@@ -14,7 +14,7 @@ import {
   targetOfMembers,
 } from '../log/log.js'
 import { historySuffix } from './history.js'
-import { Batch, Slot, slotBytes, Target } from './target.js'
+import { Batch, keyBytes, Slot, slotBytes, Target } from './target.js'
 
 /** What the window must know of a reader to find the entries for it. */
 export interface CursorState {
@@ -123,7 +123,7 @@ export class Window {
     if (this.#incoming.length > 1) return
     try {
       for (const [index, next] of this.#incoming.entries()) {
-        this.#makeRoomFor(slotBytes(next), this.#listener)
+        this.#makeRoomFor(slotBytes(next) + keyBytes(next), this.#listener)
         const target = this.#insert(next)
         this.#inserted = index + 1
         this.#listener?.appended(target)
@@ -136,7 +136,7 @@ export class Window {
 
   /** Inserts an entry without delivering it: no reader's cursor is in this window yet. */
   fill(entry: Entry): void {
-    this.#makeRoomFor(slotBytes(entry))
+    this.#makeRoomFor(slotBytes(entry) + keyBytes(entry))
     this.#insert(entry)
   }
 
@@ -150,7 +150,7 @@ export class Window {
     this.#tail = slot.position
     this.#reached = entry.id
     this.#slots.push(slot)
-    this.#bytes += slot.bytes
+    this.#bytes += slot.bytes + keyBytes(slot)
     if (address === undefined) this.#marks += 1
     target.append(slot)
     if (removal) target.setRemoval(slot)
@@ -366,7 +366,7 @@ export class Window {
     oldest.target.evictFirst()
     this.#slots[this.#head] = undefined
     this.#head += 1
-    this.#bytes -= oldest.bytes
+    this.#bytes -= oldest.bytes + keyBytes(oldest)
     if (oldest.target.name === '') this.#marks -= 1
     else this.release(oldest.target)
     // Half of the array is empty: moving the rest now costs each entry one move on average.

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Context, DefaultState, Middleware, Next } from 'koa'
 import { got } from '../lib/errors.js'
-import { channelName, isClientId } from '../lib/names.js'
+import { checkChannels, isClientId } from '../lib/names.js'
 import { randomBetween } from '../lib/random.js'
 import { isRecord } from '../lib/rules.js'
 import { type Hub, hubOf } from '../pool/hub.js'
@@ -264,7 +264,7 @@ function channelsOf(ctx: Context, hub: Hub, given: unknown, expected: string): r
   const names = given ?? []
   if (!Array.isArray(names)) throw new TypeError(`sse(): ${expected}; got ${got(names)}`)
   try {
-    for (const name of names) channelName(name)
+    checkChannels(names)
   } catch (error) {
     // Names often come from the query, so a wrong one is a mistake of the client, not a 500.
     hub.countRefusal('id')

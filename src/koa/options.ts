@@ -45,7 +45,7 @@ export interface RouteOptions {
   id?: ((ctx: Context) => ClientId | Promise<ClientId>) | undefined
   /**
    * Returns the channels to join before anything is replayed, so that they are replayed too. Default:
-   * none. A wrong name is answered with 400. May be async.
+   * none. A wrong name, or more than 100 of them, is answered with 400. May be async.
    */
   channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
   /**

@@ -67,7 +67,7 @@ export interface PoolOptions<Events extends object = EventMap> {
     | {
         /** The number of entries. Default 10 000; `Infinity` for no limit. */
         events?: number
-        /** The bytes of their frames and ids. Default 32 MiB. */
+        /** The bytes of their frames, ids and keys. Default 32 MiB. */
         bytes?: number
       }
     | undefined

@@ -131,8 +131,8 @@ export class ClientPool<Events extends object = EventMap>
   /**
    * A channel by name, to send to every stream that has joined it.
    *
-   * @throws TypeError for a name that is not a string, is empty, has control or invisible characters or
-   * begins with `sse.`.
+   * @throws TypeError for a name that is not a string of 1 to 256 characters, has control or invisible
+   * characters or begins with `sse.`.
    * @example
    * await pool.channel('orders').send({ event: 'order', data: order })
    */

@@ -9,7 +9,7 @@ import type { CloseReason } from '../lib/reasons.js'
  * - `duplicate`: the client has `maxStreamsPerClient` streams, and `onDuplicate` is `'reject'`.
  * - `origin`: `allowedOrigins` does not allow the page's origin.
  * - `type`: the request does not accept `text/event-stream`.
- * - `id`: the client's id or a channel name was wrong.
+ * - `id`: the client's id or a channel name was wrong, or there were more than 100 channels.
  */
 export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
 

@@ -94,8 +94,8 @@ export interface EventStream<Events extends object = EventMap> {
    * Joins channels, starting with the next event of each. Events that the client missed in a channel
    * while it was away are replayed only if the route's `channels` option names the channel.
    *
-   * @throws TypeError for a name that is not a string, is empty, has control or invisible characters or
-   * begins with `sse.`; no channel is joined then.
+   * @throws TypeError for a name that is not a string of 1 to 256 characters, has control or invisible
+   * characters or begins with `sse.`; no channel is joined then.
    */
   join(...channels: string[]): this
 

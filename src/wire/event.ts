@@ -6,7 +6,7 @@
  * Both are therefore checked here and nowhere else.
  */
 import { didYouMean, got, SseError } from '../lib/errors.js'
-import { checkName, isPrintable } from '../lib/names.js'
+import { checkName, isPrintable, MAX_NAME } from '../lib/names.js'
 
 /** Names of events and their data: `{ update: { count: number } }`. */
 export type EventMap = Record<string, unknown>
@@ -49,7 +49,7 @@ export type PoolEvent<Events extends object = EventMap> =
   | ((Named<Events> | Unnamed<Events>) & {
       /**
        * Supersedes earlier events with the same key and target: if a stream has several of them still
-       * to get, only the newest is delivered. Default: none.
+       * to get, only the newest is delivered. At most 256 characters. Default: none.
        */
       key?: string | undefined
     })
@@ -172,8 +172,8 @@ function encode({ event, retry, id, data, key }: Fields, options: EncodeOptions)
   let frame = ''
   if (event !== undefined && event !== '') frame += `event: ${checkName('event', event)}\n`
   if (retry !== undefined) frame += `retry: ${checkRetry(retry)}\n`
-  if (key !== undefined && typeof key !== 'string') {
-    throw new TypeError(`key must be a string; got ${got(key)}`)
+  if (key !== undefined && (typeof key !== 'string' || key.length > MAX_NAME)) {
+    throw new TypeError(`key must be a string of at most ${MAX_NAME} characters; got ${got(key)}`)
   }
   frame += dataLines(data, options.serialize)
   if (id !== undefined) frame += `id: ${checkId(id)}\n`

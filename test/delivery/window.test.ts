@@ -108,6 +108,16 @@ describe('a window keeps', () => {
     expect(window.size.events).toBe(1)
   })
 
+  test('keys within its limit of bytes too, and forgets them with their entries (fault 73)', () => {
+    const { window, append } = makeWindow({ events: 10, bytes: 1000 })
+    for (let i = 0; i < 20; i++) append('*', { key: `${'é'.repeat(120)}${i}` })
+    expect(window.size.events).toBe(3)
+    expect(window.size.bytes).toBeGreaterThan(3 * 240)
+    for (let i = 0; i < 10; i++) append('*')
+    expect(window.size.events).toBe(10)
+    expect(window.size.bytes).toBeLessThan(400)
+  })
+
   test('a mark as a cursor, and shows it to no reader', () => {
     const { window, append } = makeWindow()
     const reader = makeReader(window, ['*', '@ada'])

@@ -82,7 +82,7 @@ test('a non-ASCII id is a TypeError (fault 3)', async () => {
 test('controls and invisible characters in names are a TypeError (fault 4)', async () => {
   const { pool, stream } = await open()
   const controls = [...Array(0x20).keys(), ...Array.from({ length: 0x21 }, (_, i) => 0x7f + i)]
-  const invisible = [0x200b, 0x200d, 0x202a, 0x202e, 0x2028, 0x2066, 0x2069, 0xfeff, 0xd800]
+  const invisible = [0x200b, 0x200e, 0x202a, 0x202e, 0x2028, 0x2066, 0x2069, 0xfeff, 0xd800]
   for (const code of [...controls, ...invisible]) {
     const name = `a${String.fromCharCode(code)}b`
     const what = `U+${code.toString(16)}`
@@ -92,6 +92,18 @@ test('controls and invisible characters in names are a TypeError (fault 4)', asy
     expect(() => stream.join(name), what).toThrow(/^channel /)
   }
   expect(pool.stats().channels).toBe(0)
+})
+
+test('names may join letters and emoji by ZWJ and ZWNJ (fault 92)', async () => {
+  const { pool, stream, client } = await open()
+  // Persian "I want", Hindi "ksha" with a visible virama, and a family.
+  const names = ['می\u200cخواهم', 'क्\u200dष', '👨\u200d👩\u200d👧']
+  stream.join(...names)
+  for (const name of names) {
+    await pool.channel(name).send({ event: name, data: name })
+    await client.event(name)
+  }
+  expect(client.data).toEqual(names)
 })
 
 for (const [fault, kind, samples] of [

@@ -66,11 +66,29 @@ describe('option identify', () => {
     ['an empty channel name', { id: 'ada', channels: ['news', ''] }, /^channel must not be empty$/],
     ['a reserved channel name', { channels: ['sse.x'] }, /^channel must not begin with "sse\."/],
     ['a channel name that is no string', { channels: [1] }, /^channel must be a string/],
+    [
+      'a channel name of 257 characters (fault 79)',
+      { channels: ['x'.repeat(257)] },
+      /^channel must have at most 256 characters; got a string of 257 characters$/,
+    ],
+    [
+      '101 channels (fault 79)',
+      { channels: Array.from({ length: 101 }, (_, i) => `c${i}`) },
+      /^A stream may join at most 100 channels; got 101$/,
+    ],
   ])('that returns %s is a 400, counted as the refusal "id"', async (_, identity, message) => {
     const { pool, origin, errors } = await serve(() => identity as Identity)
     await request(origin).get('/').expect(400, message)
     expect(pool.stats()).toMatchObject({ opened: 0, channels: 0, refused: { id: 1 } })
     expect(errors).toEqual([])
+  })
+
+  test('may return 100 channels with names of 256 characters (fault 79)', async () => {
+    const channels = Array.from({ length: 100 }, (_, i) => `${i}`.padEnd(256, 'x'))
+    const { pool, origin } = await serve(() => ({ id: 'ada', channels }))
+    const client = await connect(origin)
+    await pool.channel(channels[99] as string).send('here')
+    await client.until(({ data }) => data.includes('here'))
   })
 
   test.each<[unknown, string]>([

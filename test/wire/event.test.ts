@@ -79,6 +79,21 @@ describe('an event is refused', () => {
     )
   })
 
+  test('for a key or a name of more than 256 characters (faults 73, 79)', () => {
+    const longest = 'x'.repeat(256)
+    expect(encodePoolEvent({ event: longest, key: longest, data: 1 }, LIMITS)).toContain(longest)
+    expect(() => encodePoolEvent({ key: `${longest}x`, data: 1 }, LIMITS)).toThrow(
+      new TypeError(
+        'key must be a string of at most 256 characters; got a string of 257 characters',
+      ),
+    )
+    for (const field of ['event', 'channel']) {
+      expect(() => checkName(field, `${longest}x`)).toThrow(
+        new TypeError(`${field} must have at most 256 characters; got a string of 257 characters`),
+      )
+    }
+  })
+
   test('for a name or an id that the package reserves', () => {
     expect(() => encodeStreamEvent({ event: 'sse.gap', data: 1 }, LIMITS)).toThrow('reserved')
     expect(() => encodeStreamEvent({ id: 'sse.end', data: 1 }, LIMITS)).toThrow('reserved')
