@@ -1,5 +1,6 @@
 /** The options of a route, each with its default and its check, and how the pool's are told apart. */
 import type { Context } from 'koa'
+import { got } from '../lib/errors.js'
 import { checkName } from '../lib/names.js'
 import {
   aBoolean,
@@ -190,10 +191,13 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
   longPoll: aBoolean(false),
   overflow: oneOf('reject', 'retry'),
   maxAge: optional('milliseconds as [min, max]', value => isRange(value, 1)),
-  allowedOrigins: optional(
-    "an array of origins such as ['https://app.example'], or a function",
-    value => isFunction(value) || (Array.isArray(value) && value.every(one => isOrigin(one))),
-  ),
+  allowedOrigins: {
+    ...optional(
+      "an array of origins such as ['https://app.example'], or a function",
+      value => isFunction(value) || (Array.isArray(value) && value.every(one => isOrigin(one))),
+    ),
+    got: wrongOrigin,
+  },
   allowedHosts: optional(
     "an array of host names without scheme and port such as ['app.example', 'localhost']",
     value => Array.isArray(value) && value.every(one => isHostName(one)),
@@ -211,6 +215,12 @@ const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_
 export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
   // A pool would pass as options of which none is set, and another pool would be made.
   if (isPool(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
+  if (isRecord(given) && 'pool' in given && given.pool === undefined) {
+    // The route would silently get a pool to which the app never sends.
+    throw new TypeError(
+      'sse(): option "pool" is undefined; import the pool before its routes, or leave "pool" out to create a new one',
+    )
+  }
   resolve('sse()', RULES, given)
   checkIdentify(given)
   const { pool, ...options } = given
@@ -284,6 +294,14 @@ function isHostName(value: unknown): boolean {
     URL.canParse(`http://${value}`) &&
     /^([^:/?#@]+|\[.+\])$/.test(value)
   )
+}
+
+/** The entry that is no origin, and the likely fix. */
+function wrongOrigin(given: unknown): string {
+  const wrong = Array.isArray(given) ? given.find(one => !isOrigin(one)) : given
+  if (wrong === '*') return '"*"; browsers refuse it with credentials, so list each origin'
+  const isUrl = typeof wrong === 'string' && /^https?:/.test(wrong) && URL.canParse(wrong)
+  return isUrl ? `${got(wrong)}; write ['${new URL(wrong).origin}']` : got(wrong)
 }
 
 /** An origin as browsers send it (RFC 6454, 6.2): no path, no trailing slash, no default port. */

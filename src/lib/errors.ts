@@ -50,13 +50,36 @@ export function got(value: unknown): string {
   }
   if (Array.isArray(value)) return 'an array'
   if (value === null || typeof value === 'undefined') return String(value)
-  if (typeof value === 'object') return 'an object'
+  if (typeof value === 'object') return describe(value)
   if (typeof value === 'function') return 'a function'
   return `${String(value)} (${typeof value})`
 }
 
+/** With its kind, as in `a Map`, because a Promise or a Map in the wrong place is a common mistake. */
+function describe(value: object): string {
+  const kind = Object.prototype.toString.call(value).slice(8, -1)
+  if (kind === 'Object') return 'an object'
+  return `${/^[AEIOU]/.test(kind) ? 'an' : 'a'} ${kind}`
+}
+
+/** What other packages call these, too far from the name here to be found by spelling. */
+const HABITS = new Map([
+  ['keepAlive', 'pingInterval'],
+  ['keepAliveInterval', 'pingInterval'],
+  ['heartbeatInterval', 'pingInterval'],
+  ['maxConnections', 'maxClients'],
+  ['redis', 'log'],
+  ['cors', 'allowedOrigins'],
+  ['origins', 'allowedOrigins'],
+  ['connection', 'open'],
+  ['connect', 'open'],
+  ['disconnect', 'close'],
+])
+
 /** The end of an error message: the known name nearest to a misspelt one, or all known names. */
 export function didYouMean(name: string, known: readonly string[]): string {
+  const habit = HABITS.get(name)
+  if (habit !== undefined && known.includes(habit)) return `; did you mean "${habit}"?`
   const nearest = known
     .map(candidate => ({ candidate, distance: editDistance(name, candidate) }))
     .sort((a, b) => a.distance - b.distance)[0]

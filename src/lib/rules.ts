@@ -73,15 +73,26 @@ export const optional = (expected: string, accepts: Rule['accepts']): Rule => ({
 
 export const aFunction = (expected: string): Rule => optional(expected, isFunction)
 
-/** @throws TypeError for an unknown option; its message begins with `where`. */
+/**
+ * @param example what the message shows in place of options that are not an object.
+ * @param fix the end of the message.
+ * @throws TypeError for an unknown option; its message begins with `where`.
+ */
 export function checkNames(
   where: string,
-  options: object | undefined,
+  options: unknown,
   known: readonly string[],
+  example = '',
+  fix = '',
 ): void {
+  if (options === undefined) return
+  if (!isRecord(options)) {
+    const such = example && ` such as ${example}`
+    throw new TypeError(`${where}: options must be an object${such}; got ${got(options)}${fix}`)
+  }
   for (const name in options) {
     if (!known.includes(name)) {
-      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, known)}`)
+      throw new TypeError(`${where}: unknown option "${name}"${didYouMean(name, known)}${fix}`)
     }
   }
 }

@@ -1,9 +1,10 @@
 import type { Target } from '../delivery/target.js'
+import { got } from '../lib/errors.js'
 import { clientIdOf } from '../lib/names.js'
 import { checkNames } from '../lib/rules.js'
 import type { Client, EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
-import type { PoolEvent } from '../wire/event.js'
+import { checkOneEvent, namedEvent, type PoolEvent } from '../wire/event.js'
 
 /** Options of {@link ClientPool.broadcast} and {@link Channel.send}. */
 export interface SendOptions {
@@ -36,7 +37,8 @@ export class ConnectedClient implements Client {
     return new Set(Array.from(streams, ({ face }) => face))
   }
 
-  send(event: PoolEvent): Promise<string> {
+  send(event: PoolEvent, ...rest: unknown[]): Promise<string> {
+    checkOneEvent('send()', event, rest)
     return this.#sender.send(this.id, event)
   }
 
@@ -45,8 +47,24 @@ export class ConnectedClient implements Client {
   }
 }
 
-/** The client that a send leaves out. @throws TypeError for an unknown option or a wrong id. */
+/**
+ * @param call the method that was called, such as `broadcast()`.
+ * @throws TypeError for options that are none, such as the data of `broadcast('update', data)`.
+ */
+export function checkSend(
+  call: string,
+  event: unknown,
+  options: unknown,
+  rest: readonly unknown[],
+): void {
+  if (options === undefined && rest.length === 0) return
+  const isNameAlone = typeof event === 'string'
+  const fix = isNameAlone ? `. If ${got(event)} is a name, write ${namedEvent(event)}` : ''
+  checkNames(call, options, ['except'], "{ except: 'ada' }", fix)
+  checkOneEvent(call, event, rest)
+}
+
+/** The client that a send leaves out. @throws TypeError for a wrong id. */
 export function exceptOf(options: SendOptions | undefined): string | undefined {
-  checkNames('send()', options, ['except'])
   return options?.except === undefined ? undefined : clientIdOf(options.except)
 }

@@ -38,9 +38,11 @@ const DIAGNOSTICS = {
  * @throws TypeError for a name that is neither an event of a pool nor one of Node's own.
  */
 export function checkEventName(name: string | symbol): void {
-  const known = [...Object.keys(DIAGNOSTICS), 'newListener', 'removeListener']
-  if (typeof name === 'symbol' || known.includes(name)) return
-  throw new TypeError(`A ClientPool has no event "${name}"${didYouMean(name, known)}`)
+  if (typeof name === 'symbol' || Object.hasOwn(DIAGNOSTICS, name)) return
+  if (name === 'newListener' || name === 'removeListener') return
+  throw new TypeError(
+    `A ClientPool has no event "${name}"${didYouMean(name, Object.keys(DIAGNOSTICS))}`,
+  )
 }
 
 export class SafeEmitter {

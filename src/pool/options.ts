@@ -128,7 +128,10 @@ export const POOL_RULES: Record<keyof PoolOptions, Rule> = {
     expected: 'an object such as { events: 10_000, bytes: 33_554_432 }',
     accepts: isRecord,
   },
-  log: optional('an event log with open, append, compare, barrier and close', isEventLog),
+  log: optional(
+    'an event log with open, append, compare, barrier and close, such as redisLog({ client, key })',
+    isEventLog,
+  ),
   lean: aBoolean(false),
   serialize: {
     default: JSON.stringify,

@@ -5,10 +5,10 @@ import { got, SseError } from '../lib/errors.js'
 import { channelName, clientIdOf } from '../lib/names.js'
 import { checkNames } from '../lib/rules.js'
 import type { Client } from '../stream/event-stream.js'
-import type { EventMap, PoolEvent } from '../wire/event.js'
+import { checkOneEvent, type EventMap, type PoolEvent } from '../wire/event.js'
 import type { Channel } from './channel.js'
 import { checkClaim } from './claims.js'
-import type { SendOptions } from './client.js'
+import { checkSend, type SendOptions } from './client.js'
 import { checkEventName, type PoolEventMap } from './emitter.js'
 import { attachHub, Hub } from './hub.js'
 import { type PoolOptions, resolvePoolOptions } from './options.js'
@@ -113,7 +113,9 @@ export class ClientPool<Events extends object = EventMap>
    * @example
    * await pool.send('ada', { event: 'progress', data: { done: 0.5 }, key: 'job 7' })
    */
-  send(id: string | number, event: PoolEvent<Events>): Promise<string> {
+  send(id: string | number, event: PoolEvent<Events>): Promise<string>
+  send(id: string | number, event: unknown, ...rest: unknown[]): Promise<string> {
+    checkOneEvent('send()', event, rest)
     return this.#hub.send(id, event as PoolEvent)
   }
 
@@ -124,7 +126,9 @@ export class ClientPool<Events extends object = EventMap>
    * @example
    * await pool.broadcast({ event: 'news', data: 'Back in a minute' }, { except: 'ada' })
    */
-  broadcast(event: PoolEvent<Events>, options?: SendOptions): Promise<string> {
+  broadcast(event: PoolEvent<Events>, options?: SendOptions): Promise<string>
+  broadcast(event: unknown, options?: SendOptions, ...rest: unknown[]): Promise<string> {
+    checkSend('broadcast()', event, options, rest)
     return this.#hub.broadcast(event as PoolEvent, options)
   }
 
@@ -143,7 +147,10 @@ export class ClientPool<Events extends object = EventMap>
       get size() {
         return hub.members.sizeOfChannel(name)
       },
-      send: (event, options) => hub.sendToChannel(name, event as PoolEvent, options),
+      send: (event: unknown, options?: SendOptions, ...rest: unknown[]) => {
+        checkSend('channel.send()', event, options, rest)
+        return hub.sendToChannel(name, event as PoolEvent, options)
+      },
     }
   }
 
@@ -197,7 +204,7 @@ export class ClientPool<Events extends object = EventMap>
    * if (await pool.claim('nightly report', { ttl: 3_600_000 })) await makeReport()
    */
   claim(name: string, options: { ttl: number }): Promise<boolean> {
-    checkNames('claim()', options, ['ttl'])
+    checkNames('claim()', options, ['ttl'], '{ ttl: 60_000 }')
     checkClaim(name, options?.ttl)
     const claimed = this.#hub.isClosed
       ? Promise.reject(
@@ -224,7 +231,7 @@ export class ClientPool<Events extends object = EventMap>
    * `server.close()`, which waits for open streams. A second call returns the first one's promise.
    *
    * @param options `spread`: milliseconds, 0 or more. Default 0.
-   * @throws TypeError for an unknown option, and when `spread` is not a number of at least 0.
+   * @throws TypeError for a wrong option, and when `spread` is not a number of at least 0.
    * @example
    * process.once('SIGTERM', async () => {
    *   await pool.close({ spread: 5000 })
@@ -232,7 +239,8 @@ export class ClientPool<Events extends object = EventMap>
    * })
    */
   close(options: { spread?: number } = {}): Promise<void> {
-    checkNames('close()', options, ['spread'])
+    const example = typeof options === 'number' ? options : 5000
+    checkNames('close()', options, ['spread'], `{ spread: ${example} }`)
     const { spread = 0 } = options
     if (!Number.isFinite(spread) || spread < 0) {
       throw new TypeError(`close(): spread must be milliseconds of at least 0; got ${got(spread)}`)

@@ -98,7 +98,7 @@ const FOREIGN_OPTIONS: ForeignOptions = [
     ],
     `pass a client instead: ${WITH_CLIENT}`,
   ],
-  [['redis', 'ioredis', 'connection'], 'did you mean "client"?'],
+  [['redis', 'ioredis', 'connection'], `did you mean "client"? Write ${WITH_CLIENT}`],
   [['stream', 'streamkey', 'name', 'channel'], 'did you mean "key"?'],
   [['keyprefix', 'prefix'], 'put it before "key", or set "keyPrefix" on the client'],
   [['maxlen', 'maxlength', 'limit', 'events'], 'did you mean "maxEntries"?'],

@@ -93,6 +93,23 @@ export function encodeStreamEvent(event: unknown, options: EncodeOptions): strin
   return encode(fields, options)
 }
 
+/**
+ * @param call the method that was called, such as `send()`.
+ * @throws TypeError for `send('update', data)`, the way of Socket.IO: it would send the name and drop
+ * the data.
+ */
+export function checkOneEvent(call: string, event: unknown, rest: readonly unknown[]): void {
+  if (rest.length > 0) {
+    throw new TypeError(`${call}: an event is one argument; write ${namedEvent(event)}`)
+  }
+}
+
+/** An event as it should be written, for an error message about a name that came alone. */
+export function namedEvent(name: unknown): string {
+  const shown = typeof name === 'string' && /^[\w .:/-]{1,40}$/.test(name) ? name : 'update'
+  return `{ event: '${shown}', data: … }`
+}
+
 /** Only the `data:` lines and the blank line that ends a frame. `undefined` becomes empty data. */
 export function encodeData(data: unknown, { serialize, maxEventBytes }: EncodeOptions): string {
   return limit(`${dataLines(data === undefined ? '' : data, serialize)}\n`, maxEventBytes)
@@ -149,9 +166,10 @@ interface Fields {
 
 function fieldsOf(event: unknown, known: readonly string[]): Fields {
   if (typeof event === 'string') return { data: event }
-  if (typeof event !== 'object' || event === null || Array.isArray(event)) {
+  const cure = isObject(event) && 'data' in event ? undefined : cureOf(event)
+  if (!isObject(event) || Array.isArray(event) || cure !== undefined) {
     throw new TypeError(
-      `An event must be a string or an object with "data"; got ${got(event)}. Wrap other data: send({ data: … })`,
+      `An event must be a string or an object with "data"; got ${got(event)}. ${cure ?? 'Wrap other data: { data: … }'}`,
     )
   }
   for (const field in event) {
@@ -192,17 +210,44 @@ function dataLines(data: unknown, serialize: Serialize): string {
 }
 
 function serialized(data: unknown, serialize: Serialize): string {
+  const cure = cureOf(data)
   let text: unknown
-  try {
-    text = data === undefined ? undefined : serialize(data)
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
-    throw new TypeError(`data cannot be serialized: ${why}`, { cause: error })
+  // An app's own serializer may well take a Map, but none can wait for a promise.
+  if (cure === undefined || (serialize !== JSON.stringify && cure !== AWAIT)) {
+    try {
+      text = data === undefined ? undefined : serialize(data)
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      throw new TypeError(`data cannot be serialized: ${why}`, { cause: error })
+    }
   }
   if (typeof text === 'string') return text
   throw new TypeError(
-    `data must be a string or something that serializes to one; got ${got(data)}. Use '' for no data`,
+    `data must be a string or something that serializes to one; got ${got(data)}. ${cure ?? "Use '' for no data"}`,
   )
+}
+
+const AWAIT = 'Await it'
+
+/** What JSON would drop or turn into `{}`, and what to send instead. */
+const CURES: readonly (readonly [isOne: (value: object) => boolean, cure: string])[] = [
+  [value => typeof (value as { then?: unknown }).then === 'function', AWAIT],
+  [value => typeof value === 'function', 'Call it'],
+  [value => value instanceof Error, 'Send error.message'],
+  [value => value instanceof Map, 'Send Object.fromEntries(map)'],
+  // Such as a Set or a generator. One with fields of its own may be a class that JSON shows well.
+  [value => Symbol.iterator in value && Object.keys(value).length === 0, 'Send [...items]'],
+  [value => Symbol.asyncIterator in value, 'Send each item'],
+]
+
+function cureOf(value: unknown): string | undefined {
+  const isPlain = !(isObject(value) || typeof value === 'function') || Array.isArray(value)
+  if (isPlain || 'toJSON' in value) return undefined
+  return CURES.find(([isOne]) => isOne(value))?.[1]
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 function limit(frame: string, maxEventBytes: number): string {

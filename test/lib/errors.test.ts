@@ -23,12 +23,16 @@ test.each(['README.md', 'README.zh-CN.md'])(
 
 test('a misspelt name is answered with the nearest known one', () => {
   expect(didYouMean('maxClient', ['pingInterval', 'maxClients'])).toContain('"maxClients"')
+  // By habit, from other packages. Their names are too different to be found by spelling.
+  expect(didYouMean('keepAlive', ['stallTimeout', 'pingInterval'])).toContain('"pingInterval"')
+  expect(didYouMean('keepAlive', ['stallTimeout'])).toContain('known are')
   expect(didYouMean('xyz', ['pingInterval', 'maxClients'])).toContain('known are')
 })
 
 test('an error describes the wrong value in a few words', () => {
   const long = 'x'.repeat(10_000)
-  expect([undefined, null, [], {}, 'a', long, 1.5].map(got)).toEqual([
+  const values = [undefined, null, [], {}, 'a', long, 1.5, new Map(), new RangeError('no')]
+  expect(values.map(got)).toEqual([
     'undefined',
     'null',
     'an array',
@@ -36,5 +40,7 @@ test('an error describes the wrong value in a few words', () => {
     '"a"',
     'a string of 10000 characters',
     '1.5 (number)',
+    'a Map',
+    'an Error',
   ])
 })

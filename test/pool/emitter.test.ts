@@ -1,6 +1,6 @@
 /** A pool is a Node EventEmitter in which a listener can neither break the pool nor wait for ever. */
 import { once } from 'node:events'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 describe('a pool as an event emitter', () => {
@@ -41,4 +41,14 @@ describe('a pool as an event emitter', () => {
       expect(() => add('newListener', () => {})).not.toThrow()
     },
   )
+})
+
+test('an error without a listener is one warning, which names the listener to add (fault 109)', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+  onTestFinished(() => warn.mockRestore())
+  const pool = testPool()
+  await pool.close()
+  for (let i = 0; i < 2; i++) await pool.broadcast('x').catch(() => {})
+  expect(warn).toHaveBeenCalledTimes(1)
+  expect(warn.mock.calls[0]?.[0]).toContain(`pool.on('error', …)`)
 })

@@ -165,9 +165,44 @@ describe('next to a pool,', () => {
   })
 
   test('undefined counts as absent', () => {
-    expect(() => newSse({ pool: undefined, maxClients: undefined, retry: undefined })).not.toThrow()
+    expect(() => newSse({ maxClients: undefined, retry: undefined })).not.toThrow()
     expect(() => newPool({ maxClients: undefined, authorize: undefined })).not.toThrow()
   })
+})
+
+test('a pool that is undefined is an error, not a new pool to which nobody sends (fault 109)', () => {
+  expect(messageOf(() => newSse({ pool: undefined, retry: 1000 }))).toBe(
+    'sse(): option "pool" is undefined; import the pool before its routes, or leave "pool" out to create a new one',
+  )
+})
+
+test.each([
+  ['*', '"*"; browsers refuse it with credentials, so list each origin'],
+  ['https://app.example/', `"https://app.example/"; write ['https://app.example']`],
+  ['https://app.example:443', `"https://app.example:443"; write ['https://app.example']`],
+  ['app.example', '"app.example"'],
+])(
+  'an allowedOrigins of [%j] is answered with the origin that is expected (fault 109)',
+  (wrong, came) => {
+    expect(messageOf(() => newSse({ allowedOrigins: ['https://ok.example', wrong] }))).toBe(
+      `sse(): option "allowedOrigins" must be an array of origins such as ['https://app.example'], or a function; got ${came}`,
+    )
+  },
+)
+
+test('an option out of habit is answered with the one it has here (fault 109)', () => {
+  const unknown = (option: string) => messageOf(() => newPool({ [option]: 1 }))
+  expect(unknown('keepAlive')).toBe(
+    'ClientPool: unknown option "keepAlive"; did you mean "pingInterval"?',
+  )
+  expect(unknown('redis')).toBe('ClientPool: unknown option "redis"; did you mean "log"?')
+  const client = { duplicate() {}, sendCommand() {}, connect() {} }
+  for (const message of [
+    messageOf(() => newPool({ log: client })),
+    messageOf(() => newSse({ log: client })),
+  ]) {
+    expect(message).toMatch(/ such as redisLog\({ client, key }\); got an object$/)
+  }
 })
 
 test.each(['id', 'channels'])(

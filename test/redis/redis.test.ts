@@ -57,7 +57,10 @@ describe('redisLog()', () => {
       { key: 'k', url: 'redis://' },
       'unknown option "url"; pass a client instead: redisLog({ client: createClient({ url }), key })',
     ],
-    [{ redis: client, key: 'k' }, 'unknown option "redis"; did you mean "client"?'],
+    [
+      { redis: client, key: 'k' },
+      'unknown option "redis"; did you mean "client"? Write redisLog({ client: createClient({ url }), key })',
+    ],
     [{ client, stream: 'k' }, 'unknown option "stream"; did you mean "key"?'],
     [{ client, key: 'k', maxLen: 5 }, 'unknown option "maxLen"; did you mean "maxEntries"?'],
     [{ client, key: 'k', MAXLEN: 5 }, 'unknown option "MAXLEN"; did you mean "maxEntries"?'],

@@ -79,6 +79,67 @@ describe('an event is refused', () => {
     )
   })
 
+  test('for data that JSON would drop or turn into {}, and the error says what to send (fault 108)', () => {
+    const query = Object.fromEntries([['then', () => {}]])
+    for (const [data, described, cure] of [
+      [Promise.resolve(1), 'a Promise', 'Await it'],
+      [query, 'an object', 'Await it'],
+      [() => 1, 'a function', 'Call it'],
+      [new Map([['a', 1]]), 'a Map', 'Send Object.fromEntries(map)'],
+      [new Set([1]), 'a Set', 'Send [...items]'],
+      [new Map().values(), 'a Map Iterator', 'Send [...items]'],
+      [new URLSearchParams('a=1'), 'an URLSearchParams', 'Send [...items]'],
+      [(async function* () {})(), 'an AsyncGenerator', 'Send each item'],
+      [Object.assign(new TypeError('no'), { code: 'E' }), 'an Error', 'Send error.message'],
+      [undefined, 'undefined', "Use '' for no data"],
+      [Symbol('s'), 'Symbol(s) (symbol)', "Use '' for no data"],
+    ] as const) {
+      const message = new TypeError(
+        `data must be a string or something that serializes to one; got ${described}. ${cure}`,
+      )
+      expect(() => encodePoolEvent({ event: 'x', data }, LIMITS)).toThrow(message)
+      expect(() => encodeStreamEvent({ data }, LIMITS)).toThrow(message)
+      if (data !== undefined) expect(() => encodeData(data, LIMITS)).toThrow(message)
+    }
+  })
+
+  test('if it is itself a Promise, a function or an Error (fault 108)', () => {
+    for (const [event, described, cure] of [
+      [Promise.resolve('x'), 'a Promise', 'Await it'],
+      [() => 'x', 'a function', 'Call it'],
+      [new Error('no'), 'an Error', 'Send error.message'],
+      [7, '7 (number)', 'Wrap other data: { data: … }'],
+      [[1], 'an array', 'Wrap other data: { data: … }'],
+    ] as const) {
+      const message = `An event must be a string or an object with "data"; got ${described}. ${cure}`
+      expect(() => encodePoolEvent(event, LIMITS)).toThrow(new TypeError(message))
+    }
+  })
+
+  test('only where JSON loses the data: not with a toJSON, fields, or a serializer (fault 108)', () => {
+    class Page {
+      items = [1];
+      *[Symbol.iterator]() {
+        yield 1
+      }
+    }
+    const error = Object.assign(new Error('no'), { toJSON: () => 'told' })
+    for (const [data, text] of [
+      [new Date(0), '"1970-01-01T00:00:00.000Z"'],
+      [error, '"told"'],
+      [new Page(), '{"items":[1]}'],
+      [JSON.parse('{"then":"a word"}'), '{"then":"a word"}'],
+      [Object.create(null), '{}'],
+      [[new Map()], '[{}]'],
+    ] as const) {
+      expect(encodePoolEvent({ data }, LIMITS)).toBe(`data: ${text}\n\n`)
+    }
+    const serialize = (data: unknown) => JSON.stringify([...(data as Map<string, number>)])
+    const own = { ...LIMITS, serialize }
+    expect(encodePoolEvent({ data: new Map([['a', 1]]) }, own)).toBe('data: [["a",1]]\n\n')
+    expect(() => encodePoolEvent({ data: Promise.resolve(1) }, own)).toThrow('Await it')
+  })
+
   test('for a key or a name of more than 256 characters (faults 73, 79)', () => {
     const longest = 'x'.repeat(256)
     expect(encodePoolEvent({ event: longest, key: longest, data: 1 }, LIMITS)).toContain(longest)
