@@ -4,11 +4,27 @@ import {
   type Channel,
   type Client,
   ClientPool,
+  type Entry,
   type EventLog,
   type EventStream,
+  type EventsOptions,
+  type EventTargets,
+  type Identity,
+  type PoolEntry,
+  type PoolEvent,
+  type PoolOptions,
+  type RouteOptions,
+  type SendOptions,
   SseError,
+  type StreamEvent,
   sse,
 } from 'koa-sse-pool'
+import type { ClusterLogOptions } from 'koa-sse-pool/cluster'
+import type { CompatOptions } from 'koa-sse-pool/compat'
+import type { NatsLogOptions } from 'koa-sse-pool/nats'
+import type { RedisLogOptions } from 'koa-sse-pool/redis'
+import type { EventLogSuiteOptions } from 'koa-sse-pool/testing'
+import type { StreamTicketsOptions, TicketCookieOptions } from 'koa-sse-pool/tickets'
 import { describe, expectTypeOf, test } from 'vitest'
 
 interface Progress {
@@ -96,6 +112,26 @@ describe('ctx.sse', () => {
   })
 })
 
+/** As `@types/koa-router` declares it: the first signature that fits is the one without inference. */
+interface KoaRouter {
+  get(path: string, ...middleware: Koa.Middleware<unknown, object>[]): void
+  get<State, Custom>(
+    path: string,
+    middleware: Koa.Middleware<State, Custom>,
+    handler: Koa.Middleware<State, Custom>,
+  ): void
+}
+
+test('a route of koa-router takes sse(), and a handler if the type of ctx.sse is named (fault 90)', () => {
+  const router = { get: () => {} } as KoaRouter
+  router.get('/', sse({ pool }))
+  router.get<Koa.DefaultState, { sse: EventStream<Progress> }>('/', sse({ pool }), ctx => {
+    expectTypeOf(ctx.sse).toEqualTypeOf<EventStream<Progress>>()
+    // @ts-expect-error there is no event "updated"
+    ctx.sse.send({ event: 'updated', data: { count: 1 } })
+  })
+})
+
 describe('options', () => {
   test('accept what a query holds as an id', () => {
     sse({ id: ctx => ctx.query.id, channels: () => ['news'], retry: [1000, 2000] })
@@ -164,4 +200,104 @@ test('a handler can be tested with an object of one’s own', () => {
   double.send({ event: 'x', data: 1 })
   expectTypeOf(pool.channel('news')).toEqualTypeOf<Channel<Progress>>()
   expectTypeOf(pool.get('ada')).toEqualTypeOf<Client<Progress> | undefined>()
+})
+
+describe('an app’s own generic function', () => {
+  test('relays an event by its name, and its data must be that name’s (fault 90)', () => {
+    function relay<Name extends keyof Progress>(
+      stream: EventStream<Progress>,
+      event: Name,
+      data: Progress[Name],
+    ) {
+      stream.send({ event, data, id: 7 })
+      pool.send('ada', { event, data })
+      pool.broadcast({ event, data, key: 'job' }, { except: 'ada' })
+      pool.channel('jobs').send({ event, data })
+      pool.get('ada')?.send({ event, data })
+      // @ts-expect-error the data of one name, which need not be this one
+      pool.send('ada', { event, data: { count: 1 } })
+      // @ts-expect-error an id is the log's
+      pool.broadcast({ event, data, id: 7 })
+    }
+    function relayAny<Events extends object, Name extends keyof Events & string>(
+      own: ClientPool<Events>,
+      event: Name,
+      data: Events[Name],
+    ) {
+      own.broadcast({ event, data })
+    }
+    expectTypeOf(relay).parameter(1).toEqualTypeOf<'update' | 'done'>()
+    relayAny(pool, 'done', 'ok')
+    // @ts-expect-error the data of the other event
+    relayAny(pool, 'done', { count: 1 })
+  })
+
+  test('passes on events of any name (fault 90)', () => {
+    const forward = (event: PoolEvent<Progress>) => pool.send('ada', event)
+    const answer = (stream: EventStream<Progress>, event: StreamEvent<Progress>) =>
+      stream.send(event)
+    expectTypeOf(forward).returns.resolves.toBeString()
+    expectTypeOf(answer).returns.toBeBoolean()
+  })
+})
+
+test('a double of a typed ctx.sse can record what it is sent (fault 90)', () => {
+  const sent: StreamEvent<Progress>[] = []
+  const double: Pick<EventStream<Progress>, 'send' | 'end'> = {
+    send: (event: StreamEvent<Progress>) => sent.push(event) > 0,
+    end: () => {},
+  }
+  double.send({ event: 'done', data: 'ok' })
+  // @ts-expect-error the double is as strict as the stream
+  double.send({ event: 'done', data: 1 })
+})
+
+/** The optional properties of a type that do not accept `undefined`, at any depth. */
+type Strict<Given> = Given extends (...args: never) => unknown
+  ? never
+  : Given extends readonly (infer Item)[]
+    ? Strict<Item>
+    : Given extends object
+      ? {
+          [Name in keyof Given & string]-?:
+            | (Record<never, never> extends Pick<Given, Name>
+                ? Record<Name, undefined> extends Pick<Given, Name>
+                  ? never
+                  : Name
+                : never)
+            | Strict<Given[Name]>
+        }[keyof Given & string]
+      : never
+
+test('every optional property accepts undefined with exactOptionalPropertyTypes (fault 90)', () => {
+  expectTypeOf<Strict<{ a?: 1; b?: { c?: 2 } | undefined; d?: 3 | undefined }>>().toEqualTypeOf<
+    'a' | 'c'
+  >()
+  expectTypeOf<Strict<Omit<PoolOptions, 'log'>>>().toBeNever()
+  expectTypeOf<Strict<RouteOptions>>().toBeNever()
+  expectTypeOf<Strict<Identity>>().toBeNever()
+  expectTypeOf<Strict<SendOptions>>().toBeNever()
+  expectTypeOf<Strict<Exclude<StreamEvent<Progress>, string>>>().toBeNever()
+  expectTypeOf<Strict<Exclude<PoolEvent<Progress>, string>>>().toBeNever()
+  expectTypeOf<Strict<Entry>>().toBeNever()
+  expectTypeOf<Strict<PoolEntry>>().toBeNever()
+  expectTypeOf<Strict<EventTargets>>().toBeNever()
+  expectTypeOf<Strict<Omit<EventsOptions, 'signal'>>>().toBeNever()
+  expectTypeOf<Strict<Parameters<ClientPool['close']>[0]>>().toBeNever()
+  expectTypeOf<Strict<ConstructorParameters<typeof SseError>[2]>>().toBeNever()
+  expectTypeOf<Strict<CompatOptions>>().toBeNever()
+  expectTypeOf<Strict<ClusterLogOptions>>().toBeNever()
+  expectTypeOf<Strict<Omit<NatsLogOptions, 'connection'>>>().toBeNever()
+  expectTypeOf<Strict<Omit<RedisLogOptions, 'client'>>>().toBeNever()
+  expectTypeOf<Strict<EventLogSuiteOptions>>().toBeNever()
+  expectTypeOf<Strict<Omit<StreamTicketsOptions, 'pool' | 'secret' | 'secrets'>>>().toBeNever()
+  expectTypeOf<Strict<TicketCookieOptions>>().toBeNever()
+})
+
+test('a pool that may be undefined is not one to make a new pool for (fault 90)', () => {
+  const imported = undefined as ClientPool | undefined
+  // @ts-expect-error a mistake in the order of imports, as a rule
+  sse({ pool: imported })
+  // @ts-expect-error
+  sse({ pool: undefined })
 })

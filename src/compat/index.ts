@@ -18,13 +18,13 @@ import { type CompatStream, closedStream, frameOf, WritableEventStream } from '.
 /** Options of `sse()`, with the names and defaults of koa-sse-stream 0.2.0. */
 export interface CompatOptions {
   /** How many streams may be open at once; others get no `ctx.sse`. Default 10 000. */
-  maxClients?: number
+  maxClients?: number | undefined
   /** Milliseconds between pings. Default 60 000. */
-  pingInterval?: number
+  pingInterval?: number | undefined
   /** The name of the event that `sendEnd()` sends when it is given no data. Default `'close'`. */
-  closeEvent?: string
+  closeEvent?: string | undefined
   /** Only requests with this query key, whatever its value, get a stream. Default: all do. */
-  matchQuery?: string
+  matchQuery?: string | undefined
 }
 
 export type { CompatStream }

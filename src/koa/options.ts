@@ -31,8 +31,8 @@ export type GivenPool<Events extends object = EventMap> = {
 
 /** The streams of the route join a pool of its own, created from the options given here. */
 export type OwnPool<Events extends object = EventMap> = PoolOptions<Events> & {
-  /** Not set, so that `sse()` creates the pool: see `sse().pool`. */
-  pool?: undefined
+  /** Left out, so that `sse()` creates the pool: see `sse().pool`. `undefined` is an error. */
+  pool?: never
 }
 
 /** Options of one route. */
@@ -142,7 +142,7 @@ export type ClientId = string | number | string[] | null | undefined
 /** What `identify` returns: the client, and what it listens to. */
 export interface Identity {
   /** The client's id, which becomes `ctx.sse.id`. Default: a random UUID. */
-  id?: ClientId
+  id?: ClientId | undefined
   /** The channels that its stream joins before anything is replayed. Default: none. */
   channels?: readonly string[] | undefined
 }

@@ -35,7 +35,7 @@ export class SseError extends Error {
   constructor(
     code: SseErrorCode,
     message: string,
-    options?: { cause?: unknown; reason?: CloseReason },
+    options?: { cause?: unknown; reason?: CloseReason | undefined },
   ) {
     super(message, options)
     this.code = code

@@ -23,7 +23,7 @@ export interface Entry {
    */
   readonly target: string
   /** Supersedes earlier entries with the same key and target. */
-  readonly key?: string
+  readonly key?: string | undefined
   /** The encoded event without its `id:` line. */
   readonly frame: string
 }

@@ -20,5 +20,8 @@ export interface Channel<Events extends object = EventMap> {
    * @example
    * await pool.channel('news').send({ event: 'headline', data: { title } }, { except: author })
    */
-  send(event: PoolEvent<Events>, options?: SendOptions): Promise<string>
+  send<Name extends keyof Events & string>(
+    event: PoolEvent<Events> | PoolEvent<Events, Name>,
+    options?: SendOptions,
+  ): Promise<string>
 }

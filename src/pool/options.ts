@@ -66,9 +66,9 @@ export interface PoolOptions<Events extends object = EventMap> {
   window?:
     | {
         /** The number of entries. Default 10 000; `Infinity` for no limit. */
-        events?: number
+        events?: number | undefined
         /** The bytes of their frames, ids and keys. Default 32 MiB. */
-        bytes?: number
+        bytes?: number | undefined
       }
     | undefined
   /**

@@ -113,7 +113,10 @@ export class ClientPool<Events extends object = EventMap>
    * @example
    * await pool.send('ada', { event: 'progress', data: { done: 0.5 }, key: 'job 7' })
    */
-  send(id: string | number, event: PoolEvent<Events>): Promise<string>
+  send<Name extends keyof Events & string>(
+    id: string | number,
+    event: PoolEvent<Events> | PoolEvent<Events, Name>,
+  ): Promise<string>
   send(id: string | number, event: unknown, ...rest: unknown[]): Promise<string> {
     checkOneEvent('send()', event, rest)
     return this.#hub.send(id, event as PoolEvent)
@@ -126,7 +129,10 @@ export class ClientPool<Events extends object = EventMap>
    * @example
    * await pool.broadcast({ event: 'news', data: 'Back in a minute' }, { except: 'ada' })
    */
-  broadcast(event: PoolEvent<Events>, options?: SendOptions): Promise<string>
+  broadcast<Name extends keyof Events & string>(
+    event: PoolEvent<Events> | PoolEvent<Events, Name>,
+    options?: SendOptions,
+  ): Promise<string>
   broadcast(event: unknown, options?: SendOptions, ...rest: unknown[]): Promise<string> {
     checkSend('broadcast()', event, options, rest)
     return this.#hub.broadcast(event as PoolEvent, options)
@@ -238,7 +244,7 @@ export class ClientPool<Events extends object = EventMap>
    *   server.close()
    * })
    */
-  close(options: { spread?: number } = {}): Promise<void> {
+  close(options: { spread?: number | undefined } = {}): Promise<void> {
     const example = typeof options === 'number' ? options : 5000
     checkNames('close()', options, ['spread'], `{ spread: ${example} }`)
     const { spread = 0 } = options

@@ -23,7 +23,7 @@ export interface PoolEntry {
   /** Its data as text: what was sent if that was a string, otherwise its JSON. */
   data: string
   /** The reconnect delay in milliseconds, if it was sent with one. */
-  retry?: number
+  retry?: number | undefined
 }
 
 /** Whose entries to read. */

@@ -56,7 +56,9 @@ export interface EventStream<Events extends object = EventMap> {
    * ctx.sse.send('text')
    * ctx.sse.send({ event: 'update', data: { count: 42 } })
    */
-  send(event: StreamEvent<Events>): boolean
+  send<Name extends keyof Events & string>(
+    event: StreamEvent<Events> | StreamEvent<Events, Name>,
+  ): boolean
 
   /**
    * Sends a comment, which browsers ignore; each line of the text becomes one. Returns what {@link send}
@@ -126,7 +128,9 @@ export interface Client<Events extends object = EventMap> {
   readonly streams: ReadonlySet<EventStream<Events>>
 
   /** The same as `pool.send(client.id, event)`. */
-  send(event: PoolEvent<Events>): Promise<string>
+  send<Name extends keyof Events & string>(
+    event: PoolEvent<Events> | PoolEvent<Events, Name>,
+  ): Promise<string>
 
   /** The same as `pool.remove(client.id, data)`. */
   remove(data?: unknown): Promise<string>

@@ -20,9 +20,10 @@ interface NamedEvent<Name, Data> {
   retry?: number | undefined
 }
 
-type Named<Events extends object> = {
-  [Name in keyof Events & string]: NamedEvent<Name, Events[Name]>
-}[keyof Events & string]
+/** Mapped over `Names` itself: only so does TypeScript relate a generic name to its data. */
+type Named<Events extends object, Names extends keyof Events & string> = {
+  [Name in Names]: NamedEvent<Name, Events[Name]>
+}[Names]
 
 /** An event without a name arrives as `message`, so it is typed as the map's `message`. */
 type Unnamed<Events extends object> = 'message' extends keyof Events
@@ -44,9 +45,12 @@ type Text<Events extends object> = 'message' extends keyof Events
  * - `retry`: the browser's reconnect delay, in whole milliseconds
  * - `key`: supersedes earlier events with the same key and target, where they are not delivered yet
  */
-export type PoolEvent<Events extends object = EventMap> =
+export type PoolEvent<
+  Events extends object = EventMap,
+  Names extends keyof Events & string = keyof Events & string,
+> =
   | Text<Events>
-  | ((Named<Events> | Unnamed<Events>) & {
+  | ((Named<Events, Names> | Unnamed<Events>) & {
       /**
        * Supersedes earlier events with the same key and target: if a stream has several of them still
        * to get, only the newest is delivered. At most 256 characters. Default: none.
@@ -59,9 +63,12 @@ export type PoolEvent<Events extends object = EventMap> =
  * {@link PoolEvent}, with `id` in place of `key`: the app's own id, which becomes the browser's last event
  * id.
  */
-export type StreamEvent<Events extends object = EventMap> =
+export type StreamEvent<
+  Events extends object = EventMap,
+  Names extends keyof Events & string = keyof Events & string,
+> =
   | Text<Events>
-  | ((Named<Events> | Unnamed<Events>) & {
+  | ((Named<Events, Names> | Unnamed<Events>) & {
       /**
        * The app's own id, of printable ASCII. It becomes the browser's last event id, so from then on
        * the stream's other events carry no id and the log cannot replay them. Routes that number all
