@@ -20,7 +20,6 @@ const warned = new Set<string>()
 
 /** To be called when the handler has returned. @param type the response's type when it was called. */
 export function warnOfMistakes(ctx: Context, opening: Opening, type: string): void {
-  if (process.env.NODE_ENV === 'production') return
   const mistake = mistakeOf(ctx, opening, type)
   if (mistake === undefined || warned.has(mistake)) return
   warned.add(mistake)
