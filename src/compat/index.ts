@@ -76,7 +76,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
   }
 
   const begin = (ctx: Context) => {
-    if (ctx.headerSent || hub.refusal() !== undefined) return undefined
+    if (ctx.headerSent || hub.refusal(undefined, ctx.res) !== undefined) return undefined
     const { status } = ctx
     const opening = new Opening(ctx, open)
     const events = hub.admit({
@@ -106,7 +106,7 @@ function sse(options: CompatOptions = {}): Middleware<DefaultState, { sse: Compa
       streaming.has(ctx) ||
       (matchQuery && ctx.query[matchQuery] === undefined)
     if (isAbsent) return next()
-    const refusal = hub.refusal()
+    const refusal = hub.refusal(undefined, ctx.res)
     if (refusal !== undefined) {
       hub.countRefusal(refusal)
       refused.add(ctx)

@@ -12,7 +12,7 @@ import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
-import { transportOf } from '../stream/transport/select.js'
+import { leaveConnection } from '../stream/transport/select.js'
 import { type EventMap, encodeData } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
@@ -103,7 +103,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     if (ctx.method === 'OPTIONS') return preflight(ctx, route)
     const lastEventId = lastEventIdOf(ctx)
     if (lastEventId === END_ID) return stopReconnecting(ctx)
-    const early = hub.refusal()
+    const early = hub.refusal(undefined, ctx.res)
     if (early !== undefined) return refuse(ctx, hub, route, early)
 
     const { id, channels } = await identify(ctx, hub, route)
@@ -116,7 +116,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     }
     if (ctx.method === 'HEAD') return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.
-    const late = hub.refusal(id)
+    const late = hub.refusal(id, ctx.res)
     if (late !== undefined) return refuse(ctx, hub, route, late)
 
     if (ctx.sse !== undefined) {
@@ -215,13 +215,17 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   if (route.overflow === 'retry' || isDraining) {
     ctx.set(streamHeaders(ctx))
     // On the same connection the client would come back to this process, and keep it from ending.
-    if (isDraining) transportOf(ctx.res).leave?.(ctx.res)
+    if (isDraining) leaveConnection(ctx.res)
     ctx.status = 200
     ctx.body = retryLater(refusal, milliseconds)
     return
   }
   // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
-  ctx.throw(503, `The event stream is ${refusal}; try again later`, {
+  const what =
+    refusal === 'connection'
+      ? 'This connection has too many streams open'
+      : `The event stream is ${refusal}`
+  ctx.throw(503, `${what}; try again later`, {
     expose: true,
     headers: { 'Retry-After': String(Math.ceil(milliseconds / 1000)) },
   })

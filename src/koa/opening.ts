@@ -173,7 +173,7 @@ export class Opening {
 
   #finish(): void {
     this.#commit()
-    this.#stream?.goLean()
+    this.#stream?.handedOver()
     // Not needed any more, and it would cost each idle stream half a kilobyte.
     this.#ctx[OPENING] = undefined
   }

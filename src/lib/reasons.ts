@@ -7,7 +7,7 @@
  * - `end`: the app called `end()`.
  * - `removed`: the client was removed by `pool.remove(id)`.
  * - `replaced`: a newer stream of the same client took its place (`maxStreamsPerClient`).
- * - `slow`: the client read nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
+ * - `slow`: the client took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
  * - `expired`: `authorize` returned false.
  * - `rotated`: `maxAge` was reached.
  * - `drain`: the pool is closing, or its HTTP server is.

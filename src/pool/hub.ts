@@ -29,6 +29,8 @@ import { MemoryLog } from '../log/memory.js'
 import { Messages } from '../log/messages.js'
 import { StreamFace } from '../stream/face.js'
 import { Stream, type StreamHost, type StreamRequest } from '../stream/stream.js'
+import { connectionOf } from '../stream/transport/select.js'
+import type { AnyResponse } from '../stream/transport/transport.js'
 import { encodeData, encodePoolEvent, type PoolEvent } from '../wire/event.js'
 import { CLOSE_EVENT } from '../wire/frames.js'
 import { Claims } from './claims.js'
@@ -198,8 +200,9 @@ export class Hub
   // Streams, for the middleware
 
   /** Why a stream of this id cannot be admitted, if so; without an id, why none can be. */
-  refusal(id?: string): Refusal | undefined {
-    return this.#closing ? 'draining' : this.members.refusal(id)
+  refusal(id?: string, res?: AnyResponse): Refusal | undefined {
+    if (this.#closing) return 'draining'
+    return this.members.refusal(id, res && connectionOf(res))
   }
 
   countRefusal(refusal: Refusal): void {

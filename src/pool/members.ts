@@ -7,6 +7,7 @@ import type { Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import { channelName } from '../lib/names.js'
 import { formatTarget } from '../log/log.js'
+import { Connections, isSession } from '../stream/connections.js'
 import type { Client } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import { ConnectedClient, type Sender } from './client.js'
@@ -15,12 +16,15 @@ import type { Refusal } from './stats.js'
 export interface MembersOptions {
   readonly maxClients: number
   readonly maxStreamsPerClient: number
+  readonly maxStreamsPerConnection: number
   readonly onDuplicate: 'replace' | 'reject'
+  readonly stallTimeout: number
 }
 
 export class Members {
   /** By id. */
   readonly clients = new Map<string, Client>()
+  readonly connections: Connections
   readonly #window: Window
   readonly #pump: Pump
   readonly #sender: Sender
@@ -31,6 +35,7 @@ export class Members {
     this.#pump = pump
     this.#sender = sender
     this.#options = options
+    this.connections = new Connections(options.stallTimeout)
   }
 
   /** The number of streams. */
@@ -43,9 +48,15 @@ export class Members {
     return streamsOf(this.#window.everyone)
   }
 
-  /** Why there is no place for another stream of this id; without an id, why there is none for any. */
-  refusal(id?: string): Refusal | undefined {
-    const { maxClients, maxStreamsPerClient, onDuplicate } = this.#options
+  /**
+   * Why there is no place for another stream of this id on this connection; without an id, why there is none for
+   * any.
+   */
+  refusal(id?: string, connection?: object): Refusal | undefined {
+    const { maxClients, maxStreamsPerClient, maxStreamsPerConnection, onDuplicate } = this.#options
+    const { connections } = this
+    const carried = connection === undefined ? 0 : connections.carriedBy(connection)
+    if (carried >= maxStreamsPerConnection) return 'connection'
     const isDuplicate = id !== undefined && this.streamsOfClient(id) >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
     // A stream that replaces another needs no place of its own; without an id it may be such a stream.
@@ -53,7 +64,9 @@ export class Members {
       id === undefined
         ? onDuplicate === 'replace' && maxStreamsPerClient !== Number.POSITIVE_INFINITY
         : isDuplicate
-    return this.size >= maxClients && !mayReplace ? 'full' : undefined
+    const isPipelined = carried > 0 && !isSession(connection as object)
+    if (mayReplace || isPipelined) return undefined
+    return this.size - connections.pipelined >= maxClients ? 'full' : undefined
   }
 
   /** How many streams of this process a client has. */
@@ -94,9 +107,11 @@ export class Members {
     const targets = [this.#window.everyone, ...this.channelTargets(channels), stream.clientTarget]
     stream.follow(targets)
     for (const target of targets) target.add(stream)
+    this.connections.join(stream.connection)
   }
 
   remove(stream: Stream): void {
+    this.connections.leave(stream.connection)
     for (const target of stream.targets) this.#removeFrom(target, stream)
     stream.follow([])
     // Another stream of the same id may have come in the meantime; that one keeps the client.

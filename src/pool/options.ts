@@ -34,6 +34,13 @@ export interface PoolOptions<Events extends object = EventMap> {
    */
   maxStreamsPerClient?: number | undefined
   /**
+   * How many streams one TCP connection (by pipelining) or HTTP/2 session may carry. Further requests are
+   * refused as the route's option `overflow` says. Pipelined streams take one place of `maxClients` together.
+   * Default 100; raise it behind a proxy that speaks HTTP/2 to this server, as it carries many clients on one
+   * connection.
+   */
+  maxStreamsPerConnection?: number | undefined
+  /**
    * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's oldest one
    * as `replaced`; `'reject'` refuses the new one with 429.
    */
@@ -52,8 +59,8 @@ export interface PoolOptions<Events extends object = EventMap> {
   /** Bytes of direct sends that may wait for a stream; beyond that it closes as `slow`. Default 1 MiB. */
   maxBufferedBytes?: number | undefined
   /**
-   * Milliseconds after which a stream closes as `slow` if its socket is full and the client reads
-   * nothing. Default 30 000. It may take twice as long, because Node counts filling the socket as
+   * Milliseconds after which a stream closes as `slow` if bytes wait in its socket and the client
+   * takes none. Default 30 000. It may take twice as long, because Node counts filling the socket as
    * progress.
    */
   stallTimeout?: number | undefined
@@ -109,6 +116,7 @@ export type ResolvedPoolOptions = Settled<Omit<PoolOptions, 'window' | 'log' | '
 export const POOL_RULES: Record<keyof PoolOptions, Rule> = {
   maxClients: count(10_000),
   maxStreamsPerClient: count(Number.POSITIVE_INFINITY),
+  maxStreamsPerConnection: count(100),
   onDuplicate: oneOf('replace', 'reject'),
   pingInterval: {
     default: 15_000,

@@ -7,11 +7,12 @@ import type { CloseReason } from '../lib/reasons.js'
  * - `full`: `maxClients` was reached.
  * - `draining`: the pool is closing.
  * - `duplicate`: the client has `maxStreamsPerClient` streams, and `onDuplicate` is `'reject'`.
+ * - `connection`: the connection carries `maxStreamsPerConnection` streams.
  * - `origin`: `allowedOrigins` does not allow the page's origin.
  * - `type`: the request does not accept `text/event-stream`.
  * - `id`: the client's id or a channel name was wrong, or there were more than 100 channels.
  */
-export type Refusal = 'full' | 'draining' | 'duplicate' | 'origin' | 'type' | 'id'
+export type Refusal = 'full' | 'draining' | 'duplicate' | 'connection' | 'origin' | 'type' | 'id'
 
 /** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
@@ -78,6 +79,7 @@ export class Counts {
     full: 0,
     draining: 0,
     duplicate: 0,
+    connection: 0,
     origin: 0,
     type: 0,
     id: 0,

@@ -15,10 +15,11 @@ import type { CloseReason, GapReason } from '../lib/reasons.js'
 import { Chunk, type EncodeOptions } from '../wire/event.js'
 import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
 import { ENDINGS } from './closing.js'
+import type { Connections } from './connections.js'
 import { DirectSends } from './direct.js'
 import type { EventStream } from './event-stream.js'
 import { lean } from './transport/lean.js'
-import { transportOf } from './transport/select.js'
+import { connectionOf, transportOf } from './transport/select.js'
 import type { AnyResponse, Outlet, Transport } from './transport/transport.js'
 
 /** What a stream needs of its pool: the hub. One for all streams. */
@@ -37,6 +38,7 @@ export interface StreamHost {
   readonly members: {
     join(stream: Stream, channels: readonly string[]): void
     leave(stream: Stream, channels: readonly string[]): void
+    readonly connections: Connections
   }
   /** The stream has missed something. With `resume: false` its client gets no gap event. */
   streamMissed(stream: Stream, reason: GapReason): void
@@ -89,6 +91,8 @@ const HIGH_WATER = 64 * 1024
 export class Stream extends Reader {
   readonly id: string
   readonly clientTarget: Target
+  /** The TCP connection or HTTP/2 session that carries it. */
+  readonly connection: object
   /** What the app holds. */
   face!: EventStream
   readonly #host: StreamHost
@@ -98,6 +102,8 @@ export class Stream extends Reader {
   #isOpened = false
   #isBlocked = false
   #watchesStalls = false
+  /** Bytes written since {@link Connections} watches it, if it does. */
+  #watchedBytes: number | undefined
   #isEnding = false
   /** The app has sent ids of its own, which a cursor must not overwrite. */
   #hidesCursor = false
@@ -121,7 +127,18 @@ export class Stream extends Reader {
     this.#route = route
     this.#transport = transportOf(res)
     this.#opening = opening
+    this.connection = connectionOf(res)
     this.#watch(res)
+    // A pipelined response has no socket yet, and would not notice that its client left.
+    if (res.socket === null) {
+      const { socket } = res.req
+      // Node would warn of a leak at the eleventh; `maxStreamsPerConnection` limits them.
+      socket.setMaxListeners(socket.getMaxListeners() + 1)
+      socket.once('close', () => this.close('client'))
+    }
+    this.#transport.onceAborted?.(res, () => this.close('client'))
+    const session = this.#transport.session?.(res)
+    if (session) host.members.connections.addSession(session)
   }
 
   get isOpen(): boolean {
@@ -175,8 +192,16 @@ export class Stream extends Reader {
   }
 
   get bufferedBytes(): number {
-    const inSocket = this.#isOpened ? this.#transport.bufferedBytes(this.#outlet) : 0
-    return this.#directBytes + inSocket
+    return this.#directBytes + (this.#isOpened ? this.unsentBytes : 0)
+  }
+
+  /** Bytes written that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.#transport.bufferedBytes(this.#outlet)
+  }
+
+  get takenBytes(): number {
+    return (this.#watchedBytes ?? 0) - this.unsentBytes
   }
 
   // As a reader
@@ -217,10 +242,7 @@ export class Stream extends Reader {
     // A stream with ids still needs a heartbeat, which carries the cursor.
     if (!this.withIds) this.#isActive = true
     if (!this.#isFull) this.#settleDrainWaiters()
-    if (direct.closes !== undefined) {
-      this.#endOutlet(direct.closes)
-      this.release(direct.closes)
-    }
+    if (direct.closes !== undefined) this.#end(direct.closes)
   }
 
   wake(): void {
@@ -250,8 +272,10 @@ export class Stream extends Reader {
     this.#opening = undefined
   }
 
-  /** If the pool is lean, keeps only the socket: Koa does not need the response any more. */
-  goLean(): void {
+  /** Koa does not need request and response any more: if the pool is lean, keeps only the socket. */
+  handedOver(): void {
+    // Not at the opening: a handler that is still running may read the body later.
+    if (this.isOpen) this.#transport.discardBody(this.#outlet)
     // Not now: Koa's own call has not returned, and Node may still be parsing the rest of the request.
     if (this.#host.options.lean) setImmediate(detach, this)
   }
@@ -283,10 +307,15 @@ export class Stream extends Reader {
 
   write(chunk: Chunk): void {
     const hasRoom = this.#transport.write(this.#outlet, chunk)
-    if (this.#transport.bufferedBytes(this.#outlet) === 0) return
-    this.#watchStall()
+    if (this.#watchedBytes !== undefined) this.#watchedBytes += Buffer.byteLength(chunk.text)
     // Node also returns false when the kernel took everything; wait only if something is left.
-    if (!hasRoom) this.#block()
+    if (this.unsentBytes === 0) return
+    if (!hasRoom) {
+      this.#block()
+    } else if (this.#watchedBytes === undefined && this.#transport.isSending(this.#outlet)) {
+      this.#watchedBytes = 0
+      this.#host.members.connections.watch(this)
+    }
   }
 
   /** Writes the tail's id, from which the client can resume. */
@@ -336,6 +365,11 @@ export class Stream extends Reader {
   /** Closes without writing to the response: something else answers, or the client has left. */
   release(reason: CloseReason): void {
     if (this.#reason !== undefined) return
+    this.#leave(reason)
+    this.#host.members.connections.forget(this)
+  }
+
+  #leave(reason: CloseReason): void {
     this.#reason = reason
     this.#isEnding = true
     this.#direct = undefined
@@ -381,6 +415,7 @@ export class Stream extends Reader {
     // Without waiting for sends that are still in flight: a client that comes back gets those.
     this.#direct?.cap(tail)
     if (this.#isEnding) this.wake()
+    // After what the app has just sent, which TLS and HTTP/2 never take in the same turn.
     else this.#push(retry === undefined ? '' : retryFrame(retry), tail, reason)
   }
 
@@ -388,18 +423,40 @@ export class Stream extends Reader {
     if (this.#isBlocked) {
       // A clean end would wait behind what the client does not read.
       this.#abort(reason, 'destroy')
-    } else if (this.#isOpened) {
-      this.#endOutlet(reason)
-      this.release(reason)
-    } else if (!this.#isEnding) {
-      this.#push('', 0, reason)
+      return
     }
+    if (this.#isOpened) this.#end(reason)
+    else if (!this.#isEnding) this.#push('', 0, reason)
   }
 
-  #endOutlet(reason: CloseReason): void {
-    // On the same connection a client that reconnects would come back to the process that drains.
-    this.#transport.end(this.#outlet, reason === 'drain')
-    this.#watchStall()
+  /** Ends the response cleanly. */
+  #end(reason: CloseReason): void {
+    const outlet = this.#outlet
+    const { connections } = this.#host.members
+    this.#transport.end(outlet, reason === 'drain')
+    // A pipelined response waits for those before it, which may take any time.
+    if ((outlet as AnyResponse).socket === null) {
+      this.release(reason)
+      return
+    }
+    connections.end(this)
+    // `close` alone would not do: without a server there is only `finish`.
+    for (const event of ['finish', 'close']) outlet.once(event, () => connections.forget(this))
+    this.#leave(reason)
+  }
+
+  unwatched(): void {
+    this.#watchedBytes = undefined
+  }
+
+  stalled(): void {
+    if (this.#reason === undefined) this.close('slow')
+    else this.giveUp()
+  }
+
+  giveUp(): void {
+    if (this.#reason === undefined) this.#abort('drain', 'destroy')
+    else this.#transport.destroy(this.#outlet)
   }
 
   #abort(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
@@ -420,7 +477,7 @@ export class Stream extends Reader {
   #watch(outlet: Outlet): void {
     this.#outlet = outlet
     this.#outlet[STREAM] = this
-    this.#transport.onceGone(outlet, onOutletGone)
+    this.#outlet.on('close', onOutletClose)
   }
 
   get #directBytes(): number {
@@ -465,29 +522,18 @@ export class Stream extends Reader {
   #block(): void {
     if (this.#isBlocked) return
     this.#isBlocked = true
+    if (!this.#watchesStalls) {
+      this.#watchesStalls = true
+      this.#outlet.on('timeout', onOutletTimeout)
+    }
+    // Node's own timer runs only while the kernel takes nothing at all from us.
+    this.#transport.setTimeout(this.#outlet, this.#host.options.stallTimeout)
     this.#transport.onceDrained(this.#outlet, () => {
       this.#isBlocked = false
+      this.#transport.setTimeout(this.#outlet, 0)
       if (this.#reason !== undefined) return
       this.#host.pump.advance(this)
       if (!this.#isFull) this.#settleDrainWaiters()
-    })
-  }
-
-  /** Closes the stream when its client takes nothing of what was written, be it only a few bytes. */
-  #watchStall(): void {
-    const outlet = this.#outlet
-    const transport = this.#transport
-    if (this.#watchesStalls || transport.bufferedBytes(outlet) === 0) return
-    // Node's own timer starts again whenever the kernel takes anything from us.
-    this.#watchesStalls = transport.setTimeout(outlet, this.#host.options.stallTimeout)
-    if (!this.#watchesStalls) return
-    outlet.once('timeout', () => {
-      this.#watchesStalls = false
-      transport.setTimeout(outlet, 0)
-      if (transport.bufferedBytes(outlet) === 0) return
-      if (this.#reason === undefined) this.close('slow')
-      // It has ended, but its client does not read the rest, and `server.close()` waits for that.
-      else outlet.destroy()
     })
   }
 
@@ -498,8 +544,16 @@ export class Stream extends Reader {
   }
 }
 
-function onOutletGone(this: WatchedOutlet): void {
+function onOutletClose(this: WatchedOutlet): void {
   this[STREAM]?.close('client')
+}
+
+function onOutletTimeout(this: WatchedOutlet): void {
+  const stream = this[STREAM]
+  if (stream !== undefined) stream.close('slow')
+  // The stream has ended, but the client does not read the rest: the open connection would hold up
+  // `server.close()`.
+  else this.destroy()
 }
 
 function detach(stream: Stream): void {

@@ -168,7 +168,7 @@ describe.each(['HTTP/2', 'HTTP/2 over TLS'] as const)('over %s', protocol => {
     const { pool, origin, errors } = await serve(protocol)
     const session = session2(origin)
     const streams = await Promise.all(
-      Array.from({ length: 200 }, (_, i) => connect2(session, `/client-${i}`)),
+      Array.from({ length: 100 }, (_, i) => connect2(session, `/client-${i}`)),
     )
     const gone = deferred()
     pool.on('close', () => pool.connections === 0 && gone.resolve())

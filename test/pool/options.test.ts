@@ -31,6 +31,7 @@ const MS = 'milliseconds, a whole number of at least 1'
 const POOL_OPTIONS: [option: keyof PoolOptions, wrong: unknown[], expected: string][] = [
   ['maxClients', [0, -1, 1.5, Number.NaN, '10', null, {}], WHOLE],
   ['maxStreamsPerClient', [0, '1', true], WHOLE],
+  ['maxStreamsPerConnection', [0, '1', true], WHOLE],
   ['onDuplicate', ['keep', true, ''], "'replace' or 'reject'"],
   ['pingInterval', [0, -1, true, '15s', Number.POSITIVE_INFINITY, 2 ** 31, null], MS],
   ['heartbeat', ['none', false], "'event' or 'comment'"],
@@ -146,6 +147,7 @@ describe('next to a pool,', () => {
     const right: PoolOptions = {
       maxClients: 1,
       maxStreamsPerClient: 1,
+      maxStreamsPerConnection: 1,
       onDuplicate: 'reject',
       pingInterval: false,
       heartbeat: 'comment',

@@ -1,6 +1,6 @@
 /**
- * HTTP/1.0 and 1.1 (RFC 9112). The request may have no socket, or something that hardly looks like one: some
- * serverless adapters and test tools make requests by hand.
+ * HTTP/1.0 and 1.1 (RFC 9112). Not every response has a `Socket` of Node: adapters for serverless platforms and
+ * tools that inject requests into an app give it an object with the fewest methods that Node calls itself.
  */
 import { OutgoingMessage, type ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
@@ -8,20 +8,9 @@ import { detachSocket } from './lean.js'
 import type { Transport } from './transport.js'
 
 export const http1: Transport<ServerResponse> = {
-  onceGone(res, listener) {
-    res.on('close', listener)
-    // A pipelined response has no socket yet, and would not notice that its client left.
-    if (res.socket === null) res.req.socket?.once?.('close', () => listener.call(res))
-  },
-
   open(res, headers, first) {
     // An app's own `server.timeout` would cut a quiet stream between two heartbeats.
-    if (!isMadeUp(res)) res.setTimeout(0)
-    // A body that nobody reads would hold up the rest of the request until `requestTimeout` cuts the stream.
-    const { req } = res
-    if (!req.complete && req.readableFlowing === null && req.listenerCount('readable') === 0) {
-      req.resume()
-    }
+    http1.setTimeout(res, 0)
     // Passed here because Node keeps headers that were set before for as long as the response.
     res.writeHead(200, headers)
     if (!takesFramedChunks(res)) {
@@ -48,7 +37,13 @@ export const http1: Transport<ServerResponse> = {
   },
 
   bufferedBytes(res) {
-    return takesFramedChunks(res) ? (res.socket as Socket).writableLength : res.writableLength
+    if (takesFramedChunks(res)) return (res.socket as Socket).writableLength
+    // NaN without a socket of Node.
+    return res.writableLength || 0
+  },
+
+  isSending({ socket }) {
+    return socket !== null && !opening.has(socket)
   },
 
   onceDrained(res, listener) {
@@ -57,18 +52,17 @@ export const http1: Transport<ServerResponse> = {
   },
 
   setTimeout(res, milliseconds) {
-    if (res.socket === null || isMadeUp(res)) return false
-    res.setTimeout(milliseconds)
-    return true
+    // A pipelined response passes it on to its socket later.
+    if (res.socket === null || has(res.socket, 'setTimeout')) res.setTimeout(milliseconds)
   },
 
-  end(res, isLast) {
+  end(res, leave) {
     if (res.socket?.writable === false) return
-    const { socket } = res.req
-    if (isLast || http1.server(res)?.listening === false) {
-      res.once('finish', () => socket?.destroySoon?.())
-    }
     res.end()
+    if (!leave && http1.server(res)?.listening !== false) return
+    // Kept alive, the connection would hold up `server.close()` and bring the client back to this process.
+    const { socket } = res.req
+    if (has(socket, 'destroySoon')) res.once('finish', () => socket.destroySoon())
   },
 
   cut(res) {
@@ -84,8 +78,9 @@ export const http1: Transport<ServerResponse> = {
     return takesFramedChunks(res) ? detachSocket(res) : undefined
   },
 
-  leave(res) {
-    res.setHeader('Connection', 'close')
+  discardBody({ req }) {
+    // `requestTimeout` cuts the connection of a request that is not received whole in time.
+    if (!req.complete && req.readableFlowing === null) req.resume()
   },
 
   server(res) {
@@ -101,9 +96,9 @@ function uncork(socket: Socket): void {
   socket.uncork()
 }
 
-/** Whether its socket is a mere stand-in, without a timer. A pipelined response has none yet. */
-function isMadeUp({ socket }: ServerResponse): boolean {
-  return socket !== null && typeof socket.setTimeout !== 'function'
+/** Whether the socket, which may not be one of Node's, has the method. */
+function has(socket: Socket | undefined, method: 'destroySoon' | 'setTimeout'): boolean {
+  return typeof socket?.[method] === 'function'
 }
 
 function takesFramedChunks(res: ServerResponse): boolean {

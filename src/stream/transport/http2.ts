@@ -1,19 +1,9 @@
 /** HTTP/2 (RFC 9113), through Node's compatibility API, which Koa uses. */
 import { constants, type Http2ServerResponse, type Http2Session } from 'node:http2'
-import type { Server } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { Transport } from './transport.js'
 
 export const http2: Transport<Http2ServerResponse> = {
-  onceGone(res, listener) {
-    res.on('close', listener)
-    const { stream } = res
-    stream.once('aborted', () => {
-      listener.call(res)
-      // After a reset without an error Node waits for the end of what was written, which never comes.
-      setImmediate(() => stream.destroy())
-    })
-  },
-
   open(res, headers, first) {
     res.setTimeout(0)
     res.writeHead(200, headers)
@@ -21,8 +11,8 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 
   write(res, chunk) {
-    // The app has ended it: a write would reset the stream, which WebKit never notices. Or the client
-    // has reset it, and Node has not said so yet: a write would be an error in the app's log.
+    // The app has ended it: a write would reset the stream, which WebKit never notices. Or the client has
+    // reset it: a write would be an error in the app's log.
     if (res.writableEnded || !res.stream?.writable) return true
     return res.write(chunk.plain)
   },
@@ -31,19 +21,36 @@ export const http2: Transport<Http2ServerResponse> = {
     return res.writableLength
   },
 
+  isSending() {
+    return true
+  },
+
   onceDrained(res, listener) {
     res.once('drain', listener)
   },
 
   setTimeout(res, milliseconds) {
     res.setTimeout(milliseconds)
-    return true
   },
 
-  end(res, isLast) {
+  end(res, leave) {
     const session = res.stream?.session
-    if (session && (isLast || http2.server(res)?.listening === false)) leave(session)
     res.end()
+    if (session && (leave || http2.server(res)?.listening === false)) leaveSession(session)
+  },
+
+  session(res) {
+    return res.stream?.session
+  },
+
+  onceAborted(res, listener) {
+    const { stream } = res
+    stream.once('aborted', () => {
+      listener()
+      // After a reset with NO_ERROR, Node waits until the client has taken what was written: for ever.
+      // Not now: a reset of our own has not been sent yet.
+      setImmediate(() => stream.destroy())
+    })
   },
 
   cut(res) {
@@ -56,8 +63,9 @@ export const http2: Transport<Http2ServerResponse> = {
     res.stream?.close(constants.NGHTTP2_CANCEL)
   },
 
-  leave({ stream }) {
-    if (stream?.session) leave(stream.session)
+  discardBody({ req, stream }) {
+    // What nobody reads takes up the session's flow control window, and other uploads wait for ever.
+    if (!stream?.endAfterHeaders && req.readableFlowing === null) req.resume()
   },
 
   server(res) {
@@ -65,22 +73,27 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 }
 
-/** How long a session that is to close may stay without any activity, in milliseconds. */
-const IDLE_MS = 10_000
+/** How often a session that is left is checked, in milliseconds. */
+const LEAVE_MS = 15_000
 
 const leaving = new WeakSet<Http2Session>()
 
 /**
- * Tells the client to use another connection for its next requests (GOAWAY, RFC 9113, 6.8). The session
- * closes when its last stream has.
+ * Sends GOAWAY (RFC 9113, 6.8): the client opens no further streams on this session, and it closes when those
+ * that are open have ended.
  */
-function leave(session: Http2Session): void {
-  if (session.closed || leaving.has(session)) return
+export function leaveSession(session: Http2Session): void {
+  if (session.closed || session.destroyed || leaving.has(session)) return
   leaving.add(session)
+  // Node hides the socket of a session, but `once` returns it.
+  const socket: Socket = session.socket.once('close', () => clearInterval(timer))
+  let before: number | undefined
+  // A client that takes nothing, or does not close its side, would hold up `server.close()` for ever.
+  const timer = setInterval(() => {
+    const isWaiting = session.destroyed || (session.state.outboundQueueSize ?? 0) > 0
+    if (isWaiting && socket.bytesWritten === before) socket.destroy()
+    before = isWaiting ? socket.bytesWritten : undefined
+  }, LEAVE_MS).unref()
   // Not now: in the middle of the writes of its streams, Node 20 has corrupted its own memory.
-  setImmediate(() => {
-    session.close()
-    // A client that does not read would keep it open for ever.
-    session.setTimeout(IDLE_MS, () => session.destroy())
-  })
+  setImmediate(() => session.close())
 }

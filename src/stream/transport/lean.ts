@@ -14,10 +14,6 @@ import type { Transport } from './transport.js'
 const LAST_CHUNK = '0\r\n\r\n'
 
 export const lean: Transport<Socket> = {
-  onceGone(socket, listener) {
-    socket.on('close', listener)
-  },
-
   open() {
     throw new Error('A lean stream is open already')
   },
@@ -31,13 +27,16 @@ export const lean: Transport<Socket> = {
     return socket.writableLength
   },
 
+  isSending() {
+    return true
+  },
+
   onceDrained(socket, listener) {
     socket.once('drain', listener)
   },
 
   setTimeout(socket, milliseconds) {
     socket.setTimeout(milliseconds)
-    return true
   },
 
   end(socket) {
@@ -53,6 +52,10 @@ export const lean: Transport<Socket> = {
 
   destroy(socket) {
     socket.destroy()
+  },
+
+  discardBody() {
+    // Only a stream whose request is complete becomes lean.
   },
 
   server(socket) {

@@ -3,41 +3,40 @@
  * keep no state of their own, so a stream costs no object for one.
  */
 import type { ServerResponse } from 'node:http'
-import type { Http2ServerResponse } from 'node:http2'
+import type { Http2ServerResponse, Http2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { Chunk } from '../../wire/event.js'
 
 export interface Transport<Response> {
-  /** Calls the listener once the client has left or the response is over. */
-  onceGone(res: Response, listener: (this: Response) => void): void
   /** Sends the headers and the first bytes. */
   open(res: Response, headers: Record<string, string>, first: Chunk): void
   /** Returns false when that is enough for now: wait for `onceDrained`. */
   write(res: Response, chunk: Chunk): boolean
   /** Bytes written that the kernel has not taken yet. */
   bufferedBytes(res: Response): number
+  /** Whether what was written is on its way: not corked, nor waiting for earlier pipelined responses. */
+  isSending(res: Response): boolean
   /** Calls the listener once more can be written. */
   onceDrained(res: Response, listener: () => void): void
+  /** Emits `timeout` on the response after this time without progress; 0 for never. */
+  setTimeout(res: Response, milliseconds: number): void
   /**
-   * Emits `timeout` once the kernel has taken nothing for so long; 0 for never. Returns false if there is
-   * no connection, or another response has it.
+   * Ends the stream cleanly, after what was written. With `leave`, the connection takes no further requests, so
+   * that the client comes back over another one.
    */
-  setTimeout(res: Response, milliseconds: number): boolean
-  /**
-   * Ends the stream cleanly, after what was written.
-   *
-   * @param isLast the connection must not be used again: the client is to reconnect elsewhere. The same
-   * if its server does not listen any more, because `server.close()` waits for the connection.
-   */
-  end(res: Response, isLast: boolean): void
+  end(res: Response, leave: boolean): void
   /** Breaks off, so that the client sees a failure and reconnects. */
   cut(res: Response): void
   /** Frees the connection of a client that reads nothing, however that looks to the client. */
   destroy(res: Response): void
+  /** The HTTP/2 session that carries the response. */
+  session?(res: Response): Http2Session | undefined
+  /** Calls the listener when the client leaves in a way that the response does not report by `close`. */
+  onceAborted?(res: Response, listener: () => void): void
   /** For a lean stream: takes the socket out of Node's HTTP server; undefined if that is not possible. */
   detach?(res: Response): Socket | undefined
-  /** Before the response has begun: its client is to use another connection for its next requests. */
-  leave?(res: Response): void
+  /** Reads away a request body that nobody reads, once the app has finished with the request. */
+  discardBody(res: Response): void
   /** The server that accepted the connection. */
   server(res: Response): Server | undefined
 }
