@@ -44,6 +44,7 @@ describe.each(FOREIGN)('an entry with %s', (_, frame) => {
 })
 
 test.each([
+  'data:\n\n',
   'data: \n\n',
   'data: a\ndata: b\n\n',
   'event: update\nretry: 0\ndata: {"a":1}\n\n',

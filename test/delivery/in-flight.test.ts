@@ -1,9 +1,11 @@
 /** Sends on their way through an engine that is slow, hangs or fails. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { SseError } from 'koa-sse-pool'
-import { describe, expect, test } from 'vitest'
-import { deferred } from '../helpers/app.js'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { hubOf } from '../../src/pool/hub.js'
+import { deferred, watchCloses } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
+import { isCollected } from '../helpers/gc.js'
 import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
@@ -26,6 +28,10 @@ const isSettled = async (promise: Promise<unknown>) => {
   for (let i = 0; i < 3; i++) await turn()
   return settled
 }
+
+afterEach(() => {
+  vi.useRealTimers()
+})
 
 describe('a send', () => {
   test('resolves once its entry has arrived in this process', async () => {
@@ -63,6 +69,54 @@ describe('a send', () => {
     await turn()
     await pool.close()
     expect(await sent).toBe('1')
+  })
+
+  test('resolves after five seconds when the log has stored its entry, but cannot be read', async () => {
+    const { log, pool, client, stream } = await open()
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const sent = pool.send('ada', 'stored')
+    stream.send('direct')
+    expect(await isSettled(sent)).toBe(false)
+    log.sink.state(false)
+    vi.advanceTimersByTime(3000)
+    const later = pool.send('ada', 'stored later')
+    expect(await isSettled(later)).toBe(false)
+    vi.advanceTimersByTime(1999)
+    expect(await isSettled(sent)).toBe(false)
+    vi.advanceTimersByTime(1)
+    expect(await sent).toBe('1')
+    // The direct send that waited for it goes out too.
+    await client.until(({ data }) => data.includes('direct'))
+    expect(await isSettled(later)).toBe(false)
+    vi.advanceTimersByTime(5000)
+    expect(await later).toBe('2')
+  })
+
+  test('waits for its own entry when the window has only passed the one before it', async () => {
+    const { log, pool } = await open()
+    const [first, second] = [pool.send('ada', 'one'), pool.send('ada', 'two')]
+    expect(await isSettled(first)).toBe(false)
+    // The engine stored a repetition of the first, so the nonce that arrives is not the one that is awaited.
+    log.sink.append([{ id: '1', nonce: 'other', target: '@ada', frame: 'data: one\n\n' }])
+    expect(await first).toBe('1')
+    expect(await isSettled(second)).toBe(false)
+    log.seen = 1
+    log.deliver()
+    expect(await second).toBe('2')
+  })
+
+  test('that is retried twice at once resolves both times when the pool closes', async () => {
+    const { log, pool } = await open()
+    log.beforeAppend = async () => {
+      throw new SseError('ERR_SSE_LOG_UNCERTAIN', 'lost')
+    }
+    const error = await pool.send('ada', 'x').catch(error => error)
+    log.beforeAppend = async () => {}
+    const { retry } = error as SseError
+    const both = Promise.all([retry?.(), retry?.()])
+    await pool.close()
+    expect(await isSettled(both)).toBe(true)
+    expect(await both).toEqual(['1', '2'])
   })
 
   test('of an entry that is stored twice resolves, though the second never arrives', async () => {
@@ -122,6 +176,21 @@ describe('a direct send that follows a send', () => {
     expect(pool.stats().closed.end).toBe(1)
   })
 
+  test('comes after it when the log opens only after both', async () => {
+    const log = new FakeLog()
+    log.boots = false
+    log.isLive = false
+    const pool = testPool({ log })
+    const { origin } = await serveStreams({ pool, replay: 'all' })
+    const client = await connect(origin, '/?id=ada')
+    void pool.broadcast('pool')
+    streamOf(pool, 'ada').face.send('direct')
+    await turn()
+    log.boot()
+    await client.until(({ data }) => data.length === 2)
+    expect(client.data).toEqual(['pool', 'direct'])
+  })
+
   test('does not wait for sends to others', async () => {
     const { pool, client, stream } = await open()
     void pool.send('bob', 'for bob').catch(() => {})
@@ -149,6 +218,54 @@ describe('a direct send that follows a send', () => {
     expect(stream.isOpen).toBe(true)
     const numbers = client.data.map(data => Number.parseInt(data, 10)).filter(Number.isFinite)
     expect(numbers).toEqual(Array.from({ length: 20 }, (_, i) => i))
+  })
+
+  test('never closes the stream as slow, however much waits for an engine that hangs', async () => {
+    const { log, pool, client, stream } = await open()
+    const closes = watchCloses(pool)
+    log.beforeAppend = () => new Promise(() => {})
+    void pool.broadcast('on its way')
+    for (let i = 0; i < 40; i++) {
+      stream.send(`${i}`.padEnd(32_000, '.'))
+      await turn()
+    }
+    stream.end()
+    await pool.close()
+    await client.ended
+    expect(closes.reasons).toEqual(['end'])
+    const numbers = client.data.map(data => Number.parseInt(data, 10)).filter(Number.isFinite)
+    expect(numbers).toEqual(Array.from({ length: 40 }, (_, i) => i))
+  })
+
+  test('is joined with those before it, whatever is in flight, so that 20,000 wait as four', async () => {
+    const { pool, stream } = await open()
+    const waitFor = vi.spyOn(hubOf(pool).inFlight, 'waitFor')
+    for (let i = 0; i < 500; i++) void pool.broadcast('x')
+    // 220 KB in all; one write is joined from up to 64 KiB.
+    for (let i = 0; i < 20_000; i++) stream.send('abc')
+    expect(waitFor).toHaveBeenCalledTimes(4)
+  })
+
+  test('does not keep its stream in memory once that has closed and the send has settled', async () => {
+    const log = new FakeLog()
+    const pool = testPool({ log })
+    const { origin } = await serveStreams({ pool })
+    const client = await connect(origin, '/?id=ada')
+    const answer = deferred()
+    log.beforeAppend = () => answer.promise
+    const sent = pool.broadcast('on its way')
+    // In a function of its own, so that no local variable keeps the stream.
+    const send = () => {
+      const stream = streamOf(pool, 'ada')
+      stream.face.send('direct')
+      return new WeakRef(stream)
+    }
+    const stream = send()
+    client.close()
+    while (pool.connections > 0) await turn()
+    answer.resolve()
+    await sent
+    expect(await isCollected(stream)).toBe(true)
   })
 
   test('costs no object for each of many, though several sends are in flight', async () => {

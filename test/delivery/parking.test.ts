@@ -1,17 +1,14 @@
 /** Clients that leave, or join a channel, before the log has opened or answered. */
 import { setImmediate as turn } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
 import { hubOf } from '../../src/pool/hub.js'
 import { deferred } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
+import { collect } from '../helpers/gc.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 describe('a client that left', () => {
   test('before the log opened is forgotten', async () => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     const log = new FakeLog()
     log.boots = false
     const pool = testPool({ log })
@@ -68,4 +65,18 @@ describe('a client that joins a channel before the log opened', () => {
     await client.until(({ data }) => data.includes('live'))
     expect(client.data).toEqual(['joined', '3', 'live'])
   })
+})
+
+test('a stream with resume: false that came before the log opened counts as one that missed events, whatever id it brings', async () => {
+  const log = new FakeLog()
+  log.boots = false
+  const pool = testPool({ log })
+  const gaps: string[] = []
+  pool.on('gap', ({ id }, reason) => gaps.push(`${id} ${reason}`))
+  const { origin } = await serveStreams({ pool, resume: false })
+  await connect(origin, '/?id=ada')
+  await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': 'my-7' } })
+  log.store('meanwhile')
+  log.boot()
+  expect(gaps).toEqual(['ada unknown', 'bob unknown'])
 })

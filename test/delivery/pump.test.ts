@@ -48,6 +48,25 @@ describe('a healthy reader', () => {
     expect(write.mock.calls.length).toBeLessThan(20)
   })
 
+  test('still gets a burst in one write while an iteration reads along and the window is full', async () => {
+    const { pool, client, stream } = await open({ window: { events: 100 } })
+    const events = pool.events()
+    const iterated: string[] = []
+    const iteration = (async () => {
+      for await (const { data } of events) iterated.push(data)
+    })()
+    for (let i = 0; i < 100; i++) void pool.broadcast('filler')
+    await client.until(({ data }) => data.length === 100)
+    while (iterated.length < 100) await turn()
+    const write = vi.spyOn(stream, 'write')
+    for (let i = 0; i < 50; i++) void pool.broadcast(`${i}`)
+    await client.until(({ data }) => data.length === 150)
+    expect(write).toHaveBeenCalledTimes(1)
+    await events.return(undefined)
+    await iteration
+    expect(iterated).toEqual(client.data)
+  })
+
   test('gets 20 MB that were sent in one tick', async () => {
     const { pool, client } = await open()
     for (let i = 1; i <= 200; i++) void pool.send('ada', String(i).padEnd(100_000, '.'))
@@ -291,6 +310,30 @@ describe('the pump', () => {
     while (pump.hungry > 0) await turn()
     expect(readers.flatMap(({ gaps }) => gaps)).toEqual([])
     expect(readers.every(({ got }) => got.length > 91 * 100_000)).toBe(true)
+  })
+
+  test('serves all hungry readers that would lose an entry, and no others, before it is evicted', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { pump, window, reader, send } = makePump({
+      events: 60,
+      onTake: () => vi.advanceTimersByTime(20),
+    })
+    const endangered = ['ada', 'bob', 'cat'].map(reader)
+    const safe = new FakeReader('eve', [window.target('@eve')])
+    for (const target of ['*', '@eve']) {
+      for (let i = 0; i < 30; i++) send(target, 'x'.repeat(100_000))
+    }
+    await turn()
+    expect(pump.hungry).toBe(4)
+    const had = safe.got.length
+    for (const { got } of endangered) expect(got.length).toBeLessThan(3_000_000)
+    // These evict the 30 broadcasts in one tick.
+    for (let i = 0; i < 30; i++) send('@nobody')
+    for (const { got } of endangered) expect(got.match(/id: /g)).toHaveLength(30)
+    expect(safe.got.length).toBe(had)
+    while (pump.hungry > 0) await turn()
+    expect(safe.got.match(/id: /g)).toHaveLength(30)
+    expect([...endangered, safe].flatMap(({ gaps }) => gaps)).toEqual([])
   })
 
   test('gives each stream its share before one gets more', async () => {

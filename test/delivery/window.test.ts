@@ -312,6 +312,27 @@ describe('an evicted entry', () => {
     expect(window.hasLost(ada)).toBe(true)
   })
 
+  test('that only one client lost is remembered for up to a thousand clients, beyond that as lost for all', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    const reader = (id: string) => makeReader(window, ['*'], { id })
+    const [first, last, other] = ['client-0', 'client-1000', 'ada'].map(reader) as [
+      TestReader,
+      TestReader,
+      TestReader,
+    ]
+    // Each supersedes the one before it, except for the client that it leaves out.
+    append('*', { key: 'typing' })
+    for (let i = 0; i <= 1000; i++) append(`*\nclient-${i}`, { key: 'typing' })
+    expect(window.hasLost(first)).toBe(true)
+    expect(window.hasLost({ ...first, cursor: 1 })).toBe(false)
+    expect(window.hasLost(last)).toBe(false)
+    expect(window.hasLost(other)).toBe(false)
+    // This is one client too many. An unnecessary gap is better than a loss without one.
+    append('*', { key: 'typing' })
+    for (const each of [first, last, other]) expect(window.hasLost(each)).toBe(true)
+    expect(window.hasLost({ ...other, cursor: window.start })).toBe(false)
+  })
+
   test('is not lost for a reader that joined its channel later', () => {
     const { window, append } = makeWindow({ events: 1 })
     append('#news')
