@@ -53,4 +53,23 @@ describe('pool.events', () => {
     expect(() => pool.events({ channels: 'news' } as never)).toThrow(TypeError)
     expect(pool.stats().polls).toBe(0)
   })
+
+  test('waits without counting as a slow stream', () => {
+    const pool = testPool()
+    void pool.events().next()
+    void pool.broadcast('x')
+    expect(pool.stats()).toMatchObject({ polls: 1, lagging: 0 })
+  })
+
+  test('yields no gap when the window is refilled, if it has missed nothing', async () => {
+    const log = new FakeLog()
+    const pool = testPool({ log, window: { events: 10 } })
+    const events = pool.events({ channels: ['orders'], everyone: false })
+    const next = events.next()
+    for (let i = 0; i < 20; i++) await pool.broadcast(`${i}`)
+    log.reset('trimmed')
+    await pool.channel('orders').send('order')
+    expect((await next).value?.data).toBe('order')
+    expect(pool.stats().gaps).toBe(0)
+  })
 })

@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { ClientPool, sse } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
+import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 describe('a client pool', () => {
@@ -31,6 +33,19 @@ describe('a client pool', () => {
     expect(pool.get('ada')?.streams.size).toBe(2)
     expect([...pool.keys()]).toEqual(['ada', 'bob'])
     expect([...pool].map(([id, client]) => id === client.id)).toEqual([true, true])
+  })
+
+  test('finds a client that reconnects by its id, with the streams that it has now', async () => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool })
+    const first = await connect(origin, '/?id=ada')
+    const closed = once(pool, 'close')
+    first.close()
+    await closed
+    expect(pool.has('ada')).toBe(false)
+    await connect(origin, '/?id=ada')
+    await connect(origin, '/?id=ada')
+    expect(pool.get('ada')?.streams.size).toBe(2)
   })
 })
 
@@ -168,4 +183,21 @@ test('a pool is closed at the end of the block that uses it', async () => {
   }
   expect(inside.isReady).toBe(false)
   await expect(inside.broadcast('too late')).rejects.toMatchObject({ code: 'ERR_SSE_POOL_CLOSED' })
+})
+
+test('a send that failed in an engine of the package’s other copy can be retried too', async () => {
+  /** The other copy has a class of its own, of the same name. */
+  class SseError extends Error {
+    readonly code = 'ERR_SSE_LOG_UNCERTAIN'
+    retry?: () => Promise<string>
+  }
+  const log = new FakeLog()
+  const pool = testPool({ log })
+  pool.on('error', () => {})
+  log.beforeAppend = async () => {
+    throw new SseError('The reply was lost')
+  }
+  const error: SseError = await pool.send('ada', 'x').then(String, error => error)
+  log.beforeAppend = async () => {}
+  expect(await error.retry?.()).toBe('1')
 })
