@@ -3,11 +3,13 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import Koa from 'koa'
-import { sse } from 'koa-sse-pool'
-import { expect, onTestFinished, test } from 'vitest'
+import { type PoolOptions, sse } from 'koa-sse-pool'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { ENDINGS } from '../../src/stream/closing.js'
 import { deferred, nextOpen, rawGet } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { streamOf } from '../helpers/interior.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
@@ -85,6 +87,73 @@ test('a stream that is dismissed before it opens still gets what was sent to it'
   await client.ended
   await closed
   expect(client.data).toEqual(['one'])
+})
+
+describe('while the engine does not answer a send to it, a stream', () => {
+  async function open(options: PoolOptions = {}) {
+    const log = new FakeLog()
+    const pool = testPool({ log, ...options })
+    const { origin } = await serveStreams({ pool })
+    const client = await connect(origin, '/?id=ada')
+    const answer = deferred()
+    log.beforeAppend = () => answer.promise
+    void pool.broadcast('on its way')
+    return { log, pool, origin, client, answer, stream: streamOf(pool, 'ada') }
+  }
+
+  test.each(['drain', 'rotated'] as const)(
+    'that closes as %s still gets the direct sends that wait for it',
+    async reason => {
+      const { pool, client, stream } = await open()
+      expect(stream.face.send('direct')).toBe(true)
+      if (reason === 'drain') void pool.close()
+      else stream.close(reason)
+      expect(await client.ended).toBe(true)
+      expect(client.data).toEqual(['direct'])
+      expect(pool.stats().closed[reason]).toBe(1)
+    },
+  )
+
+  test('that was told to end gets its close event when the pool closes', async () => {
+    const { pool, client, stream } = await open()
+    stream.face.end('bye')
+    void pool.close()
+    await client.ended
+    expect(client.messages).toMatchObject([{ event: 'close', id: 'sse.end', data: 'bye' }])
+  })
+
+  test('that was told to end gets nothing that was sent to its client after a removal', async () => {
+    const { log, client, stream, answer } = await open()
+    stream.face.end()
+    log.store({ nonce: 'removal', target: '-ada', frame: 'data: removed\n\n' })
+    log.store({ nonce: 'secret', target: '@ada', frame: 'data: secret\n\n' })
+    log.deliver()
+    await turn()
+    answer.resolve()
+    await client.ended
+    expect(client.messages).toMatchObject([{ event: 'close', id: 'sse.end' }])
+  })
+
+  test('that was told to end gets its close event when another stream replaces it', async () => {
+    const { pool, origin, client, stream } = await open({ maxStreamsPerClient: 1 })
+    stream.face.end('bye')
+    await connect(origin, '/?id=ada')
+    expect(stream.isClosed).toBe(true)
+    await client.ended
+    expect(client.messages).toMatchObject([{ event: 'close', id: 'sse.end', data: 'bye' }])
+    expect(pool.stats().closed).toMatchObject({ end: 1, replaced: 0 })
+  })
+
+  test('that is replaced gets its close event, and so does the one that replaced it', async () => {
+    const { pool, origin, client } = await open({ maxStreamsPerClient: 1 })
+    const second = await connect(origin, '/?id=ada')
+    await connect(origin, '/?id=ada')
+    for (const replaced of [client, second]) {
+      await replaced.ended
+      expect(replaced.messages).toMatchObject([{ event: 'close', id: 'sse.end' }])
+    }
+    expect(pool.stats().closed.replaced).toBe(2)
+  })
 })
 
 test('docs/guarantees.md shows how each close reason ends a stream', async () => {
