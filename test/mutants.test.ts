@@ -1,0 +1,13 @@
+/** The chaos run plants bugs in a copy of the source. This finds out sooner that a line to replace has changed. */
+import { readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { mutants } from './chaos/mutants.js'
+
+test.each(Object.entries(mutants))(
+  'the line that the planted bug %s replaces is in the source once',
+  async (_, { file, find, replace }) => {
+    const source = await readFile(new URL(`../src/${file}`, import.meta.url), 'utf8')
+    expect(source.split(find), `src/${file}: ${find}`).toHaveLength(2)
+    expect(replace).not.toBe(find)
+  },
+)
