@@ -2,37 +2,11 @@
  * The three engines behind one small interface, because no library drives all of them: Puppeteer for
  * Chromium and Firefox, plain WebDriver for WebKitGTK (whose results do not hold for Apple's Safari).
  */
+import type { Browser, Engine, LaunchOptions, Page } from './engine.js'
 import { launchPuppeteer } from './puppeteer.js'
 import { launchWebKit } from './webkit.js'
 
-export const ENGINES = ['chromium', 'firefox', 'webkit'] as const
-export type Engine = (typeof ENGINES)[number]
-
-export interface LaunchOptions {
-  /** The size of the page in CSS pixels. */
-  viewport: { width: number; height: number }
-  colorScheme: 'light' | 'dark'
-}
-
-export interface Browser {
-  readonly engine: Engine
-  /** Opens a new tab in which nothing is loaded. */
-  open(): Promise<Page>
-  close(): Promise<void>
-}
-
-export interface Page {
-  /** Resolves when the document and what it needs are loaded. */
-  goto(url: string): Promise<void>
-  /** Runs a function in the page. It sees only its arguments and the globals of the page. */
-  eval<Args extends unknown[], Result>(
-    run: (...args: Args) => Result | Promise<Result>,
-    ...args: Args
-  ): Promise<Result>
-  /** The visible part of the page, as PNG. */
-  shot(): Promise<Uint8Array>
-  close(): Promise<void>
-}
+export { type Browser, ENGINES, type Page } from './engine.js'
 
 /** Certificates are not checked, because those of the tests are self-signed. */
 export function launch(engine: Engine, options: Partial<LaunchOptions> = {}): Promise<Browser> {

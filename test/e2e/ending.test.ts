@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { type Browser, ENGINES, launch } from './browser.js'
-import { openStream, openTab } from './recorder.js'
 import { PROTOCOLS, serveSite } from './site.js'
+import { openStream, openTab } from './tab.js'
 
 // Every random delay is a tenth of a second, so that no test waits for seconds at random.
 vi.mock('../../src/lib/random.js', async original => ({

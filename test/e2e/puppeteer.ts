@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import puppeteer, { type LaunchOptions as PuppeteerOptions } from 'puppeteer-core'
 import { requireProgram } from '../setup/needs.js'
-import type { Browser, LaunchOptions, Page } from './browser.js'
+import type { Browser, LaunchOptions, Page } from './engine.js'
 import { endWithUs } from './process.js'
 
 const CHROMIUM: PuppeteerOptions = {

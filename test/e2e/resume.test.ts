@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { deferred } from '../helpers/app.js'
 import { type Browser, ENGINES, launch } from './browser.js'
-import { openStream } from './recorder.js'
 import { PROTOCOLS, type Site, serveSite } from './site.js'
+import { openStream } from './tab.js'
 
 // Every random delay is a tenth of a second, so that no test waits for seconds at random.
 vi.mock('../../src/lib/random.js', async original => ({

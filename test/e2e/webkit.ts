@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { inject } from 'vitest'
 import { freePort } from '../helpers/net.js'
 import { requireProgram } from '../setup/needs.js'
-import type { Browser, LaunchOptions, Page } from './browser.js'
+import type { Browser, LaunchOptions, Page } from './engine.js'
 import { end, endWithUs } from './process.js'
 
 /** As long as the limit of a test. */
