@@ -1,14 +1,26 @@
 /** The account of one client: what it got, in which order, and what it is still owed. */
-import type { Payload } from './messages.js'
-import { describe, type Model, type Send } from './model.js'
+import { describe, type Loss, type Send } from './history.js'
+import type { EngineName, Payload } from './messages.js'
 import { countUpTo, order, type Place, placeOf } from './place.js'
 
 type Acknowledged = Send & { readonly place: Place }
 
+/** What a ledger needs of the model, which all ledgers share. */
+export interface LedgerHost {
+  readonly engine: EngineName
+  readonly sends: ReadonlyMap<number, Send>
+  readonly losses: readonly Loss[]
+  tick(): number
+  violate(what: string): void
+  mayHaveLeft(place: Place | undefined): boolean
+  mayDouble(send: Send): boolean
+  isSuperseded(send: Send, ledger: Ledger): boolean
+}
+
 export class Ledger {
   readonly name: string
   readonly channels: ReadonlySet<string>
-  readonly #model: Model
+  readonly #model: LedgerHost
   /** The place of the last id that the client got; it must have everything up to here. */
   #place: Place | undefined
   /** Acknowledged sends that are not due yet or have not arrived, in the order of the log. */
@@ -26,7 +38,7 @@ export class Ledger {
   #gaps = 0
   #log: string[] = []
 
-  constructor(model: Model, name: string, channels: readonly string[]) {
+  constructor(model: LedgerHost, name: string, channels: readonly string[]) {
     this.#model = model
     this.name = name
     this.channels = new Set(channels)
@@ -119,7 +131,7 @@ export class Ledger {
     this.#start(this.#place, placeOf(this.#model.engine, id))
   }
 
-  /** Called at the end of a round: see {@link Model.check}. */
+  /** Called at the end of a round, when all is quiet: an event that the client lacks now is lost. */
   check(): void {
     for (const send of this.#passed) {
       if (!this.#model.isSuperseded(send, this) && !this.#isExcused(send)) {

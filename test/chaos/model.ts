@@ -4,30 +4,10 @@
  *
  * Time is a counter here. It rises with each send, each fault and each new start of a client.
  */
-import { Ledger } from './ledger.js'
+import { describe, type Loss, type Send } from './history.js'
+import { Ledger, type LedgerHost } from './ledger.js'
 import type { Address, EngineName, News } from './messages.js'
 import { countUpTo, order, type Place, placeOf } from './place.js'
-
-export interface Send {
-  readonly n: number
-  /** The position among the sends to its target, from 1. */
-  readonly s: number
-  readonly to: Address
-  readonly key: string | undefined
-  readonly issuedAt: number
-  state: 'pending' | 'acknowledged' | 'rejected' | 'uncertain'
-  place: Place | undefined
-  wasRetried: boolean
-  hasArrived: boolean
-}
-
-/** A removal of acknowledged entries. */
-export interface Loss {
-  readonly beganAt: number
-  endedAt: number
-  /** Whether all earlier cursors are void, so that every client must get a gap. */
-  readonly voidsCursors: boolean
-}
 
 /** Entries in a window that are no events: the marks at the start of a log. */
 const MARKS = 8
@@ -36,7 +16,7 @@ export class Violation extends Error {
   override readonly name = 'Violation'
 }
 
-export class Model {
+export class Model implements LedgerHost {
   readonly engine: EngineName
   readonly #window: number
   readonly sends = new Map<number, Send>()
@@ -174,10 +154,4 @@ export class Model {
     }
     return false
   }
-}
-
-export function describe({ n, to, state, place, key }: Send): string {
-  const target = `${to.kind} ${to.name}${to.except === undefined ? '' : ` except ${to.except}`}`
-  const at = place === undefined ? '' : ` at ${place.major}-${place.minor}`
-  return `event ${n} to ${target}${key === undefined ? '' : ` (key ${key})`}, ${state}${at}`
 }

@@ -1,6 +1,7 @@
 /** What the processes send to clients, to channels and to everyone. */
+import type { Send } from './history.js'
 import type { Address } from './messages.js'
-import type { Model, Send } from './model.js'
+import type { Model } from './model.js'
 import type { ServerProcess } from './processes.js'
 import type { Random } from './random.js'
 
