@@ -50,7 +50,8 @@ export interface EventStream<Events extends object = EventMap> {
    * socket is full, or 64 KiB of direct sends wait. When more than `maxBufferedBytes` wait, the stream
    * closes as `slow`. Never throws because a client left.
    *
-   * @throws TypeError that names the field when the event is wrong; nothing is written then.
+   * @throws TypeError that names the field when the event is wrong, and for a second argument, as in
+   * `send('update', data)`; nothing is written then.
    * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    * @example
    * ctx.sse.send('text')

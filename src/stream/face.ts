@@ -2,7 +2,13 @@
 import { inspect } from 'node:util'
 import { SseError } from '../lib/errors.js'
 import type { CloseReason } from '../lib/reasons.js'
-import { encodeComment, encodeData, encodeStreamEvent, type StreamEvent } from '../wire/event.js'
+import {
+  checkOneEvent,
+  encodeComment,
+  encodeData,
+  encodeStreamEvent,
+  type StreamEvent,
+} from '../wire/event.js'
 import type { Client, EventStream } from './event-stream.js'
 import { iterate, readWhile, type StreamSource } from './source.js'
 import type { Stream } from './stream.js'
@@ -67,7 +73,8 @@ export class StreamFace implements EventStream {
     return this.#stream.bufferedBytes
   }
 
-  send(event: StreamEvent): boolean {
+  send(event: StreamEvent, ...rest: unknown[]): boolean {
+    checkOneEvent('ctx.sse.send()', event, rest)
     if (this.#stream.isEnding) return false
     const frame = encodeStreamEvent(event, this.#stream.encoding)
     if (typeof event === 'object' && event.id !== undefined) this.#stream.hideCursor()

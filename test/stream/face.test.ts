@@ -70,6 +70,17 @@ describe('a stream knows', () => {
   })
 })
 
+test('send() refuses a name with data behind it, which would send the name alone', async () => {
+  const { stream, client } = await open()
+  const send = stream.send.bind(stream) as (...args: unknown[]) => boolean
+  const written = "ctx.sse.send(): an event is one argument; write { event: 'update', data: … }"
+  expect(() => send('update', { count: 42 })).toThrow(new TypeError(written))
+  expect(() => send({ data: 1 }, undefined)).toThrow('an event is one argument')
+  send({ event: 'update', data: { count: 42 } })
+  await client.until(({ data }) => data.length > 0)
+  expect(client.messages).toMatchObject([{ event: 'update', data: '{"count":42}' }])
+})
+
 describe('inspecting (fault 96)', () => {
   async function openTwo() {
     const { pool, origin, stream } = await open(['news'])
