@@ -9,7 +9,7 @@
  * - `replaced`: a newer stream of the same client took its place (`maxStreamsPerClient`).
  * - `slow`: the client took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
  * - `expired`: `authorize` returned false.
- * - `rotated`: `maxAge` was reached.
+ * - `rotated`: the app called `rotate()`, or `maxAge` was reached.
  * - `drain`: the pool is closing, or its HTTP server is.
  * - `error`: the handler failed.
  */

@@ -119,6 +119,17 @@ export interface EventStream<Events extends object = EventMap> {
    * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    */
   end(data?: unknown): void
+
+  /**
+   * Ends the stream as `rotated`, without a close event: the browser reconnects after its `retry` delay,
+   * is identified again and resumes without a loss. For a client that should get other channels or rights, or move to
+   * another process. What was sent before arrives first. A second call does
+   * nothing.
+   *
+   * @example
+   * for (const stream of pool.get('ada')?.streams ?? []) stream.rotate() // her teams have changed
+   */
+  rotate(): void
 }
 
 /** A connected client: an id with its open streams on this process, such as a user's tabs. */

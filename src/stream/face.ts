@@ -123,6 +123,10 @@ export class StreamFace implements EventStream {
     this.#stream.close('end', { data: encodeData(data, this.#stream.encoding) })
   }
 
+  rotate(): void {
+    if (!this.#stream.isEnding) this.#stream.close('rotated')
+  }
+
   /** What a logger shows, without the pool behind it, which has other clients' entries. */
   toJSON(): object {
     const { id, lastEventId, isOpen, channels } = this

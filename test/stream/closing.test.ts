@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
+import { EventSource } from 'eventsource'
 import Koa from 'koa'
 import { type PoolOptions, sse } from 'koa-sse-pool'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -35,6 +36,42 @@ test('events sent before a stream without resume is rotated arrive', async () =>
   streamOf(pool, 'ada').close('rotated')
   await client.ended
   expect(client.data).toEqual(['last'])
+})
+
+test('rotate() ends a stream so that its client comes back and resumes (fault 120)', async () => {
+  const pool = testPool()
+  const { origin } = await serveStreams({ pool, retry: 1 })
+  const opened = nextOpen(pool)
+  const client = new EventSource(`${origin}/?id=ada`)
+  onTestFinished(() => client.close())
+  const stream = await opened
+  const data: unknown[] = []
+  const arrived = deferred()
+  client.addEventListener('message', event => data.push(event.data) === 2 && arrived.resolve())
+  client.addEventListener('close', () => arrived.reject(new Error('ended for good')))
+  await once(client, 'open')
+  await pool.broadcast('before')
+  const reopened = nextOpen(pool)
+  stream.rotate()
+  stream.rotate()
+  await pool.broadcast('meanwhile')
+  expect(await stream.closed).toBe('rotated')
+  await arrived.promise
+  expect(data).toEqual(['before', 'meanwhile'])
+  expect((await reopened).lastEventId).not.toBe('')
+  expect(pool.stats().closed.rotated).toBe(1)
+})
+
+test('rotate() in the handler ends the response cleanly, without a close event', async () => {
+  const { origin } = await serveStreams({ pool: testPool() }, ctx => {
+    ctx.sse.send('first')
+    ctx.sse.rotate()
+    expect(ctx.sse.send('too late')).toBe(false)
+  })
+  const client = await connect(origin)
+  expect(client.status).toBe(200)
+  expect(await client.ended).toBe(true)
+  expect(client.events.map(({ event, data }) => event ?? data)).toEqual(['first'])
 })
 
 test('a reader that does not take the last event is cut off after stallTimeout', async () => {

@@ -30,7 +30,7 @@ describe('what an app holds', () => {
       [
         ...['bufferedBytes', 'channels', 'client', 'closed', 'id', 'isOpen', 'lastEventId'],
         ...['signal', 'state', 'comment', 'drained', 'end', 'join', 'leave', 'send', 'stream'],
-        'toJSON',
+        ...['rotate', 'toJSON'],
       ].sort(),
     )
     expect(membersOf(stream.client)).toEqual(['id', 'remove', 'send', 'streams'])
