@@ -15,6 +15,7 @@ import type { Stream } from '../stream/stream.js'
 import { leaveConnection } from '../stream/transport/select.js'
 import { type EventMap, encodeData } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
+import { lastEventIdOf } from './cursor.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { warnOfMistakes } from './mistakes.js'
@@ -101,7 +102,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
   async function answer(ctx: Context, next: Next): Promise<unknown> {
     negotiate(ctx, hub, route)
     if (ctx.method === 'OPTIONS') return preflight(ctx, route)
-    const lastEventId = lastEventIdOf(ctx)
+    const lastEventId = lastEventIdOf(ctx, route)
     if (lastEventId === END_ID) return stopReconnecting(ctx)
     const early = hub.refusal(undefined, ctx.res)
     if (early !== undefined) return refuse(ctx, hub, route, early)
@@ -288,13 +289,4 @@ function headersOnly(ctx: Context): void {
 function rotate(stream: Stream, age: number): void {
   const timer = setTimeout(() => stream.close('rotated'), age).unref()
   stream.onceClosed(() => clearTimeout(timer))
-}
-
-/** The header wins: the query parameter is for pages and for polyfills that cannot set the header. */
-function lastEventIdOf(ctx: Context): string {
-  const header = ctx.get('Last-Event-ID')
-  if (header !== '') return header
-  const { lastEventId } = ctx.query
-  // A page that has stored the end id is a new one: only a reconnect, which has the header, is to stop.
-  return typeof lastEventId === 'string' && lastEventId !== END_ID ? lastEventId : ''
 }

@@ -16,7 +16,8 @@ export interface EventStream<Events extends object = EventMap> {
   readonly client: Client<Events>
   /**
    * The cursor that the client sent: the `Last-Event-ID` header, else the query parameter
-   * `lastEventId`, else `''`. Clients can send anything there: do not trust it.
+   * `lastEventId`, else `''`. Clients can send anything there: do not trust it. Of a longer one, 256
+   * characters are kept, unless the route has `resume: false` and so ids of its own.
    */
   readonly lastEventId: string
   /** Anything the app wants to keep about this stream. Default: an empty object. */
