@@ -109,16 +109,17 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
 
     const { id, channels } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined
-    if (route.longPoll && isPoll(ctx)) {
-      return answerPoll(
-        ctx,
-        hub.subscribe({ id, channels }, lastEventId, route.replay, route.closeEvent),
-      )
-    }
-    if (ctx.method === 'HEAD') return headersOnly(ctx)
+    const isHead = ctx.method === 'HEAD'
+    const polls = route.longPoll && isPoll(ctx)
+    if (isHead && !polls) return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.
-    const late = hub.refusal(id, ctx.res)
+    const late = isHead ? undefined : hub.refusal(id, polls ? undefined : ctx.res)
     if (late !== undefined) return refuse(ctx, hub, route, late)
+    if (polls) {
+      const request = [{ id, channels }, lastEventId, route.replay, route.closeEvent] as const
+      // HEAD is answered at once, so it must not take another's place.
+      return answerPoll(ctx, isHead ? hub.subscribe(...request) : hub.poll(...request))
+    }
 
     if (ctx.sse !== undefined) {
       throw new Error('ctx.sse is set already: sse() is mounted twice on this request')

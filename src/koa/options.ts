@@ -95,8 +95,9 @@ export interface RouteOptions {
   /**
    * `true`: a request that prefers `application/json` is answered by long polling, with a
    * {@link PollAnswer} of what came after its cursor; if that is nothing, it waits up to 25 seconds. For
-   * networks that hold back streams. The handler is not called. A poll takes no place of `maxClients`;
-   * a full pool refuses it as it refuses streams. Needs `resume`. Default `false`.
+   * networks that hold back streams. The handler is not called. While it waits, a poll counts like a
+   * stream for `maxClients` and `maxStreamsPerClient`; one that is replaced gets the cursor `'sse.end'`.
+   * Needs `resume`. Default `false`.
    */
   longPoll?: boolean | undefined
   /**

@@ -218,7 +218,7 @@ export class Hub
     this.#counts.opened += 1
     this.#start(stream, request.route.resume, replay)
     // Only now: without the new stream, a client would leave the pool with its only one.
-    this.members.replaceOldest(clientTarget)
+    this.members.replaceOldest(stream)
     this.#emitter.emit('open', stream.face)
     return stream
   }
@@ -278,6 +278,15 @@ export class Hub
     return subscription
   }
 
+  /** A subscription that takes a place in the pool, as a stream does. */
+  poll(...request: Parameters<Hub['subscribe']>): Subscription {
+    const poll = this.subscribe(...request)
+    if (poll.isClosed) return poll
+    this.members.polls.add(poll)
+    this.members.replaceOldest(poll)
+    return poll
+  }
+
   subscriptionMissed(): void {
     this.#counts.gaps += 1
   }
@@ -285,6 +294,7 @@ export class Hub
   subscriptionClosed(subscription: Subscription): void {
     this.#forget(subscription)
     this.#subscriptions.delete(subscription)
+    this.members.polls.delete(subscription)
     this.#restIfIdle()
     for (const target of subscription.targets) {
       target.unsubscribe(subscription)

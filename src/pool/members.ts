@@ -11,7 +11,9 @@ import { Connections, isSession } from '../stream/connections.js'
 import type { Client } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import { ConnectedClient, type Sender } from './client.js'
+import { Polls } from './polls.js'
 import type { Refusal } from './stats.js'
+import { Subscription } from './subscription.js'
 
 export interface MembersOptions {
   readonly maxClients: number
@@ -25,6 +27,7 @@ export class Members {
   /** By id. */
   readonly clients = new Map<string, Client>()
   readonly connections: Connections
+  readonly polls = new Polls()
   readonly #window: Window
   readonly #pump: Pump
   readonly #sender: Sender
@@ -49,7 +52,7 @@ export class Members {
   }
 
   /**
-   * Why there is no place for another stream of this id on this connection; without an id, why there is none for
+   * Why there is no place for another stream or poll of this id on this connection; without an id, why there is none for
    * any.
    */
   refusal(id?: string, connection?: object): Refusal | undefined {
@@ -57,7 +60,7 @@ export class Members {
     const { connections } = this
     const carried = connection === undefined ? 0 : connections.carriedBy(connection)
     if (carried >= maxStreamsPerConnection) return 'connection'
-    const isDuplicate = id !== undefined && this.streamsOfClient(id) >= maxStreamsPerClient
+    const isDuplicate = id !== undefined && this.#placesOf(id) >= maxStreamsPerClient
     if (isDuplicate && onDuplicate === 'reject') return 'duplicate'
     // A stream that replaces another needs no place of its own; without an id it may be such a stream.
     const mayReplace =
@@ -66,12 +69,17 @@ export class Members {
         : isDuplicate
     const isPipelined = carried > 0 && !isSession(connection as object)
     if (mayReplace || isPipelined) return undefined
-    return this.size - connections.pipelined >= maxClients ? 'full' : undefined
+    const places = this.size + this.polls.size - connections.pipelined
+    return places >= maxClients ? 'full' : undefined
   }
 
   /** How many streams of this process a client has. */
   streamsOfClient(id: string): number {
     return this.clients.has(id) ? this.targetOf(id).size : 0
+  }
+
+  #placesOf(id: string): number {
+    return this.streamsOfClient(id) + this.polls.of(id).size
   }
 
   /** The client with this id; a new one if there is none. */
@@ -118,12 +126,17 @@ export class Members {
     if (stream.clientTarget.size === 0) this.clients.delete(stream.id)
   }
 
-  /** Closes a client's oldest streams if it has more than `maxStreamsPerClient`. */
-  replaceOldest(target: Target): void {
-    const excess = target.size - this.#options.maxStreamsPerClient
+  /** Ends a client's oldest streams, then polls, if the newcomer is one over `maxStreamsPerClient`. */
+  replaceOldest(newcomer: Stream | Subscription): void {
+    const { id } = newcomer
+    const excess = this.#placesOf(id) - this.#options.maxStreamsPerClient
     if (excess <= 0) return
-    for (const stream of [...streamsOf(target)].slice(0, excess))
-      stream.close('replaced', { after: this.#window.tail })
+    const streams = this.clients.has(id) ? streamsOf(this.targetOf(id)) : []
+    const others = [...streams, ...this.polls.of(id)].filter(other => other !== newcomer)
+    for (const other of others.slice(0, excess)) {
+      if (other instanceof Subscription) other.end()
+      else other.close('replaced', { after: this.#window.tail })
+    }
   }
 
   join(stream: Stream, channels: readonly string[]): void {

@@ -24,13 +24,13 @@ import type { EventMap, Serialize } from '../wire/event.js'
 /** Options of a {@link ClientPool}. */
 export interface PoolOptions<Events extends object = EventMap> {
   /**
-   * How many streams this process may have open at once. Further requests are refused as the route's
-   * option `overflow` says. Default 10 000; `Infinity` for no limit.
+   * How many streams this process may have open at once, long polls included. Further requests are
+   * refused as the route's option `overflow` says. Default 10 000; `Infinity` for no limit.
    */
   maxClients?: number | undefined
   /**
-   * How many streams of this process one client id may have open, such as for its tabs. `onDuplicate`
-   * says what happens beyond that. Default `Infinity`.
+   * How many streams and long polls of this process one client id may have open, such as for its tabs.
+   * `onDuplicate` says what happens beyond that. Default `Infinity`.
    */
   maxStreamsPerClient?: number | undefined
   /**
@@ -42,7 +42,7 @@ export interface PoolOptions<Events extends object = EventMap> {
   maxStreamsPerConnection?: number | undefined
   /**
    * What a stream over `maxStreamsPerClient` does: `'replace'` (default) closes the client's oldest one
-   * as `replaced`; `'reject'` refuses the new one with 429.
+   * as `replaced`, streams before long polls; `'reject'` refuses the new one with 429.
    */
   onDuplicate?: 'replace' | 'reject' | undefined
   /**

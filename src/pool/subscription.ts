@@ -5,11 +5,11 @@
  */
 import type { Pump } from '../delivery/pump.js'
 import { Gap, Reader, type Replay } from '../delivery/reader.js'
-import type { Batch, Slot, Target } from '../delivery/target.js'
+import type { Batch, Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
 import { aBoolean, oneOf, optional, type Rule, resolve } from '../lib/rules.js'
 import { decodeFrame } from '../wire/event.js'
-import { END_ID, GAP_EVENT, gapData } from '../wire/frames.js'
+import { END_ID, GAP_EVENT, gapData, NO_DATA } from '../wire/frames.js'
 
 /** An event as a page would receive it. */
 export interface PoolEntry {
@@ -180,7 +180,7 @@ export class Subscription extends Reader {
         this.#ready.push({ id: next.idOf(slot), ...decodeFrame(slot.frame) })
       }
       this.#readyBytes += next.bytes
-      if (next.removal !== undefined) this.#end(next.removal)
+      if (next.removal !== undefined) this.end(next.removal.frame)
     }
     if (this.#ready.length > 0) this.#notify()
   }
@@ -196,8 +196,11 @@ export class Subscription extends Reader {
     wake?.()
   }
 
-  /** The client was removed: its last entry is the close event that pages get too. */
-  #end({ frame }: Slot): void {
+  /**
+   * The client was removed or replaced: its last entry is the close event that pages get too.
+   * @param frame the data lines of the close event.
+   */
+  end(frame = NO_DATA): void {
     this.#ready.push({ ...decodeFrame(frame), id: END_ID, event: this.#closeEvent })
     this.close()
   }

@@ -1,9 +1,9 @@
 /** The cursor that a long poll is given to continue from. */
 import { setImmediate as turn } from 'node:timers/promises'
-import type { PollAnswer } from 'koa-sse-pool'
+import type { ClientPool, PollAnswer, PoolOptions } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
 import { FakeLog } from '../helpers/fake-log.js'
-import { serveStreams, testPool } from '../helpers/server.js'
+import { connect, serveStreams, testPool } from '../helpers/server.js'
 
 const never = () => new Promise<void>(() => {})
 
@@ -58,5 +58,86 @@ describe('a long poll', () => {
     const headers = { Accept: 'application/json', 'Last-Event-ID': await pool.broadcast('x') }
     const answer = fetch(`${origin}/?id=ada`, { method: 'HEAD', headers })
     expect((await answer).status).toBe(200)
+  })
+})
+
+describe('a long poll takes a place while it waits (fault 72):', () => {
+  const POLL = { headers: { Accept: 'application/json' } }
+
+  /** A pool in which clients can be connected by streams and by polls that wait. */
+  async function serveBoth(options: PoolOptions) {
+    const pool = testPool(options)
+    const { origin } = await serveStreams({ pool, longPoll: true })
+    const cursor = await pool.broadcast('before')
+    const poll = async (id: string, signal?: AbortSignal) => {
+      const url = `${origin}/?id=${id}&lastEventId=${cursor}`
+      const response = await fetch(url, { ...POLL, ...(signal && { signal }) })
+      return (await response.json()) as PollAnswer
+    }
+    return { pool, origin, poll }
+  }
+  const waiting = async (pool: ClientPool, polls: number) => {
+    while (pool.stats().polls !== polls) await turn()
+  }
+
+  test('of maxClients, until it is answered', async () => {
+    const { pool, origin, poll } = await serveBoth({ maxClients: 1 })
+    const answer = poll('ada')
+    await waiting(pool, 1)
+    expect((await connect(origin, '/?id=bob')).status).toBe(503)
+    expect((await fetch(`${origin}/?id=bob`, POLL)).status).toBe(503)
+    await pool.send('ada', 'hello')
+    expect((await answer).events).toMatchObject([{ data: 'hello' }])
+    expect((await connect(origin, '/?id=bob')).status).toBe(200)
+    expect((await fetch(`${origin}/?id=ada`, POLL)).status).toBe(503)
+    expect(pool.stats().refused.full).toBe(3)
+  })
+
+  test('of maxClients, until its client leaves', async () => {
+    const { pool, origin, poll } = await serveBoth({ maxClients: 1 })
+    const controller = new AbortController()
+    poll('ada', controller.signal).catch(() => {})
+    await waiting(pool, 1)
+    controller.abort()
+    await waiting(pool, 0)
+    expect((await connect(origin, '/?id=bob')).status).toBe(200)
+  })
+
+  test('of maxStreamsPerClient, where a newer stream or poll replaces it', async () => {
+    const { pool, origin, poll } = await serveBoth({ maxStreamsPerClient: 1 })
+    const first = poll('ada')
+    await waiting(pool, 1)
+    const second = poll('ada')
+    const ended = { cursor: 'sse.end', events: [{ id: 'sse.end', event: 'close', data: '' }] }
+    expect(await first).toEqual(ended)
+    await waiting(pool, 1)
+    const client = await connect(origin, '/?id=ada')
+    expect(await second).toEqual(ended)
+    const third = poll('ada')
+    expect((await client.event('close')).id).toBe('sse.end')
+    expect(pool.stats().closed.replaced).toBe(1)
+    await pool.send('ada', 'hello')
+    expect((await third).events).toMatchObject([{ data: 'hello' }])
+  })
+
+  test('of maxStreamsPerClient, where a newer one is refused', async () => {
+    const { pool, origin, poll } = await serveBoth({
+      maxStreamsPerClient: 1,
+      onDuplicate: 'reject',
+    })
+    poll('ada').catch(() => {})
+    await waiting(pool, 1)
+    expect((await connect(origin, '/?id=ada')).status).toBe(429)
+    expect((await fetch(`${origin}/?id=ada`, POLL)).status).toBe(429)
+    expect((await connect(origin, '/?id=bob')).status).toBe(200)
+    expect(pool.stats().refused.duplicate).toBe(2)
+  })
+
+  test('but HEAD takes none, and replaces nothing', async () => {
+    const { pool, origin } = await serveBoth({ maxStreamsPerClient: 1 })
+    const client = await connect(origin, '/?id=ada')
+    expect((await fetch(`${origin}/?id=ada`, { ...POLL, method: 'HEAD' })).status).toBe(200)
+    await pool.send('ada', 'still here')
+    await client.until(({ data }) => data.includes('still here'))
   })
 })
