@@ -253,7 +253,7 @@ test('a double of a typed ctx.sse can record what it is sent (fault 90)', () => 
 })
 
 /** The optional properties of a type that do not accept `undefined`, at any depth. */
-type Strict<Given> = Given extends (...args: never) => unknown
+type Strict<Given> = Given extends ((...args: never) => unknown) | Date
   ? never
   : Given extends readonly (infer Item)[]
     ? Strict<Item>

@@ -25,15 +25,20 @@ export function isPoll(ctx: Context): boolean {
   return ctx.accepts('text/event-stream', 'application/json') === 'application/json'
 }
 
-/** Answers with the entries that are there, else with the next ones, or after the timeout with none. */
-export async function answerPoll(ctx: Context, subscription: Subscription): Promise<void> {
+/** Answers with the entries that are there, else with the next ones, or with none after the timeout, or when
+ * its client's rights run out. */
+export async function answerPoll(
+  ctx: Context,
+  subscription: Subscription,
+  expiresAt: number,
+): Promise<void> {
   const since = subscription.lastEventId
   let isOver = false
   const stop = () => {
     isOver = true
     subscription.wake()
   }
-  const timer = setTimeout(stop, POLL_TIMEOUT_MS)
+  const timer = setTimeout(stop, Math.min(POLL_TIMEOUT_MS, expiresAt - Date.now()))
   ctx.res.once('close', stop)
   try {
     let events = subscription.read()

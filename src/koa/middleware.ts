@@ -7,6 +7,7 @@ import { got } from '../lib/errors.js'
 import { checkChannels, isClientId } from '../lib/names.js'
 import { randomBetween } from '../lib/random.js'
 import { isRecord } from '../lib/rules.js'
+import { timeOf } from '../lib/time.js'
 import { type Hub, hubOf } from '../pool/hub.js'
 import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
@@ -44,7 +45,8 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
  * The response opens when the handler has returned and the outer middleware have finished, so that
  * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
  *
- * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 403 for an
+ * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 401 if
+ * `expiresAt` has passed, 403 for an
  * origin or host that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
  * of one client, and 503 while the pool is full. While it is closing, they get an empty stream that
  * tells the browser when to reconnect. A client whose stream was ended by `end()` or `remove()` gets
@@ -107,7 +109,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     const early = hub.refusal(undefined, ctx.res)
     if (early !== undefined) return refuse(ctx, hub, route, early)
 
-    const { id, channels } = await identify(ctx, hub, route)
+    const { id, channels, expiresAt } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined
     const isHead = ctx.method === 'HEAD'
     const polls = route.longPoll && isPoll(ctx)
@@ -118,7 +120,8 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     if (polls) {
       const request = [{ id, channels }, lastEventId, route.replay, route.closeEvent] as const
       // HEAD is answered at once, so it must not take another's place.
-      return answerPoll(ctx, isHead ? hub.subscribe(...request) : hub.poll(...request))
+      const poll = isHead ? hub.subscribe(...request) : hub.poll(...request)
+      return answerPoll(ctx, poll, expiresAt)
     }
 
     if (ctx.sse !== undefined) {
@@ -138,6 +141,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     opening.clearBody()
     opening.begin(stream)
     const type = warns ? ctx.response.get('Content-Type') : ''
+    hub.expiry.add(stream, expiresAt)
     if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
     ctx.sse = stream.face
     try {
@@ -241,11 +245,12 @@ async function identify(
   ctx: Context,
   hub: Hub,
   route: ResolvedRouteOptions,
-): Promise<{ id: string; channels: readonly string[] }> {
+): Promise<{ id: string; channels: readonly string[]; expiresAt: number }> {
   if (route.identify === undefined) {
     const id = idOf(ctx, hub, await route.id?.(ctx))
     const names = await route.channels?.(ctx)
-    return { id, channels: channelsOf(ctx, hub, names, 'option "channels" must return an array') }
+    const channels = channelsOf(ctx, hub, names, 'option "channels" must return an array')
+    return { id, channels, expiresAt: Number.POSITIVE_INFINITY }
   }
   const identity: unknown = await route.identify(ctx)
   if (!isRecord(identity)) {
@@ -255,7 +260,16 @@ async function identify(
   }
   const id = idOf(ctx, hub, identity.id)
   const expected = 'option "identify" must return "channels" as an array'
-  return { id, channels: channelsOf(ctx, hub, identity.channels, expected) }
+  const channels = channelsOf(ctx, hub, identity.channels, expected)
+  return { id, channels, expiresAt: expiresAtOf(ctx, hub, identity.expiresAt) }
+}
+
+/** Refused here, because a stream that closes at once would bring its browser back in a loop. */
+function expiresAtOf(ctx: Context, hub: Hub, given: unknown): number {
+  const time = timeOf('sse(): "expiresAt" from option "identify"', given)
+  if (time > Date.now()) return time
+  hub.countRefusal('expired')
+  return ctx.throw(401, 'The session has expired')
 }
 
 function idOf(ctx: Context, hub: Hub, given: unknown): string {

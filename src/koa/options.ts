@@ -50,9 +50,10 @@ export interface RouteOptions {
    */
   channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
   /**
-   * Returns the client's id and channels together, in place of the options `id` and `channels`, for apps
+   * Returns the client's id and channels together, and when its rights end (`expiresAt`), in place of the options `id` and `channels`, for apps
    * that find both in one place. Called once per request and checked like those two: without an `id` the
-   * client gets a random UUID, without `channels` it joins none. May be async; `ctx.throw(401)` refuses
+   * client gets a random UUID, without `channels` it joins none. It is called for a
+   * reconnect too, so every resume is authorized again. May be async; `ctx.throw(401)` refuses
    * the request. Default: none; `id` and `channels` are called.
    *
    * @example
@@ -61,7 +62,7 @@ export interface RouteOptions {
    *   pool,
    *   identify: async ctx => {
    *     const session = (await sessions.find(ctx.cookies.get('session'))) ?? ctx.throw(401)
-   *     return { id: session.userId, channels: session.teams }
+   *     return { id: session.userId, channels: session.teams, expiresAt: session.expiresAt }
    *   },
    * })
    * ```
@@ -146,6 +147,13 @@ export interface Identity {
   id?: ClientId | undefined
   /** The channels that its stream joins before anything is replayed. Default: none. */
   channels?: readonly string[] | undefined
+  /**
+   * When the rights of this client end: a `Date`, or milliseconds since the epoch. The stream then closes
+   * as `expired`, at most a second late, and up to a minute late if the system clock is set forward. A
+   * browser reconnects and is identified again. A request that comes with a time that has passed gets
+   * 401, which stops an `EventSource`. Default: never.
+   */
+  expiresAt?: Date | number | null | undefined
 }
 
 /** What holds for every stream of one `sse()`. */

@@ -8,7 +8,7 @@
  * - `removed`: the client was removed by `pool.remove(id)`.
  * - `replaced`: a newer stream of the same client took its place (`maxStreamsPerClient`).
  * - `slow`: the client took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
- * - `expired`: `authorize` returned false.
+ * - `expired`: `authorize` returned something else than `true`, or `expiresAt` has passed.
  * - `rotated`: the app called `rotate()`, or `maxAge` was reached.
  * - `drain`: the pool is closing, or its HTTP server is.
  * - `error`: the handler failed.

@@ -37,6 +37,7 @@ import { Claims } from './claims.js'
 import { exceptOf, type Sender, type SendOptions } from './client.js'
 import { drain } from './drain.js'
 import { SafeEmitter } from './emitter.js'
+import { Expiry } from './expiry.js'
 import { Heartbeat, type HeartbeatListener } from './heartbeat.js'
 import { Members } from './members.js'
 import type { ResolvedPoolOptions } from './options.js'
@@ -78,6 +79,7 @@ export class Hub
   readonly pump: Pump
   readonly inFlight: InFlight
   readonly members: Members
+  readonly expiry = new Expiry()
   readonly presence: Presence
   readonly claims: Claims
   readonly traffic = { deliveries: 0, bytes: 0 }

@@ -10,9 +10,11 @@ import type { CloseReason } from '../lib/reasons.js'
  * - `connection`: the connection carries `maxStreamsPerConnection` streams.
  * - `origin`: `allowedOrigins` does not allow the page's origin.
  * - `type`: the request does not accept `text/event-stream`.
+ * - `expired`: the time that `identify` gave as `expiresAt` had passed.
  * - `id`: the client's id or a channel name was wrong, or there were more than 100 channels.
  */
-export type Refusal = 'full' | 'draining' | 'duplicate' | 'connection' | 'origin' | 'type' | 'id'
+export type Refusal =
+  | 'full' | 'draining' | 'duplicate' | 'connection' | 'origin' | 'type' | 'expired' | 'id'
 
 /** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
@@ -82,6 +84,7 @@ export class Counts {
     connection: 0,
     origin: 0,
     type: 0,
+    expired: 0,
     id: 0,
   }
 

@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
 import { didYouMean, got, SseError } from '../lib/errors.js'
 import { channelName, clientIdOf } from '../lib/names.js'
+import { timeOf } from '../lib/time.js'
 import { JTI, ResumeCookies } from './cookie.js'
 import {
   type ResolvedTicketsOptions,
@@ -33,12 +34,22 @@ export interface TicketGrant {
   channels?: readonly string[] | undefined
   /** The only origin whose pages may use it, such as `'https://app.example'`. Default: any. */
   origin?: string | undefined
+  /**
+   * When the client's rights end, such as those of the session that the ticket is issued to: a `Date`, or
+   * milliseconds since the epoch. Its stream then closes as `expired`, and from then on the ticket is
+   * refused, with its cookie too. Default: never.
+   */
+  expiresAt?: Date | number | undefined
 }
 
 /** The option of `sse()` that takes a client's id and channels from its ticket. */
 export interface TicketRoute {
   /** Redeems the ticket of a request. Answers 401 if it is refused, 503 if the log is down. */
-  identify: (ctx: Context) => Promise<{ id: string; channels: readonly string[] }>
+  identify: (ctx: Context) => Promise<{
+    id: string
+    channels: readonly string[]
+    expiresAt?: number | undefined
+  }>
 }
 
 /** Issues tickets and redeems them; made by {@link streamTickets}. */
@@ -99,6 +110,8 @@ interface Ticket {
   readonly iat: number
   readonly nbf?: number
   readonly exp: number
+  /** When the client's rights end; absent if they do not. Older versions ignore it. */
+  readonly end?: number
 }
 
 /** Longer tickets would not fit into the URL of a request that also carries cookies and headers. */
@@ -129,7 +142,7 @@ class TicketService implements StreamTickets {
   }
 
   async issue(grant: TicketGrant): Promise<string> {
-    const { id, channels, origin } = checkGrant(grant)
+    const { id, channels, origin, expiresAt } = checkGrant(grant)
     const { audience, ttl } = this.#options
     const now = Date.now() / 1000
     const ticket: Ticket = {
@@ -140,6 +153,7 @@ class TicketService implements StreamTickets {
       ...(origin !== undefined && { org: origin }),
       iat: now,
       exp: now + ttl / 1000,
+      ...(expiresAt !== Number.POSITIVE_INFINITY && { end: expiresAt / 1000 }),
     }
     const text = await this.#signer.sign('sse-ticket', ticket)
     if (text.length <= MAX_LENGTH) return text
@@ -152,8 +166,8 @@ class TicketService implements StreamTickets {
     return {
       identify: async ctx => {
         try {
-          const { sub, ch } = await this.#redeem(ctx)
-          return { id: sub, channels: ch }
+          const { sub, ch, end } = await this.#redeem(ctx)
+          return { id: sub, channels: ch, ...(end !== undefined && { expiresAt: end * 1000 }) }
         } catch (error) {
           return this.#refuse(ctx, error)
         }
@@ -183,7 +197,7 @@ class TicketService implements StreamTickets {
     return given
   }
 
-  /** Verifies all but the expiry, because a browser with a cookie may bring an expired ticket. */
+  /** Verifies all but `exp`, because a browser with a cookie may bring an expired ticket. */
   async #verify(text: string): Promise<Ticket> {
     const ticket = await this.#signer.verify('sse-ticket', text)
     if (typeof ticket === 'string') throw new Refused(ticket)
@@ -191,6 +205,7 @@ class TicketService implements StreamTickets {
     if (ticket.aud !== this.#options.audience) throw new Refused('audience')
     const from = Math.max(ticket.iat, ticket.nbf ?? 0) * 1000
     if (Date.now() < from - CLOCK_SKEW_MS) throw new Refused('not-yet-valid')
+    if (ticket.end !== undefined && Date.now() >= ticket.end * 1000) throw new Refused('expired')
     return ticket
   }
 
@@ -245,13 +260,15 @@ function originOf(ctx: Context): string {
   return ctx.get('Origin') || `${ctx.protocol}://${ctx.host}`
 }
 
-function checkGrant(grant: TicketGrant): TicketGrant & { id: string; channels: readonly string[] } {
+function checkGrant(
+  grant: TicketGrant,
+): TicketGrant & { id: string; channels: readonly string[]; expiresAt: number } {
   for (const name in grant) {
     if (!GRANT.includes(name)) {
       throw new TypeError(`issue(): unknown field "${name}"${didYouMean(name, GRANT)}`)
     }
   }
-  const { id, channels = [], origin } = grant ?? {}
+  const { id, channels = [], origin, expiresAt } = grant ?? {}
   if (!Array.isArray(channels)) {
     throw new TypeError(
       `issue(): "channels" must be an array of channel names; got ${got(channels)}`,
@@ -262,10 +279,15 @@ function checkGrant(grant: TicketGrant): TicketGrant & { id: string; channels: r
       `issue(): "origin" must be an origin such as 'https://app.example', without a path or trailing slash; got ${got(origin)}`,
     )
   }
-  return { id: clientIdOf(id), channels: channels.map(channelName), origin }
+  return {
+    id: clientIdOf(id),
+    channels: channels.map(channelName),
+    origin,
+    expiresAt: timeOf('issue(): "expiresAt"', expiresAt),
+  }
 }
 
-const GRANT = ['id', 'channels', 'origin']
+const GRANT = ['id', 'channels', 'origin', 'expiresAt']
 
 /** As browsers send it (RFC 6454, 6.2): no path, no trailing slash, no default port. */
 function isOrigin(value: unknown): boolean {
@@ -274,7 +296,7 @@ function isOrigin(value: unknown): boolean {
 
 /** Checked although it is signed: a later version may sign other claims with the same secret. */
 function isTicket(value: object): value is Ticket {
-  const { aud, jti, sub, ch, org, iat, nbf, exp } = value as Record<keyof Ticket, unknown>
+  const { aud, jti, sub, ch, org, iat, nbf, exp, end } = value as Record<keyof Ticket, unknown>
   return (
     typeof aud === 'string' &&
     typeof jti === 'string' &&
@@ -285,6 +307,7 @@ function isTicket(value: object): value is Ticket {
     (org === undefined || typeof org === 'string') &&
     Number.isFinite(iat) &&
     (nbf === undefined || Number.isFinite(nbf)) &&
-    Number.isFinite(exp)
+    Number.isFinite(exp) &&
+    (end === undefined || Number.isFinite(end))
   )
 }

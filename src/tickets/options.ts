@@ -25,7 +25,7 @@ export type TicketRefusal =
   | 'audience'
   /** Issued in the future: the clock of the issuing process is more than 5 seconds ahead. */
   | 'not-yet-valid'
-  /** Older than `ttl`, and the request brings no cookie for it. */
+  /** Older than `ttl`, and the request brings no cookie for it; or its `expiresAt` has passed. */
   | 'expired'
   /** The request comes from another origin than the one that the ticket was issued to. */
   | 'origin'

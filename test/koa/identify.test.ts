@@ -1,8 +1,9 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Context } from 'koa'
 import { type Identity, type RouteOptions, sse } from 'koa-sse-pool'
 import request from 'supertest'
-import { describe, expect, test } from 'vitest'
-import { serveApp } from '../helpers/app.js'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { serveApp, watchCloses } from '../helpers/app.js'
 import { connect, testPool } from '../helpers/server.js'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/
@@ -129,5 +130,88 @@ describe('option identify', () => {
     const { origin, errors } = await serve(() => Promise.reject(new Error('password=hunter2')))
     await request(origin).get('/').expect(500, 'Internal Server Error')
     expect(errors.map(({ message }) => message)).toEqual(['password=hunter2'])
+  })
+})
+
+describe('expiresAt from identify', () => {
+  const START = Date.UTC(2026, 0, 1)
+
+  /** Only the clock and timers of the package: sockets need none. */
+  function useFakeClock() {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now: START })
+    onTestFinished(() => void vi.useRealTimers())
+  }
+
+  test.each<[string, Date | number]>([
+    ['a Date', new Date(START + 10_000)],
+    ['milliseconds', START + 10_000],
+  ])('ends the stream as expired: %s', async (_, expiresAt) => {
+    useFakeClock()
+    const { pool, origin } = await serve(() => ({ id: 'ada', expiresAt }))
+    const closes = watchCloses(pool)
+    const client = await connect(origin)
+    await client.event('sse.cursor')
+    vi.advanceTimersByTime(9999)
+    expect(closes.reasons).toEqual([])
+    vi.advanceTimersByTime(1)
+    expect(closes.reasons).toEqual(['expired'])
+    expect(await client.ended).toBe(true)
+    expect(client.text).not.toContain('sse.end')
+  })
+
+  test('is asked for again by a resume, which gets the rights that the client has then', async () => {
+    useFakeClock()
+    let rights: Identity = { id: 'ada', channels: ['news', 'staff'], expiresAt: START + 1000 }
+    const { pool, origin } = await serve(() => rights)
+    const client = await connect(origin)
+    await pool.channel('staff').send('internal')
+    await client.until(({ data }) => data.includes('internal'))
+    vi.advanceTimersByTime(1000)
+    await client.ended
+    await pool.channel('staff').send('no more for her')
+    await pool.channel('news').send('for all')
+    const resume = { headers: { 'Last-Event-ID': client.lastEventId } }
+    expect((await connect(origin, '/', resume)).status).toBe(401)
+    rights = { id: 'ada', channels: ['news'], expiresAt: START + 60_000 }
+    const back = await connect(origin, '/', resume)
+    await back.until(({ data }) => data.includes('for all'))
+    expect(back.data).not.toContain('no more for her')
+    expect(pool.stats()).toMatchObject({ opened: 2, refused: { expired: 1 } })
+  })
+
+  test('ends a long poll that waits', async () => {
+    useFakeClock()
+    const { pool, origin } = await serve(() => ({ id: 'ada', expiresAt: START + 1000 }), {
+      longPoll: true,
+    })
+    const cursor = await pool.broadcast('before')
+    const headers = { Accept: 'application/json', 'Last-Event-ID': cursor }
+    const answer = fetch(origin, { headers })
+    while (pool.stats().polls === 0) await turn()
+    vi.advanceTimersByTime(1000)
+    expect(await (await answer).json()).toEqual({ cursor, events: [] })
+  })
+
+  test.each<[string, unknown]>([
+    ['undefined', undefined],
+    ['null', null],
+    ['Infinity', Number.POSITIVE_INFINITY],
+  ])('never ends the stream if it is %s', async (_, expiresAt) => {
+    const { origin } = await serve(() => ({ id: 'ada', expiresAt }) as Identity)
+    expect((await connect(origin)).status).toBe(200)
+  })
+
+  test.each<[unknown, string]>([
+    [1_764_118_000, 'got 1764118000 (number). If it is in seconds, multiply it by 1000'],
+    [new Date('nonsense'), 'got '],
+    ['2030-01-01', 'got "2030-01-01"'],
+    [0, 'got 0 (number)'],
+  ])('is a 500 that names it if it is %s', async (expiresAt, message) => {
+    const { pool, origin, errors } = await serve(() => ({ id: 'ada', expiresAt }) as Identity)
+    expect((await connect(origin)).status).toBe(500)
+    expect(errors[0]?.message).toContain(
+      `"expiresAt" from option "identify" must be a Date or milliseconds since the epoch; ${message}`,
+    )
+    expect(pool.stats().opened).toBe(0)
   })
 })

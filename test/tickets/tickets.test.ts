@@ -450,3 +450,33 @@ test('a ticket is redeemed once per request, by streams and long polls alike', a
   await client.until(({ data }) => data.includes('one'))
   expect(authorized).toEqual(['ada', 'ada'])
 })
+
+describe('expiresAt of a grant', () => {
+  test('ends the stream, and refuses the ticket and its cookie from then on', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const { origin, tickets, refusals } = await serveTickets()
+    const expiresAt = new Date(Date.now() + 60_000)
+    const ticket = await tickets.issue({ id: 'ada', expiresAt })
+    const client = await connect(origin, `/?ticket=${ticket}`)
+    const jar = new Jar().take(client.headers)
+    await client.event('sse.cursor')
+    vi.advanceTimersByTime(50_000)
+    const tab = await connect(origin, `/?ticket=${ticket}`, jar.options)
+    expect(tab.status).toBe(200)
+    vi.advanceTimersByTime(11_000)
+    expect(await client.ended).toBe(true)
+    expect(await tab.ended).toBe(true)
+    await expectRefused(await connect(origin, `/?ticket=${ticket}`, jar.options))
+    expect(refusals).toEqual(['expired'])
+  })
+
+  test('must be a time; one in seconds is refused, and so is one that was forged', async () => {
+    const { origin, tickets, refusals } = await serveTickets()
+    await expect(tickets.issue({ id: 'ada', expiresAt: 1_764_118_000 })).rejects.toThrow(
+      'issue(): "expiresAt" must be a Date or milliseconds since the epoch; got 1764118000 (number). If it is in seconds, multiply it by 1000',
+    )
+    await expectRefused(await connect(origin, `/?ticket=${await forge(claims({ end: 'never' }))}`))
+    expect(refusals).toEqual(['malformed'])
+  })
+})
