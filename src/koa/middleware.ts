@@ -16,6 +16,7 @@ import type { Stream } from '../stream/stream.js'
 import { leaveConnection } from '../stream/transport/select.js'
 import { type EventMap, encodeData } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
+import { addressOf } from './address.js'
 import { lastEventIdOf } from './cursor.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
@@ -46,10 +47,9 @@ export type SseMiddleware<Events extends object, Sse> = Middleware &
  * their headers and cookies are kept. If the handler keeps running, it opens at its first `send()`.
  *
  * Requests are refused before the handler runs: with 400 for a wrong id or channel name, 401 if
- * `expiresAt` has passed, 403 for an
- * origin or host that is not allowed, 406 if they do not accept `text/event-stream`, 429 for a stream too many
- * of one client, and 503 while the pool is full. While it is closing, they get an empty stream that
- * tells the browser when to reconnect. A client whose stream was ended by `end()` or `remove()` gets
+ * `expiresAt` has passed, 403 for an origin or host that is not allowed, 406 if they do not accept
+ * `text/event-stream`, 429 for a stream too many of one client or address, and 503 while the pool is full.
+ * While it is closing, they get an empty stream that tells the browser when to reconnect. A client whose stream was ended by `end()` or `remove()` gets
  * 204, which stops its `EventSource` ([WHATWG HTML, "Server-sent
  * events"](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
  *
@@ -106,7 +106,9 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     if (ctx.method === 'OPTIONS') return preflight(ctx, route)
     const lastEventId = lastEventIdOf(ctx, route)
     if (lastEventId === END_ID) return stopReconnecting(ctx)
-    const early = hub.refusal(undefined, ctx.res)
+    const { addresses } = hub
+    const address = addresses.isLimited ? addressOf(ctx, hub.options.trustedProxies) : undefined
+    const early = hub.refusal(undefined, ctx.res) ?? addresses.refusal(address)
     if (early !== undefined) return refuse(ctx, hub, route, early)
 
     const { id, channels, expiresAt } = await identify(ctx, hub, route)
@@ -115,13 +117,15 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     const polls = route.longPoll && isPoll(ctx)
     if (isHead && !polls) return headersOnly(ctx)
     // Again, because others may have taken the last place while this one was being identified.
-    const late = isHead ? undefined : hub.refusal(id, polls ? undefined : ctx.res)
+    const late = isHead
+      ? undefined
+      : (hub.refusal(id, polls ? undefined : ctx.res) ?? addresses.full(address))
     if (late !== undefined) return refuse(ctx, hub, route, late)
     if (polls) {
       const request = [{ id, channels }, lastEventId, route.replay, route.closeEvent] as const
       // HEAD is answered at once, so it must not take another's place.
       const poll = isHead ? hub.subscribe(...request) : hub.poll(...request)
-      return answerPoll(ctx, poll, expiresAt)
+      return answerPoll(ctx, poll, expiresAt).finally(addresses.enter(address))
     }
 
     if (ctx.sse !== undefined) {
@@ -141,6 +145,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     opening.clearBody()
     opening.begin(stream)
     const type = warns ? ctx.response.get('Content-Type') : ''
+    if (address !== undefined) stream.onceClosed(addresses.enter(address))
     hub.expiry.add(stream, expiresAt)
     if (route.maxAge !== undefined) rotate(stream, randomBetween(route.maxAge))
     ctx.sse = stream.face
@@ -226,12 +231,14 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
     ctx.body = retryLater(refusal, milliseconds)
     return
   }
-  // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
-  const what =
-    refusal === 'connection'
+  const isOfAddress = refusal === 'address' || refusal === 'rate'
+  const why = isOfAddress
+    ? 'Too many streams from this address'
+    : refusal === 'connection'
       ? 'This connection has too many streams open'
       : `The event stream is ${refusal}`
-  ctx.throw(503, `${what}; try again later`, {
+  // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
+  ctx.throw(isOfAddress ? 429 : 503, `${why}; try again later`, {
     expose: true,
     headers: { 'Retry-After': String(Math.ceil(milliseconds / 1000)) },
   })

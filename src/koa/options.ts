@@ -102,7 +102,8 @@ export interface RouteOptions {
    */
   longPoll?: boolean | undefined
   /**
-   * What a full pool answers. `'reject'` (default): 503 with a `Retry-After` of 2 to 10 seconds.
+   * What a full pool answers, and a client whose address is over its limit. `'reject'` (default): 503, or
+   * 429 for an address, with a `Retry-After` of 2 to 10 seconds.
    * `'retry'`: an empty stream with this delay as `retry`, because any 4xx or 5xx stops a browser's
    * `EventSource` for good. A closing pool always answers in this way; only a long
    * poll gets a 503 from it.

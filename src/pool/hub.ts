@@ -33,6 +33,7 @@ import { connectionOf } from '../stream/transport/select.js'
 import type { AnyResponse } from '../stream/transport/transport.js'
 import { encodeData, encodePoolEvent, type PoolEvent } from '../wire/event.js'
 import { CLOSE_EVENT } from '../wire/frames.js'
+import { Addresses } from './addresses.js'
 import { Claims } from './claims.js'
 import { exceptOf, type Sender, type SendOptions } from './client.js'
 import { drain } from './drain.js'
@@ -80,6 +81,7 @@ export class Hub
   readonly inFlight: InFlight
   readonly members: Members
   readonly expiry = new Expiry()
+  readonly addresses: Addresses
   readonly presence: Presence
   readonly claims: Claims
   readonly traffic = { deliveries: 0, bytes: 0 }
@@ -105,6 +107,7 @@ export class Hub
     this.pump = new Pump(this.window, options.maxBufferedBytes / 2)
     this.inFlight = new InFlight(this.window)
     this.members = new Members(this.window, this.pump, this, options)
+    this.addresses = new Addresses(options)
     this.#resumption = new Resumption(this.window, this.#log, this)
     this.#heartbeat = new Heartbeat(this.window, this.pump, this, options)
     // No other process shares the memory log.

@@ -46,6 +46,25 @@ export interface PoolOptions<Events extends object = EventMap> {
    */
   onDuplicate?: 'replace' | 'reject' | undefined
   /**
+   * How many streams and long polls of this process one address may have open, an IPv6 address together
+   * with its /64 network. Further ones get 429 with `Retry-After`, or what `overflow: 'retry'` says. Many
+   * people may share an address, such as that of an office or of a mobile network. Default `Infinity`.
+   */
+  maxStreamsPerAddress?: number | undefined
+  /**
+   * How many streams and long polls a second one address may open on this process, on average over 10
+   * seconds; a fraction such as `0.5` is possible. Counted and refused like `maxStreamsPerAddress`, before
+   * `id` or `identify` is called. The 10 000 addresses that came last are remembered. Default `Infinity`.
+   */
+  connectRate?: number | undefined
+  /**
+   * How many proxies stand in front of this process, for the two options above: each appends the address
+   * that it was called from to `X-Forwarded-For`, and the address counted is the one that many places
+   * from the right. Too few, and all clients share the address of a proxy; too many, and clients can
+   * choose theirs. Default 0: the address of the socket.
+   */
+  trustedProxies?: number | undefined
+  /**
    * Milliseconds between heartbeats. Default 15 000, which is below every proxy's idle timeout;
    * `false` sends none, but still checks `authorize` and the server every 15 000 ms.
    */
@@ -118,6 +137,17 @@ export const POOL_RULES: Record<keyof PoolOptions, Rule> = {
   maxStreamsPerClient: count(Number.POSITIVE_INFINITY),
   maxStreamsPerConnection: count(100),
   onDuplicate: oneOf('replace', 'reject'),
+  maxStreamsPerAddress: count(Number.POSITIVE_INFINITY),
+  connectRate: {
+    default: Number.POSITIVE_INFINITY,
+    expected: 'a number of streams per second above 0, or Infinity',
+    accepts: value => typeof value === 'number' && value > 0,
+  },
+  trustedProxies: {
+    default: 0,
+    expected: 'the number of proxies, a whole number from 0 to 100',
+    accepts: value => isWhole(value, 0, 100),
+  },
   pingInterval: {
     default: 15_000,
     expected: 'milliseconds, a whole number of at least 1, or false for no heartbeats',

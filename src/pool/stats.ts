@@ -8,13 +8,24 @@ import type { CloseReason } from '../lib/reasons.js'
  * - `draining`: the pool is closing.
  * - `duplicate`: the client has `maxStreamsPerClient` streams, and `onDuplicate` is `'reject'`.
  * - `connection`: the connection carries `maxStreamsPerConnection` streams.
+ * - `address`: its address has `maxStreamsPerAddress` streams.
+ * - `rate`: its address opened streams faster than `connectRate`.
  * - `origin`: `allowedOrigins` does not allow the page's origin.
  * - `type`: the request does not accept `text/event-stream`.
  * - `expired`: the time that `identify` gave as `expiresAt` had passed.
  * - `id`: the client's id or a channel name was wrong, or there were more than 100 channels.
  */
 export type Refusal =
-  | 'full' | 'draining' | 'duplicate' | 'connection' | 'origin' | 'type' | 'expired' | 'id'
+  | 'full'
+  | 'draining'
+  | 'duplicate'
+  | 'connection'
+  | 'address'
+  | 'rate'
+  | 'origin'
+  | 'type'
+  | 'expired'
+  | 'id'
 
 /** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
@@ -82,6 +93,8 @@ export class Counts {
     draining: 0,
     duplicate: 0,
     connection: 0,
+    address: 0,
+    rate: 0,
     origin: 0,
     type: 0,
     expired: 0,
