@@ -153,7 +153,7 @@ export abstract class Reader implements CursorState, Member {
 
   /**
    * The reader has missed something: it reads a gap next.
-   * @param removal of its client, among the missed entries; it ends the reader in place of the gap.
+   * @param removal among the missed entries; it ends the reader in place of the gap.
    */
   lose(reason: GapReason, removal?: Slot): void {
     this.#isParked = false
@@ -161,7 +161,7 @@ export abstract class Reader implements CursorState, Member {
     this.#removal = removal ?? this.#removal
   }
 
-  /** This entry removes its client, even if it is evicted before the reader gets to it. */
+  /** This entry ends the reader, even if it is evicted before the reader gets to it. */
   endWith(slot: Slot): void {
     this.#removal = slot
   }

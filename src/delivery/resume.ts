@@ -79,8 +79,7 @@ export class Resumption {
     if (position === undefined) return false
     const openedAt = this.#window.find(openedAtId)
     reader.resumeAt(position, openedAt, latestOnly)
-    const removal =
-      reader.clientTarget && this.#window.removalIn(reader.clientTarget, openedAt ?? position)
+    const removal = this.#window.removalFor(reader, openedAt ?? position)
     // It was not there when the entry came, and the entry may be evicted before it gets to it.
     if (removal !== undefined) reader.endWith(removal)
     this.#listener.resumed()
@@ -137,9 +136,8 @@ export class Resumption {
       if (this.#window.isTrimmed(id)) {
         // All that the window keeps is newer than its cursor, so a removal in there concerns it, unless
         // its client was in the middle of a history that had the removal in it.
-        const { clientTarget } = reader
         const after = this.#window.find(openedAtId)
-        reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget, after))
+        reader.lose('trimmed', this.#window.removalFor(reader, after))
       } else {
         reader.lose('unknown')
       }

@@ -8,7 +8,7 @@ import { entryFrame, ID_LINE_BYTES } from '../wire/frames.js'
 
 /** What a target needs of its readers. It is a {@link Reader}, which knows its targets in turn. */
 export interface Member {
-  /** This entry removes the reader's client. */
+  /** This entry removes the reader's client, or all members of a channel that it has joined. */
   endWith(slot: Slot): void
 }
 
@@ -21,7 +21,7 @@ export class Slot {
   readonly bytes: number
   readonly key: string | undefined
   readonly except: string | undefined
-  /** It ends the client's streams and is not delivered itself. */
+  /** It ends the streams of the client or of the channel and is not delivered itself. */
   readonly removal: boolean
   /** Neighbours in the same target. */
   previous: Slot | undefined
@@ -70,6 +70,8 @@ export class Target {
   #subscribers: Set<Member> | undefined
   first: Slot | undefined
   last: Slot | undefined
+  /** The newest removal among its entries. */
+  lastRemoval: Slot | undefined
   readonly #evicted = new Evicted()
   /** The newest entry of each key; most targets never see a key. */
   newestByKey: Map<string, Slot> | undefined
@@ -143,6 +145,7 @@ export class Target {
     else this.first = slot
     this.last = slot
     this.batches = undefined
+    if (slot.removal) this.lastRemoval = slot
     if (slot.key === undefined) return
     this.newestByKey ??= new Map()
     const older = this.newestByKey.get(slot.key)
@@ -160,6 +163,7 @@ export class Target {
     // Otherwise a removal that a slow reader keeps would also keep all entries after it.
     slot.next = undefined
     this.batches?.delete(slot)
+    if (this.lastRemoval === slot) this.lastRemoval = undefined
     this.#evicted.note(slot)
     if (slot.key !== undefined && this.newestByKey?.get(slot.key) === slot) {
       this.newestByKey.delete(slot.key)
@@ -178,7 +182,7 @@ export class Target {
 
   /** Forgets all entries; members stay. */
   clear(): void {
-    this.first = this.last = this.newestByKey = this.batches = undefined
+    this.first = this.last = this.lastRemoval = this.newestByKey = this.batches = undefined
     this.#evicted.clear()
   }
 

@@ -70,6 +70,8 @@ export class Window {
   #head = 0
   #bytes = 0
   #marks = 0
+  /** Removals of channels among the entries. */
+  #channelRemovals = 0
   #tail = 0
   /** How far in the log this window has got; not always the id of an entry that it keeps. */
   #reached: string | undefined
@@ -143,7 +145,7 @@ export class Window {
   #insert(entry: Entry): Target {
     // Only after making room, which may forget the target together with its last entry.
     const address = parseTarget(entry.target)
-    const removal = address?.kind === 'remove'
+    const removal = address?.kind === 'remove' || address?.kind === 'removeMembers'
     // A mark is for nobody, so its target is not kept among the others.
     const target = address ? this.target(targetOfMembers(address)) : new Target('')
     const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
@@ -154,6 +156,7 @@ export class Window {
     if (address === undefined) this.#marks += 1
     target.append(slot)
     if (removal) target.setRemoval(slot)
+    if (address?.kind === 'removeMembers') this.#channelRemovals += 1
     return target
   }
 
@@ -168,6 +171,7 @@ export class Window {
     this.#head = 0
     this.#bytes = 0
     this.#marks = 0
+    this.#channelRemovals = 0
     this.#reached = undefined
     for (const target of this.#targets.values()) {
       target.clear()
@@ -230,11 +234,18 @@ export class Window {
     return oldest !== undefined && ENTRY_ID.test(id) && this.#log.compare(id, oldest.id) < 0
   }
 
-  /** The newest entry that removes the client of this target, if it is kept and beyond a position. */
-  removalIn(target: Target, after = 0): Slot | undefined {
-    let slot = target.last
-    while (slot !== undefined && !slot.removal) slot = slot.previous
-    return slot !== undefined && slot.position > after ? slot : undefined
+  /** The newest entry beyond a position that ends this reader, if it is kept. */
+  removalFor(reader: CursorState, after = 0): Slot | undefined {
+    const removals = reader.targets.map(target => {
+      const slot = target.lastRemoval
+      const leftAt = reader.leftAt?.get(target) ?? Number.POSITIVE_INFINITY
+      const from = Math.max(after, joinedAt(reader, target))
+      return slot && slot.position > from && slot.position <= leftAt ? slot : undefined
+    })
+    return removals.reduce(
+      (newest, slot) => ((slot?.position ?? 0) > (newest?.position ?? 0) ? slot : newest),
+      undefined,
+    )
   }
 
   /** Whether the window has got as far as this entry of the log; null stands for an empty log. */
@@ -328,7 +339,8 @@ export class Window {
   #batchFor(reader: CursorState, upTo: number): Batch {
     const { openedAt, latestOnly } = reader
     const slots: Slot[] = []
-    let needsSuffix = latestOnly
+    // The client may come back with a channel that it has not joined now, and that has a removal in there.
+    let needsSuffix = latestOnly || (this.#channelRemovals > 0 && reader.cursor < openedAt)
     for (const target of reader.targets) {
       const from = Math.max(reader.cursor, joinedAt(reader, target))
       const leftAt = reader.leftAt?.get(target) ?? Number.POSITIVE_INFINITY
@@ -367,6 +379,7 @@ export class Window {
     this.#slots[this.#head] = undefined
     this.#head += 1
     this.#bytes -= oldest.bytes + keyBytes(oldest)
+    if (oldest.removal && oldest.target.name.startsWith('#')) this.#channelRemovals -= 1
     if (oldest.target.name === '') this.#marks -= 1
     else this.release(oldest.target)
     // Half of the array is empty: moving the rest now costs each entry one move on average.

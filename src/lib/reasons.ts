@@ -5,7 +5,7 @@
  *
  * - `client`: the client disconnected.
  * - `end`: the app called `end()`.
- * - `removed`: the client was removed by `pool.remove(id)`.
+ * - `removed`: by `pool.remove(id)`, by `removeAll()` of a channel, or by `pool.removeWhere()`.
  * - `replaced`: a newer stream of the same client took its place (`maxStreamsPerClient`).
  * - `slow`: the client took nothing for `stallTimeout`, or direct sends passed `maxBufferedBytes`.
  * - `expired`: `authorize` returned something else than `true`, or `expiresAt` has passed.

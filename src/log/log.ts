@@ -99,17 +99,26 @@ export interface EventLog {
 
 /** The recipients of an entry. */
 export interface TargetAddress {
-  /** `remove` ends the streams of the client instead of delivering anything. */
-  readonly kind: 'everyone' | 'client' | 'channel' | 'remove'
+  /**
+   * `remove` ends the streams of the client, and `removeMembers` those in the channel, instead of
+   * delivering anything.
+   */
+  readonly kind: 'everyone' | 'client' | 'channel' | 'remove' | 'removeMembers'
   /** The client's id or the channel's name; empty for everyone. */
   readonly name: string
   /** The id of a client that is left out. */
   readonly except?: string | undefined
 }
 
-const SIGILS = { everyone: '*', client: '@', channel: '#', remove: '-' } as const
+const SIGILS = {
+  everyone: '*',
+  client: '@',
+  channel: '#',
+  remove: '-',
+  removeMembers: '!',
+} as const
 
-/** `*`, `@client`, `#channel` or `-client`, followed by a line break and the exception, if any. */
+/** `*`, `@client`, `#channel`, `-client` or `!channel`, followed by a line break and the exception, if any. */
 export function formatTarget({ kind, name, except }: TargetAddress): string {
   // Ids and names cannot contain a line break, so no name can pass for an exception.
   return except === undefined ? SIGILS[kind] + name : `${SIGILS[kind]}${name}\n${except}`
@@ -127,7 +136,8 @@ export function parseTarget(target: string): TargetAddress | undefined {
 
 /** The target whose members an entry concerns: an exception or a removal makes no other target. */
 export function targetOfMembers({ kind, name }: TargetAddress): string {
-  return formatTarget({ kind: kind === 'remove' ? 'client' : kind, name })
+  if (kind === 'remove') return formatTarget({ kind: 'client', name })
+  return formatTarget({ kind: kind === 'removeMembers' ? 'channel' : kind, name })
 }
 
 const KINDS: Record<string, TargetAddress['kind']> = {
@@ -135,4 +145,5 @@ const KINDS: Record<string, TargetAddress['kind']> = {
   '@': 'client',
   '#': 'channel',
   '-': 'remove',
+  '!': 'removeMembers',
 }

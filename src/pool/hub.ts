@@ -13,7 +13,7 @@ import { Pump } from '../delivery/pump.js'
 import type { Reader, Replay } from '../delivery/reader.js'
 import { Resumption, type ResumptionListener } from '../delivery/resume.js'
 import { Window } from '../delivery/window.js'
-import { SseError } from '../lib/errors.js'
+import { got, SseError } from '../lib/errors.js'
 import { clientIdOf } from '../lib/names.js'
 import { nonceSource } from '../lib/random.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
@@ -27,6 +27,7 @@ import {
 } from '../log/log.js'
 import { MemoryLog } from '../log/memory.js'
 import { Messages } from '../log/messages.js'
+import type { EventStream } from '../stream/event-stream.js'
 import { StreamFace } from '../stream/face.js'
 import { Stream, type StreamHost, type StreamRequest } from '../stream/stream.js'
 import { connectionOf } from '../stream/transport/select.js'
@@ -166,6 +167,27 @@ export class Hub
   remove(id: string | number, data?: unknown): Promise<string> {
     const frame = encodeData(data, this.options)
     return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame)
+  }
+
+  removeMembers(name: string, data?: unknown): Promise<string> {
+    const frame = encodeData(data, this.options)
+    return this.#append({ kind: 'removeMembers', name }, frame)
+  }
+
+  /** Ends the streams of this process that are chosen. Returns their number. */
+  removeWhere(isChosen: (stream: EventStream) => unknown, data?: unknown): number {
+    const frame = encodeData(data, this.options)
+    // All of them first, so that a predicate that throws ends none.
+    const chosen = [...this.members.streams()].filter(({ face }) => {
+      const answer = isChosen(face)
+      if (typeof answer === 'boolean') return answer
+      // A promise would count as true and end every stream; undefined would silently keep one.
+      throw new TypeError(
+        `removeWhere(): the function must return a boolean, and not a promise; got ${got(answer)}`,
+      )
+    })
+    for (const stream of chosen) stream.close('removed', { data: frame })
+    return chosen.length
   }
 
   #publish(address: TargetAddress, event: PoolEvent): Promise<string> {

@@ -4,7 +4,7 @@ import { inspect } from 'node:util'
 import { got, SseError } from '../lib/errors.js'
 import { channelName, clientIdOf } from '../lib/names.js'
 import { checkNames } from '../lib/rules.js'
-import type { Client } from '../stream/event-stream.js'
+import type { Client, EventStream } from '../stream/event-stream.js'
 import { checkOneEvent, type EventMap, type PoolEvent } from '../wire/event.js'
 import type { Channel } from './channel.js'
 import { checkClaim } from './claims.js'
@@ -157,6 +157,7 @@ export class ClientPool<Events extends object = EventMap>
         checkSend('channel.send()', event, options, rest)
         return hub.sendToChannel(name, event as PoolEvent, options)
       },
+      removeAll: data => hub.removeMembers(name, data),
     }
   }
 
@@ -171,6 +172,24 @@ export class ClientPool<Events extends object = EventMap>
    */
   remove(id: string | number, data?: unknown): Promise<string> {
     return this.#hub.remove(id, data)
+  }
+
+  /**
+   * Ends the streams of this process for which a function returns true, with the close event, as `removed`.
+   * Returns their number. A function cannot be sent to other processes: to end streams on all of them, let
+   * the streams join a channel by the route's `channels` or `identify`, and call {@link Channel.removeAll}.
+   * Long polls have no stream, and are authorized again with each poll.
+   *
+   * @param isChosen is called for each stream; if it throws, no stream is ended.
+   * @param data the data of the close event; empty by default.
+   * @throws TypeError when the function returns something else than a boolean, such as a promise, and when
+   * the data cannot be serialized.
+   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
+   * @example
+   * pool.removeWhere(stream => stream.state.role === 'guest')
+   */
+  removeWhere(isChosen: (stream: EventStream<Events>) => boolean, data?: unknown): number {
+    return this.#hub.removeWhere(isChosen as (stream: EventStream) => unknown, data)
   }
 
   /**

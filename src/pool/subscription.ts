@@ -5,8 +5,9 @@
  */
 import type { Pump } from '../delivery/pump.js'
 import { Gap, Reader, type Replay } from '../delivery/reader.js'
-import type { Batch, Target } from '../delivery/target.js'
+import type { Batch, Slot, Target } from '../delivery/target.js'
 import type { Window } from '../delivery/window.js'
+import type { GapReason } from '../lib/reasons.js'
 import { aBoolean, oneOf, optional, type Rule, resolve } from '../lib/rules.js'
 import { decodeFrame } from '../wire/event.js'
 import { END_ID, GAP_EVENT, gapData, NO_DATA } from '../wire/frames.js'
@@ -180,9 +181,22 @@ export class Subscription extends Reader {
         this.#ready.push({ id: next.idOf(slot), ...decodeFrame(slot.frame) })
       }
       this.#readyBytes += next.bytes
-      if (next.removal !== undefined) this.end(next.removal.frame)
+      if (next.removal !== undefined && this.#isClient) this.end(next.removal.frame)
     }
     if (this.#ready.length > 0) this.#notify()
+  }
+
+  override endWith(slot: Slot): void {
+    if (this.#isClient) super.endWith(slot)
+  }
+
+  override lose(reason: GapReason, removal?: Slot): void {
+    super.lose(reason, this.#isClient ? removal : undefined)
+  }
+
+  /** An iteration without a client's id is the app's own, and no member that could be removed. */
+  get #isClient(): boolean {
+    return this.clientTarget !== undefined
   }
 
   wake(): void {

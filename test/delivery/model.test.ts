@@ -153,6 +153,10 @@ class World {
     this.send(`-${id}`)
   }
 
+  removeMembers(channel: string): void {
+    this.send(`!${channel.slice(1)}`)
+  }
+
   open(id: string, { replay, channels, comesBack, room }: Opening): void {
     if (this.readers.has(id)) return
     const { tail, start } = this.window
@@ -273,14 +277,17 @@ class World {
 function judge(visit: Visit, sent: readonly Sent[]): string | undefined {
   const at = (position: number) => sent[position - 1] as Sent
   const isHistory = (position: number) => position <= visit.openedAt
-  const isRemoval = (position: number) =>
-    at(position).target === `-${visit.id}` && !isHistory(position)
+  const isMember = (name: string, position: number) =>
+    visit.membership.some(m => m.target === name && position > m.after && position <= m.until)
+  const wouldRemove = (position: number) => {
+    const { target } = at(position)
+    const channel = target.startsWith('!') ? `#${target.slice(1)}` : undefined
+    return target === `-${visit.id}` || (channel !== undefined && isMember(channel, position))
+  }
+  const isRemoval = (position: number) => wouldRemove(position) && !isHistory(position)
   const isMeant = (position: number) => {
     const { target, except } = at(position)
-    return (
-      except !== visit.id &&
-      visit.membership.some(m => m.target === target && position > m.after && position <= m.until)
-    )
+    return except !== visit.id && isMember(target, position)
   }
   /** Whether an entry up to `upTo` makes this one needless. */
   const isSuperseded = (position: number, upTo: number, latestOnly = visit.latestOnly) => {
@@ -315,7 +322,7 @@ function judge(visit: Visit, sent: readonly Sent[]): string | undefined {
         // evicted ones was the latest is not remembered.
         const isNeeded = isMeant(p) && !isSuperseded(p, Math.min(position, p + WINDOW - 1), false)
         // A removal is remembered like any other entry, even if it was history.
-        hasLost ||= isNeeded || at(p).target === `-${visit.id}`
+        hasLost ||= isNeeded || wouldRemove(p)
       }
       // For a channel that was left, the window only remembers that anything was evicted.
       hasLost ||= visit.membership.some(({ wasLeft }) => wasLeft)
@@ -337,7 +344,12 @@ function judge(visit: Visit, sent: readonly Sent[]): string | undefined {
     const isSkipped = skipped.some(({ from, to }) => position > from && position <= to)
     // Of several removals the newest may end it, but a gap must not take the place of one.
     const isEnded = position === removedAt || (isSkipped && removedAt !== undefined)
-    if (isRemoval(position) && !isEnded) return `the removal e${position} did not end it`
+    // One that had left the channel and joined it again, all while it was behind, need not be ended.
+    const hadLeft = visit.membership.some(
+      ({ target, wasLeft }) => wasLeft && at(position).target === `!${target.slice(1)}`,
+    )
+    if (isRemoval(position) && !isEnded && !hadLeft)
+      return `the removal e${position} did not end it`
     if (seen.has(position) || isSkipped || !isMeant(position)) continue
     // A newer entry counts even if the client was removed or cut off before it got that one.
     if (!isSuperseded(position, visit.cutAt ?? sent.length)) return `e${position} never came`
@@ -363,6 +375,7 @@ const steps = fc.array(
   fc.oneof(
     { weight: 10, arbitrary: fc.tuple(fc.constant('send' as const), target, key, except) },
     { weight: 1, arbitrary: fc.tuple(fc.constant('remove' as const), client) },
+    { weight: 1, arbitrary: fc.tuple(fc.constant('removeMembers' as const), channel) },
     { weight: 4, arbitrary: fc.tuple(fc.constant('open' as const), client, opening) },
     { weight: 2, arbitrary: fc.tuple(fc.constant('cut' as const), client) },
     { weight: 2, arbitrary: fc.tuple(fc.constant('join' as const), client, channel) },
@@ -442,6 +455,14 @@ const RARE: Steps[] = [
     ['cut', 'ada'],
     ['open', 'ada', { ...missed, comesBack: true }],
     ...toAll(6),
+  ],
+  // A client is cut in the middle of a history, and comes back with a channel that had a removal in there.
+  [
+    ...toAll(1),
+    ['removeMembers', '#news'],
+    ['open', 'ada', { ...missed, replay: 'all', room: 1 }],
+    ['cut', 'ada'],
+    ['open', 'ada', { ...news, comesBack: true }],
   ],
   // A removal leaves the window before a client that comes back gets to it.
   [
