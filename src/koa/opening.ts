@@ -162,7 +162,7 @@ export class Opening {
   /** Called with the errors that Koa would report. */
   report(error: NodeJS.ErrnoException): void {
     const { headerSent } = this.#ctx
-    const hasLeft = headerSent ? DISCONNECTS.has(error.code ?? '') : isGone(this.#ctx)
+    const hasLeft = headerSent ? isDisconnect(error) : isGone(this.#ctx)
     if (!headerSent) this.#stream?.release(hasLeft ? 'client' : 'error')
     // The handler has passed `ctx.sse.signal` on, and was stopped by it.
     const isStopped = error.name === 'AbortError' && this.#stream?.isClosed
@@ -250,9 +250,14 @@ const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Openin
       if (error === null || error === undefined) return
       const opening = this[OPENING]
       if (opening !== undefined) opening.report(error)
-      else if (!DISCONNECTS.has(error.code ?? '')) reportToKoa(this, error)
+      else if (!isDisconnect(error)) reportToKoa(this, error)
     },
   },
+}
+
+function isDisconnect({ code }: NodeJS.ErrnoException): boolean {
+  // HPE_…: a client that sends garbage after its request would otherwise print a stack each time.
+  return DISCONNECTS.has(code ?? '') || String(code).startsWith('HPE_')
 }
 
 function reportToKoa(ctx: Context, error: Error): void {

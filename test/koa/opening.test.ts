@@ -6,7 +6,7 @@ import { ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import Koa2 from 'koa2'
 import request from 'supertest'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { deferred, type Handler, serveApp } from '../helpers/app.js'
+import { closeOf, deferred, type Handler, rawGet, reading, serveApp } from '../helpers/app.js'
 import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 describe.each([
@@ -242,3 +242,17 @@ test('a source that fails to close affects nothing else when the client leaves',
   client.close()
   await stopped.promise
 })
+
+test.each(['HTTP/1.1', 'HTTP/1.0'])(
+  'garbage after a request by %s ends its stream, and is not reported as an error of the app',
+  async version => {
+    const pool = testPool()
+    const { port, errors } = await serveApp(sse({ pool }))
+    const socket = await rawGet(port, '/', version.slice('HTTP/'.length))
+    await reading(socket).until(':ok')
+    socket.write('\0garbage\r\n\r\n')
+    await closeOf(socket)
+    await expect.poll(() => pool.stats()).toMatchObject({ streams: 0, closed: { client: 1 } })
+    expect(errors).toEqual([])
+  },
+)
