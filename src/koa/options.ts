@@ -15,6 +15,7 @@ import {
   type Rule,
   resolve,
 } from '../lib/rules.js'
+import { hasHub } from '../pool/hub.js'
 import { POOL_RULES, type PoolOptions } from '../pool/options.js'
 import type { ClientPool } from '../pool/pool.js'
 import type { EventMap } from '../wire/event.js'
@@ -215,7 +216,7 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
   accept: oneOf('event-stream', 'any'),
 }
 
-const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_RULES }
+const RULES = { pool: optional('a ClientPool', hasHub), ...ROUTE_RULES, ...POOL_RULES }
 
 /**
  * Separates the options of `sse()`: the pool, or the options to create one from, and the route's own.
@@ -224,7 +225,7 @@ const RULES = { pool: optional('a ClientPool', isPool), ...ROUTE_RULES, ...POOL_
  */
 export function resolveSseOptions<Events extends object>(given: SseOptions<Events>) {
   // A pool would pass as options of which none is set, and another pool would be made.
-  if (isPool(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
+  if (hasHub(given)) throw new TypeError('sse(): got a ClientPool; write sse({ pool })')
   if (isRecord(given) && 'pool' in given && given.pool === undefined) {
     // The route would silently get a pool to which the app never sends.
     throw new TypeError(
@@ -291,11 +292,6 @@ function checkIdentify(given: RouteOptions): void {
 function part(options: object, isWanted: (name: string) => boolean): object {
   const set = Object.entries(options).filter(([, value]) => value !== undefined)
   return Object.fromEntries(set.filter(([name]) => isWanted(name)))
-}
-
-/** Not by `instanceof`: the ES module and the CommonJS copy of the package each have a class. */
-function isPool(value: unknown): boolean {
-  return isRecord(value) && isFunction(value.broadcast)
 }
 
 function isHostName(value: unknown): boolean {

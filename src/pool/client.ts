@@ -1,9 +1,7 @@
-import type { Target } from '../delivery/target.js'
 import { got } from '../lib/errors.js'
 import { clientIdOf } from '../lib/names.js'
 import { checkNames } from '../lib/rules.js'
 import type { Client, EventStream } from '../stream/event-stream.js'
-import type { Stream } from '../stream/stream.js'
 import { checkOneEvent, namedEvent, type PoolEvent } from '../wire/event.js'
 
 /** Options of {@link ClientPool.broadcast} and {@link Channel.send}. */
@@ -19,22 +17,25 @@ export interface Sender {
   sendToChannel(name: string, event: PoolEvent, options?: SendOptions): Promise<string>
 }
 
-/** A client that is connected to this process. */
+/** Knows the streams of each client: the members. */
+export interface StreamsByClient {
+  facesOf(id: string): Iterable<EventStream>
+}
+
+/** A client that is connected to this process, or was: the app may keep it across reconnects. */
 export class ConnectedClient implements Client {
   readonly id: string
-  readonly #target: Target
+  readonly #members: StreamsByClient
   readonly #sender: Sender
 
-  /** @param target the client's, whose members are its streams. */
-  constructor(id: string, target: Target, sender: Sender) {
+  constructor(id: string, members: StreamsByClient, sender: Sender) {
     this.id = id
-    this.#target = target
+    this.#members = members
     this.#sender = sender
   }
 
   get streams(): ReadonlySet<EventStream> {
-    const streams = this.#target.members() as Iterable<unknown> as Iterable<Stream>
-    return new Set(Array.from(streams, ({ face }) => face))
+    return new Set(this.#members.facesOf(this.id))
   }
 
   send(event: PoolEvent, ...rest: unknown[]): Promise<string> {

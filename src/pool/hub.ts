@@ -61,6 +61,11 @@ export function attachHub(pool: object, hub: Hub): void {
   Object.defineProperty(pool, HUB, { value: hub })
 }
 
+/** Whether this is a pool, of this copy of the package or the other. */
+export function hasHub(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && HUB in value
+}
+
 /** The hub behind a pool. */
 export function hubOf(pool: object): Hub {
   return (pool as { [HUB]: Hub })[HUB]

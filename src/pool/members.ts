@@ -8,7 +8,7 @@ import type { Window } from '../delivery/window.js'
 import { channelName } from '../lib/names.js'
 import { formatTarget } from '../log/log.js'
 import { Connections, isSession } from '../stream/connections.js'
-import type { Client } from '../stream/event-stream.js'
+import type { Client, EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
 import { ConnectedClient, type Sender } from './client.js'
 import { Polls } from './polls.js'
@@ -82,11 +82,16 @@ export class Members {
     return this.streamsOfClient(id) + this.polls.of(id).size
   }
 
+  /** The open streams of a client, as the app holds them; oldest first. */
+  facesOf(id: string): EventStream[] {
+    return this.clients.has(id) ? Array.from(streamsOf(this.targetOf(id)), ({ face }) => face) : []
+  }
+
   /** The client with this id; a new one if there is none. */
   client(id: string): Client {
     let client = this.clients.get(id)
     if (client === undefined) {
-      client = new ConnectedClient(id, this.targetOf(id), this.#sender)
+      client = new ConnectedClient(id, this, this.#sender)
       this.clients.set(id, client)
     }
     return client

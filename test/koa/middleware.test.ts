@@ -704,3 +704,10 @@ describe("the pool's events", () => {
     ])
   })
 })
+
+test('something that merely looks like a pool is refused when the route is made', () => {
+  const lookalike = { broadcast: () => {} } as unknown as ClientPool
+  expect(() => sse({ pool: lookalike })).toThrow(
+    'option "pool" must be a ClientPool; got an object',
+  )
+})

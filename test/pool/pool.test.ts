@@ -39,13 +39,17 @@ describe('a client pool', () => {
     const pool = testPool()
     const { origin } = await serveStreams({ pool })
     const first = await connect(origin, '/?id=ada')
+    const kept = pool.get('ada')
     const closed = once(pool, 'close')
     first.close()
     await closed
     expect(pool.has('ada')).toBe(false)
+    expect(kept?.streams.size).toBe(0)
     await connect(origin, '/?id=ada')
     await connect(origin, '/?id=ada')
     expect(pool.get('ada')?.streams.size).toBe(2)
+    // Also by a client that the app has kept.
+    expect(kept?.streams.size).toBe(2)
   })
 })
 
