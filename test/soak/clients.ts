@@ -1,7 +1,9 @@
 /** Clients that cost the process as little as possible, because they live in it too. */
 import { once } from 'node:events'
-import type { ClientHttp2Session } from 'node:http2'
+import { type ClientHttp2Session, constants } from 'node:http2'
 import net from 'node:net'
+
+const { NGHTTP2_CANCEL } = constants
 
 /** One request and what has come back so far. */
 export interface Visit {
@@ -52,8 +54,8 @@ function reading(source: net.Socket | ReturnType<ClientHttp2Session['request']>)
   source.on('error', () => {})
   const ended = new Promise<void>(resolve => {
     source.once('close', resolve)
-    // What the server has ended is closed from this side too.
-    source.once('end', () => source.destroy())
+    // What the server has ended is closed from this side too; over HTTP/2 it is closed by then.
+    if (source instanceof net.Socket) source.once('end', () => source.destroy())
   })
   return {
     get text() {
@@ -68,7 +70,9 @@ function reading(source: net.Socket | ReturnType<ClientHttp2Session['request']>)
         check()
         void ended.then(resolve)
       }),
-    cut: () => source.destroy(),
+    // Over HTTP/2 as browsers do it: after a reset without an error, Node itself never frees an ordinary answer
+    // that was still being written.
+    cut: () => (source instanceof net.Socket ? source.destroy() : source.close(NGHTTP2_CANCEL)),
     pause: () => source.pause(),
   }
 }

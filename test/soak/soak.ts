@@ -152,6 +152,8 @@ async function serve(transport: Transport) {
     maxStreamsPerClient: 3,
     onDuplicate: 'replace',
     maxBufferedBytes: 65_536,
+    // What ends behind a client that does not read is freed after this time, and the check waits for it.
+    stallTimeout: 1000,
     authorize: async () => true,
   })
   const app = new Koa()

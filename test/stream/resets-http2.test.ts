@@ -1,6 +1,11 @@
 /** HTTP/2 clients that leave during a broadcast: nobody stays in the pool, and nothing is logged. */
 import { once } from 'node:events'
-import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
+import http2, {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  type Http2ServerResponse,
+  type ServerHttp2Stream,
+} from 'node:http2'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { expect, onTestFinished, test } from 'vitest'
@@ -67,3 +72,29 @@ function leaveEach(leave: (stream: ClientHttp2Stream) => void) {
     for (const stream of openStreams.get(session) ?? []) leave(stream)
   }
 }
+
+test('a stream that has ended is freed, though its client resets it without an error before it has read the end (fault 69)', async () => {
+  const pool = testPool({ stallTimeout: 100 })
+  const app = new Koa()
+  const opened = deferred<ServerHttp2Stream>()
+  app.use(sse({ pool, id: () => 'ada' }))
+  app.use(ctx => opened.resolve((ctx.res as unknown as Http2ServerResponse).stream))
+  const { origin } = await listen(http2.createServer(app.callback()))
+  const session = http2.connect(origin)
+  onTestFinished(() => session.destroy())
+  const request = session.request()
+  request.on('error', () => {}).pause()
+  await once(request, 'response')
+  const stream = await opened.promise
+  // Fills the flow control window and leaves a little in the stream, so that it is not blocked and can end.
+  while (stream.writableLength === 0) {
+    await pool.send('ada', 'x'.repeat(1000))
+    await turn()
+  }
+  const closed = once(stream, 'close')
+  const [face] = pool.get('ada')?.streams ?? []
+  face?.end()
+  request.close(NGHTTP2_NO_ERROR)
+  await closed
+  expect(pool.connections).toBe(0)
+})

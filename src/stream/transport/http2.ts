@@ -59,8 +59,11 @@ export const http2: Transport<Http2ServerResponse> = {
   },
 
   destroy(res) {
+    const { stream } = res
+    // The client has reset it without an error, and Node waits for ever for the end of what was written.
+    if (stream?.closed) stream.destroy()
     // A clean end would wait behind the flow control window that the client does not open.
-    res.stream?.close(constants.NGHTTP2_CANCEL)
+    else stream?.close(constants.NGHTTP2_CANCEL)
   },
 
   discardBody({ req, stream }) {
