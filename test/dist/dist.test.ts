@@ -54,6 +54,7 @@ it('the package has the same public surface for import and require', async () =>
     [
       "ClientPool",
       "SseError",
+      "closeGracefully",
       "sse",
     ]
   `)

@@ -34,7 +34,7 @@ async function leanOnes(Koa) {
   )
 
   await pool.broadcast('to all')
-  await Promise.all(clients.map(({ until }) => until('data: to all\n\n')))
+  await Promise.all(clients.map(({ until }) => until('data: to all\n')))
 
   const [asking, leaving, ending, ...others] = clients
   await new Promise(resolve => asking.socket.write(request(1000), resolve))
@@ -44,10 +44,10 @@ async function leanOnes(Koa) {
   assert.deepEqual([id, reason], ['1', 'client'])
   void pool.remove(2)
   await ending.closed
-  assert.match(ending.text(), /event: close\nid: sse\.end\ndata: \n\n\r\n0\r\n\r\n$/)
+  assert.match(ending.text(), /event: close\ndata: \nid: sse\.end\n\n\r\n0\r\n\r\n$/)
 
   await pool.broadcast('to the rest')
-  await Promise.all([asking, ...others].map(({ until }) => until('data: to the rest\n\n')))
+  await Promise.all([asking, ...others].map(({ until }) => until('data: to the rest\n')))
   assert.equal(asking.text().match(/HTTP\/1\.1/g).length, 1)
   assert.equal(pool.has(1000), false)
   const { streams, lean, closed } = pool.stats()
@@ -55,7 +55,7 @@ async function leanOnes(Koa) {
   assert.deepEqual([closed.client, closed.removed], [1, 1])
 
   await Promise.all([close(), ...others.map(({ closed }) => closed)])
-  for (const { text } of others) assert.match(text(), /retry: \d+\n\n\r\n0\r\n\r\n$/)
+  for (const { text } of others) assert.match(text(), /retry: \d+\n\r\n0\r\n\r\n$/)
 }
 
 /** Streams on sockets whose listeners are not the ones that Node sets. */
@@ -67,7 +67,7 @@ async function ordinaryOnes(Koa) {
   for (let i = 0; i < 10; i++) await turn()
   assert.deepEqual([pool.connections, pool.stats().lean], [1, 0])
   await pool.send('ada', 'ordinary')
-  await comes('data: ordinary\n\n')
+  await comes('data: ordinary\n')
   await pool.remove('ada')
   await comes('\r\n0\r\n\r\n')
   assert.match(text(), /id: sse\.end/)
