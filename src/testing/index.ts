@@ -10,7 +10,7 @@ import { faultTests } from './faults.js'
 import { append, ids, type LogProcess, start, type TestPlan } from './process.js'
 import type { LogFault, SharedLog } from './shared-log.js'
 
-export type { EventLog } from '../log/log.js'
+export { type EventLog, formatTarget, type TargetAddress } from '../log/log.js'
 export type { LogFault, SharedLog } from './shared-log.js'
 
 /** The options of {@link eventLogSuite}. */
