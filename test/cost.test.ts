@@ -134,7 +134,8 @@ describe('a stream that opens', () => {
     const timers = () => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
     const before = timers()
     await connect(origin, '/?id=ada')
-    expect(timers()).toBe(before)
+    // A timer of the test runner may end meanwhile.
+    expect(timers()).toBeLessThanOrEqual(before)
     const { res } = contexts.at(-1) as Context
     expect(res.listenerCount('close')).toBe(1)
     expect(pool.connections).toBe(CLIENTS + 1)
