@@ -4,6 +4,7 @@ import { Socket as RealSocket, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
+import inject from 'light-my-request'
 import { expect, test } from 'vitest'
 import type { Handler } from '../helpers/app.js'
 import { testPool } from '../helpers/server.js'
@@ -106,4 +107,22 @@ test.each([
   await finished
   expect(body()).toContain('data: last')
   expect(body()).toMatch(/^retry: \d+$/m)
+})
+
+test('light-my-request itself gets the events of a stream that the handler ends (fault 93)', async () => {
+  const pool = testPool()
+  const app = new Koa()
+  const errors: Error[] = []
+  app.on('error', error => errors.push(error))
+  app.use(sse({ pool, id: () => 'ada' }))
+  app.use((async ctx => {
+    ctx.sse.send('first')
+    await pool.send('ada', 'second')
+    ctx.sse.end()
+  }) as Handler as Koa.Middleware)
+  const answer = await inject(app.callback(), { method: 'GET', url: '/' })
+  expect(answer.statusCode).toBe(200)
+  expect(answer.body).toMatch(/data: first\n\n.*data: second\n.*id: sse\.end\n/s)
+  expect(errors).toEqual([])
+  expect(pool.connections).toBe(0)
 })
