@@ -180,3 +180,15 @@ test('the index names every page and every example', () => {
   )
   expect(missing).toEqual([])
 })
+
+test.each([
+  ['lighttpd', 'server.stream-response-body = 1'],
+  ['h2o', '`pingInterval`'],
+  ['http-proxy 1.18', '`maxAge`'],
+  ['Varnish', '32 s'],
+  ['Apache', '`DEFLATE`'],
+])('docs/proxies.md says of %s what is to be set or expected (fault 121)', (proxy, what) => {
+  // A table has a row for each, and the sentences about Apache stand in one paragraph.
+  const parts = readPage('docs/proxies.md').split(/\n\n|\n(?=\|)/)
+  expect(parts.filter(part => part.includes(proxy)).join(' ')).toContain(what)
+})

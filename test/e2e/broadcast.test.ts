@@ -49,7 +49,7 @@ describe.each(ENGINES)('example/broadcast in %s', engine => {
     expect(pool.stats()).toMatchObject({ streams: 2, opened: 3 })
   })
 
-  test('shows no count before it knows one, and names the real bound of the memory', async () => {
+  test('shows no count before it knows one, and names the real bound of the memory (fault 110)', async () => {
     const { origin } = await startExample({ windowBytes: 3 * 2 ** 20 })
     const html = await (await fetch(origin)).text()
     expect(html).toContain('<p id="count" hidden>')

@@ -37,7 +37,7 @@ describe.each(['redis', 'cluster'] as const)('example/cluster on the %s log', lo
     await expectAll(page)
   })
 
-  test('shows a killed process as down at once, although the page cannot be told', async () => {
+  test('shows a killed process as down at once, although the page cannot be told (fault 110)', async () => {
     const slow = { ...FAST, restartMs: 600_000, retryMs: 600_000 }
     const page = await openPage(await startExample({ log, ...slow }), 'ada')
     const here = await hereOf(page)

@@ -109,7 +109,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     await hasMessage(page, 1)
   })
 
-  test('says how long to stay away for a gap, and shows a heartbeat only while connected', async () => {
+  test('says how long to stay away for a gap, and shows a heartbeat only while connected (fault 110)', async () => {
     const page = await openPage()
     const { port } = await startExample({ everyMs: 500, kept: 6, pingMs: 100 })
     await page.goto(`http://127.0.0.1:${port}`)
