@@ -109,6 +109,7 @@ describe('over plain HTTP, where browsers send no Sec-Fetch-Site,', () => {
     ['of this site over HTTPS', 200, (origin: string) => origin.replace('http', 'https')],
     ['of an allowed origin', 200, () => `${ALLOWED}/page`],
     ['that is no URL', 200, () => 'about'],
+    ['without an origin', 403, () => 'data:text/html,x'],
   ])(
     'a request without Origin but with a Referer %s gets %i (fault 100)',
     async (_, status, referer) => {

@@ -177,7 +177,8 @@ async function serve(transport: Transport) {
   const { port } = server.address() as AddressInfo
   let session: http2.ClientHttp2Session | undefined
   const sessionNow = () => {
-    if (session === undefined) {
+    // Node ends a session with more than a thousand resets in a short time (CVE-2023-44487).
+    if (session === undefined || session.closed || session.destroyed) {
       session = http2.connect(`http://127.0.0.1:${port}`)
       session.on('error', () => {})
     }
