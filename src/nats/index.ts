@@ -140,8 +140,9 @@ class JetStreamLog implements NatsLog {
   async barrier(): Promise<string | null> {
     const { manager, tail } = await this.#whenUp('the last id cannot be read')
     try {
+      const { position } = tail
       const facts = await manager.streams.info(this.#options.stream)
-      if (tail.isOther(facts)) this.#markReplaced(tail)
+      if (tail.isOther(facts, position)) this.#markReplaced(tail)
       // The last message may be foreign or deleted, so readers never receive it: resolve to the last
       // entry up to it.
       return await tail.whenRead(facts.state.last_seq)

@@ -98,11 +98,21 @@ export class Tail {
     return sequenceOf(a, this.#incarnation) - sequenceOf(b, this.#incarnation)
   }
 
-  /** Whether this is certainly not the stream that was read so far. */
-  isOther({ created, state }: StreamFacts): boolean {
+  /** The sequence up to which the stream was read. */
+  get position(): number {
+    return this.#position
+  }
+
+  /**
+   * Whether this is certainly not the stream that was read so far.
+   *
+   * @param position how far it was read when the facts were requested. Entries that arrive before the
+   * answer must not make the stream look shorter than what was read.
+   */
+  isOther({ created, state }: StreamFacts, position = this.#position): boolean {
     return (
       this.#incarnation !== '' &&
-      (incarnationOf(created) !== this.#incarnation || state.last_seq < this.#position)
+      (incarnationOf(created) !== this.#incarnation || state.last_seq < position)
     )
   }
 

@@ -77,3 +77,14 @@ describe('reading that is resumed', () => {
     expect(told).toEqual(['boot: a', 'b', 'replaced: w,x,y,z'])
   })
 })
+
+describe('facts of the stream that were requested', () => {
+  it('before another entry arrived are not those of a shorter stream', () => {
+    const { tail } = tailOfTwo()
+    const { position } = tail
+    const answer = facts(2)
+    tail.accept(message(3, 'c'))
+    expect(tail.isOther(answer, position)).toBe(false)
+    expect(tail.isOther(facts(1), position)).toBe(true)
+  })
+})
