@@ -1,0 +1,193 @@
+// @ts-check
+// Bugs that the model must find: `npm run model -- --mutants` puts each into a copy of the package. If the
+// text to replace is no longer in the source, the run fails.
+
+/**
+ * @typedef {object} Mutant
+ * @property {string} site on which the bug shows
+ * @property {string} file below src
+ * @property {string} find
+ * @property {string} replace
+ */
+
+/** @type {Record<string, Mutant>} */
+export const mutants = {
+  /** The entry at the cursor is sent once more. */
+  'resume one too early': {
+    site: 'memory',
+    file: 'delivery/resume.ts',
+    find: 'reader.resumeAt(position, ',
+    replace: 'reader.resumeAt(position - 1, ',
+  },
+  /** The first entry after the cursor is skipped. */
+  'resume one too late': {
+    site: 'memory',
+    file: 'delivery/resume.ts',
+    find: 'reader.resumeAt(position, ',
+    replace: 'reader.resumeAt(Math.min(position + 1, this.#window.tail), ',
+  },
+  /** A client whose cursor has left the window starts at the tail without a gap. */
+  'no gap after a trim': {
+    site: 'memory',
+    file: 'delivery/resume.ts',
+    find: "reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget, after))",
+    replace: 'reader.resumeAt(this.#window.tail)',
+  },
+  /** A slow client continues with what the window still has. */
+  'no gap for a slow client': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: "if (window.hasLost(this)) this.#gap = 'lagged'",
+    replace: '',
+  },
+  /** Any eviction gives a gap, whatever the entries were. */
+  'gaps for the entries of others': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: 'if (reader.cursor >= this.start) return false',
+    replace: 'return reader.cursor < this.start',
+  },
+  'except is ignored in shared batches': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: 'if (!batch.excepts.has(reader.id)) return batch',
+    replace: 'return batch',
+  },
+  'except is ignored in batches of one reader': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: ' || slot.except === reader.id) continue',
+    replace: ') continue',
+  },
+  /** An entry is superseded by one that leaves the client out. */
+  'a key ignores except': {
+    site: 'memory',
+    file: 'delivery/target.ts',
+    find: 'if (newer.except !== clientId) return true',
+    replace: 'return true',
+  },
+  'the entries of several targets are not sorted': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: 'slots.sort((a, b) => a.position - b.position)',
+    replace: '',
+  },
+  /** A slow client gets what was sent to a channel before it joined. */
+  'a join replays': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: 'for (const target of targets) this.#joinedAt.set(target, window.tail)',
+    replace: '',
+  },
+  /** A slow client does not get what was sent to a channel before it left. */
+  'a leave forgets': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: 'this.#leftAt.set(left, window.tail)',
+    replace: 'this.#leftAt.set(left, this.#cursor)',
+  },
+  'a leave is ignored': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: 'if (!this.#targets.includes(left)) return',
+    replace: 'if (left) return',
+  },
+  /** The close event comes before what was sent earlier. */
+  'an end overtakes': {
+    site: 'memory',
+    file: 'stream/stream.ts',
+    find: 'this.#push(frame ?? this.#lastFrame(data), after, reason)',
+    replace: 'this.#push(frame ?? this.#lastFrame(data), 0, reason)',
+  },
+  /** What is sent after end() still arrives. */
+  'an end waits for what comes later': {
+    site: 'memory',
+    file: 'delivery/pump.ts',
+    find: 'const upTo = directAfter === undefined ? window.tail : Math.min(directAfter, window.tail)',
+    replace: 'const upTo = window.tail',
+  },
+  /** A client that was away when it was removed comes back as if nothing had happened. */
+  'a removal is not replayed': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: "const removal = address?.kind === 'remove'",
+    replace:
+      "const removal = address?.kind === 'remove' && this.sizeOf(targetOfMembers(address)) > 0",
+  },
+  /** A gap skips the removal of a slow client. */
+  'a gap hides a removal': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: 'return this.#removal !== undefined',
+    replace: 'return this.#removal === null',
+  },
+  /** A removal ends a page that was opened after it, as soon as the page comes back. */
+  'an old removal ends a client': {
+    site: 'memory',
+    file: 'delivery/resume.ts',
+    find: 'this.#window.removalIn(reader.clientTarget, openedAt ?? position)',
+    replace: 'this.#window.removalIn(reader.clientTarget, 0)',
+  },
+  'a removed client may come back': {
+    site: 'memory',
+    file: 'koa/middleware.ts',
+    find: 'if (lastEventId === END_ID) return stopReconnecting(ctx)',
+    replace: '',
+  },
+  /** A client gets the tail as its cursor before it is decided where it continues. */
+  'a heartbeat skips': {
+    site: 'memory',
+    file: 'delivery/reader.ts',
+    find: 'return !this.#isParked && this.#gap === undefined && ',
+    replace: 'return this.#gap === undefined && ',
+  },
+  /** Entries leave the window although healthy clients have not got them. */
+  'the window does not wait for the pump': {
+    site: 'memory',
+    file: 'delivery/window.ts',
+    find: 'listener?.evicting(oldest.target)',
+    replace: '',
+  },
+  /** A client that comes back to the process that lags gets a gap at once. */
+  'the log is not asked': {
+    site: 'two pools',
+    file: 'delivery/window.ts',
+    find: 'if (id === null) return true',
+    replace: 'return true',
+  },
+  /** A slow client that comes back after the drain has lost what was waiting. */
+  'a drain ends like end()': {
+    site: 'two pools',
+    file: 'stream/closing.ts',
+    find: "drain: 'quiet end'",
+    replace: "drain: 'close event'",
+  },
+  /** An end does not wait for sends that are on their way to the engine. */
+  'an end ignores sends in flight': {
+    site: 'redis',
+    file: 'stream/stream.ts',
+    find: 'const waits = after === undefined && inFlight.isAwaited(this.targets)',
+    replace: 'const waits = false',
+  },
+  /** A send resolves before its entry has come back. */
+  'a send does not wait for its arrival': {
+    site: 'redis',
+    file: 'delivery/in-flight.ts',
+    find: 'await send.arrival',
+    replace: '',
+  },
+  /** An entry that was sent again after a lost reply counts as new. */
+  'no dedupe': {
+    site: 'redis',
+    file: 'redis/tail.ts',
+    find: 'if (ids.has(nonce)) return false',
+    replace: '',
+  },
+  /** Entries that arrive while the log is asked make it look like another one. */
+  'a barrier compares with what came later': {
+    site: 'nats',
+    file: 'nats/index.ts',
+    find: 'if (tail.isOther(facts, position)) this',
+    replace: 'if (tail.isOther(facts)) this',
+  },
+}
