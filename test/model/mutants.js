@@ -121,13 +121,6 @@ export const mutants = {
     find: 'return this.#removal !== undefined',
     replace: 'return this.#removal === null',
   },
-  /** A removal ends a page that was opened after it, as soon as the page comes back. */
-  'an old removal ends a client': {
-    site: 'memory',
-    file: 'delivery/resume.ts',
-    find: 'this.#window.removalIn(reader.clientTarget, openedAt ?? position)',
-    replace: 'this.#window.removalIn(reader.clientTarget, 0)',
-  },
   'a removed client may come back': {
     site: 'memory',
     file: 'koa/middleware.ts',
@@ -147,13 +140,6 @@ export const mutants = {
     file: 'delivery/window.ts',
     find: 'listener?.evicting(oldest.target)',
     replace: '',
-  },
-  /** A client that comes back to the process that lags gets a gap at once. */
-  'the log is not asked': {
-    site: 'two pools',
-    file: 'delivery/window.ts',
-    find: 'if (id === null) return true',
-    replace: 'return true',
   },
   /** A slow client that comes back after the drain has lost what was waiting. */
   'a drain ends like end()': {
