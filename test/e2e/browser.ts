@@ -2,6 +2,7 @@
  * The three engines behind one small interface, because no library drives all of them: Puppeteer for
  * Chromium and Firefox, plain WebDriver for WebKitGTK (whose results do not hold for Apple's Safari).
  */
+import { getCurrentTest } from 'vitest/suite'
 import type { Browser, Engine, LaunchOptions, Page } from './engine.js'
 import { launchPuppeteer } from './puppeteer.js'
 import { launchWebKit } from './webkit.js'
@@ -9,13 +10,38 @@ import { launchWebKit } from './webkit.js'
 export { type Browser, ENGINES, type Page } from './engine.js'
 
 /** Certificates are not checked, because those of the tests are self-signed. */
-export function launch(engine: Engine, options: Partial<LaunchOptions> = {}): Promise<Browser> {
+export async function launch(
+  engine: Engine,
+  options: Partial<LaunchOptions> = {},
+): Promise<Browser> {
   const settled: LaunchOptions = {
     viewport: { width: 1280, height: 800 },
     colorScheme: 'light',
     ...options,
   }
-  return engine === 'webkit' ? launchWebKit(settled) : launchPuppeteer(engine, settled)
+  const launched = await (engine === 'webkit'
+    ? launchWebKit(settled)
+    : launchPuppeteer(engine, settled))
+  return { ...launched, open: async () => showingItsEnd(await launched.open()) }
+}
+
+/**
+ * Prints what the page shows when a test closes it and has failed. A test that waits for something
+ * which never appears says nothing else about the reason.
+ */
+function showingItsEnd(page: Page): Page {
+  return {
+    ...page,
+    async close() {
+      if (getCurrentTest()?.result?.state === 'fail') {
+        const html = page.eval(() => `${location.href} ${document.body.outerHTML.slice(0, 5000)}`)
+        // A page that hangs does not answer.
+        const silence = new Promise<string>(resolve => setTimeout(resolve, 5000, 'no answer'))
+        console.error(`The page at the end: ${await Promise.race([html.catch(String), silence])}`)
+      }
+      await page.close()
+    },
+  }
 }
 
 /**

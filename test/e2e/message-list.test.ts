@@ -15,11 +15,9 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
   afterAll(() => browser.close())
 
   let example: Awaited<ReturnType<typeof start>>
-  let origin: string
 
   beforeEach(async () => {
     example = await startExample({ everyMs: NEVER })
-    origin = `http://127.0.0.1:${example.port}`
   })
 
   test('shows messages and named events from another origin that knows the session', async () => {
@@ -110,9 +108,8 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
   })
 
   test('says how long to stay away for a gap, and shows a heartbeat only while connected (fault 110)', async () => {
+    example = await startExample({ everyMs: 500, kept: 6, pingMs: 100 })
     const page = await openPage()
-    const { port } = await startExample({ everyMs: 500, kept: 6, pingMs: 100 })
-    await page.goto(`http://127.0.0.1:${port}`)
     await waitFor(page, () => document.querySelector('#log-seconds')?.textContent === '3')
     const isBeating = () => !document.querySelector<HTMLElement>('#heartbeat')?.hidden
     expect(await page.eval(isBeating)).toBe(false)
@@ -141,6 +138,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
   test('admits no other origin and nobody without a session', async () => {
     const url = `http://127.0.0.1:${example.events.port}/events`
     const page = await openPage()
+    const origin = originOf(example)
     const Cookie = await cookieOf(origin)
     const strange = await fetch(url, { headers: { Cookie, Origin: 'http://evil.example' } })
     expect(strange.status).toBe(403)
@@ -149,7 +147,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
 
     // A browser behaves the same: this is the page of another example, with this one's cookie.
     const other = await startExample({ everyMs: NEVER })
-    await page.goto(`http://127.0.0.1:${other.port}`)
+    await page.goto(originOf(other))
     const readyState = await page.eval(
       target =>
         new Promise(resolve => {
@@ -224,10 +222,14 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     return started
   }
 
+  /**
+   * A page that shows a second example right after a first would confuse both: they share its cookies,
+   * because cookies ignore ports.
+   */
   async function openPage(): Promise<Page> {
     const page = await browser.open()
     onTestFinished(() => page.close())
-    await page.goto(origin)
+    await page.goto(originOf(example))
     return page
   }
 
@@ -235,6 +237,10 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
     for (const text of texts) example.say(text)
   }
 })
+
+function originOf({ port }: { port: number }): string {
+  return `http://127.0.0.1:${port}`
+}
 
 async function cookieOf(origin: string): Promise<string> {
   const response = await fetch(origin)
