@@ -1,17 +1,35 @@
-import { defineConfig } from 'tsup'
+import { defineConfig, type Options } from 'tsup'
 import { subpaths } from './scripts/subpaths.js'
 
-export default defineConfig({
-  entry: Object.fromEntries(subpaths.map(({ file, source }) => [file, source])),
-  format: ['esm', 'cjs'],
-  target: 'node20',
-  dts: true,
-  sourcemap: true,
-  clean: true,
-  // All subpaths share one copy of the core, so `instanceof` holds between them. For CommonJS
-  // `splitting` needs `treeshake`: without it tsup rewrites `?.` and `??` into slow helpers.
-  splitting: true,
-  treeshake: true,
-  removeNodeProtocol: false,
-  silent: true,
-})
+const shared: Options = { dts: true, sourcemap: true, silent: true }
+const isForBrowsers = ({ file }: { file: string }) => file === 'client'
+const entryOf = (list: typeof subpaths) =>
+  Object.fromEntries(list.map(({ file, source }) => [file, source]))
+
+/** Pages load it, so it is minified, and complete: without a bundler there is no other package. */
+const browser: Options = {
+  ...shared,
+  platform: 'browser',
+  target: 'es2022',
+  tsconfig: 'src/client/tsconfig.json',
+  noExternal: ['eventsource-parser'],
+  minify: true,
+}
+
+export default defineConfig([
+  {
+    ...shared,
+    entry: entryOf(subpaths.filter(subpath => !isForBrowsers(subpath))),
+    format: ['esm', 'cjs'],
+    target: 'node20',
+    // All subpaths share one copy of the core, so `instanceof` holds between them. For CommonJS
+    // `splitting` needs `treeshake`: without it tsup rewrites `?.` and `??` into slow helpers.
+    splitting: true,
+    treeshake: true,
+    removeNodeProtocol: false,
+    // For `import.meta.url` in CommonJS.
+    shims: true,
+  },
+  { ...browser, entry: entryOf(subpaths.filter(isForBrowsers)), format: ['esm', 'cjs'] },
+  { ...browser, entry: { client: 'src/client/global.ts' }, format: 'iife', dts: false },
+])

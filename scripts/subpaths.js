@@ -13,7 +13,8 @@ const { name, exports } = JSON.parse(
  * @type {{ specifier: string, file: string, source: string }[]}
  */
 export const subpaths = Object.keys(exports)
-  .filter(path => path !== './package.json')
+  // Files are exported as they are: package.json and the plain script.
+  .filter(path => !/\.js(on)?$/.test(path))
   .map(path => {
     const room = path.slice(2)
     return room === ''

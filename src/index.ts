@@ -3,6 +3,7 @@
  *
  * @module koa-sse-pool
  */
+export { type ClientScript, clientScript } from './koa/client-script.js'
 export type { PollAnswer } from './koa/long-poll.js'
 export { type SseMiddleware, sse } from './koa/middleware.js'
 export type {

@@ -22,6 +22,7 @@ const SUBPATHS: Record<string, string[]> = {
   testing: ['lib', 'log'],
   tickets: ['lib', 'pool'],
   compat: ROOMS,
+  client: [],
 }
 
 /** A file of each room that others import. */
@@ -39,6 +40,7 @@ const SOMETHING: Record<string, string> = {
   testing: 'testing/process.js',
   tickets: 'tickets/options.js',
   compat: 'compat/stream.js',
+  client: 'client/order.js',
 }
 
 const all = Object.keys(SOMETHING)
