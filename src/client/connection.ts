@@ -338,7 +338,7 @@ export class Connection {
     // The first heartbeat says how often they come.
     if (patience === 0) return
     if (silence < patience) {
-      this.#watch = setTimeout(() => this.#checkSilence(), patience - silence)
+      this.#watch = setTimeout(() => this.#checkSilence(), patience - silence + 1)
     } else {
       // EventSource hides bytes that are no event of a known name: `fetch` sees whether there are any.
       this.#transport = this.#transport === 'fetch' && !this.#hasBytes ? 'poll' : 'fetch'

@@ -42,10 +42,18 @@ export interface GapEvent extends Event {
   readonly reason: string
 }
 
-/** The listeners' arguments by event name: those of `Events`, with data of that type, and the client's own. */
-export type EventsOf<Events extends object> = {
-  [Name in keyof Events]: MessageEvent<Events[Name]>
-} & Omit<OwnEvents, keyof Events>
+/** What a listener gets: a MessageEvent with the data of that name in `Events`, or the client's own event. */
+export type EventOf<Events extends object, Name> = string extends keyof Events
+  ? Name extends keyof OwnEvents
+    ? OwnEvents[Name]
+    : MessageEvent
+  : Name extends keyof Events
+    ? MessageEvent<Events[Name]>
+    : Name extends keyof OwnEvents
+      ? OwnEvents[Name]
+      : never
+
+type Listener<Event> = ((event: Event) => void) | { handleEvent(event: Event): void } | null
 
 // biome-ignore lint/suspicious/noExplicitAny: as in MessageEvent, the data of an unknown event is anything
 type AnyEvents = Record<string, any>
@@ -64,27 +72,17 @@ export interface PoolEventSource<Events extends object = AnyEvents> extends Even
   /** The stream is open, for the first time or again. */
   onopen: ((event: Event) => void) | null
   /** An event without a name. */
-  onmessage:
-    | ((
-        event: 'message' extends keyof Events ? MessageEvent<Events['message']> : MessageEvent,
-      ) => void)
-    | null
+  onmessage: ((event: EventOf<Events & { message: string }, 'message'>) => void) | null
   /** The connection was lost, or `readyState` is 2 and it has ended for good. */
   onerror: ((event: Event) => void) | null
-  addEventListener<Name extends keyof EventsOf<Events> & string>(
+  addEventListener<Name extends (keyof Events | keyof OwnEvents) & string>(
     type: Name,
-    listener:
-      | ((event: EventsOf<Events>[Name]) => void)
-      | { handleEvent(event: EventsOf<Events>[Name]): void }
-      | null,
+    listener: Listener<EventOf<Events, Name>>,
     options?: boolean | AddEventListenerOptions,
   ): void
-  removeEventListener<Name extends keyof EventsOf<Events> & string>(
+  removeEventListener<Name extends (keyof Events | keyof OwnEvents) & string>(
     type: Name,
-    listener:
-      | ((event: EventsOf<Events>[Name]) => void)
-      | { handleEvent(event: EventsOf<Events>[Name]): void }
-      | null,
+    listener: Listener<EventOf<Events, Name>>,
     options?: boolean | EventListenerOptions,
   ): void
   /** Ends it for this page. Other tabs that share the stream keep it. */
@@ -233,6 +231,7 @@ class Source extends EventTarget {
     }
     if (news.kind === 'event') return this.#receiveEvent(news)
     const verdict = this.#position.start(news.at)
+    if (!this.#held) this.lastEventId = this.#position.cursor
     // The stream goes on in another log than the one that this page's cursor is from.
     if (verdict === 'lost') {
       const data = JSON.stringify({ reason: 'unknown' })

@@ -5,7 +5,7 @@
  * @module koa-sse-pool/client
  */
 export {
-  type EventsOf,
+  type EventOf,
   type GapEvent,
   PoolEventSource,
   type PoolEventSourceConstructor,

@@ -43,9 +43,10 @@ export class Position {
     const from = this.#streamAt
     this.#streamAt = id
     if (this.#isShared) {
-      if (compareIds(id, this.cursor) <= 0) return 'had'
+      const order = compareIds(id, this.cursor)
+      if (order <= 0) return 'had'
       // The gap begins at the stream's position. A page that is ahead of it may have missed nothing.
-      if (type === GAP && compareIds(this.cursor, from) > 0) return 'behind'
+      if (type === GAP && order > 0 && compareIds(this.cursor, from) > 0) return 'behind'
     }
     this.cursor = id
     return 'new'

@@ -49,7 +49,8 @@ export class SharedStream {
   #queue: AbortController | undefined
   #term = 0
   #isInStep = false
-  #interval = 0
+  /** How often the leader is heard at least, in milliseconds. Until a heartbeat says so, this is a guess. */
+  #interval = 24_000
   #watch: ReturnType<typeof setTimeout> | undefined
 
   constructor(name: string, connection: Connection, tab: Tab) {
@@ -92,7 +93,12 @@ export class SharedStream {
     const queue = new AbortController()
     this.#queue?.abort()
     this.#queue = queue
-    const hold = () => new Promise<void>(release => this.#lead(release))
+    const hold = () =>
+      new Promise<void>(release => {
+        // The page may have left and come back since it asked, and has asked again.
+        if (this.#queue === queue && !queue.signal.aborted) this.#lead(release)
+        else release()
+      })
     navigator.locks
       .request(this.#name, isStolen ? { steal: true } : { signal: queue.signal }, hold)
       .catch(error => {
@@ -110,10 +116,6 @@ export class SharedStream {
   }
 
   #lead(release: () => void): void {
-    if (!this.#channel) {
-      release()
-      return
-    }
     const { cursor } = this.#tab.position
     // NaN for an id that is none of a koa-sse-pool.
     if (this.#isInStep && compareIds(cursor, cursor) !== 0) {
@@ -188,7 +190,6 @@ export class SharedStream {
   /** Calls `otherwise` if the leader says nothing for so many milliseconds. */
   #expect(patience: number, otherwise: () => void): void {
     clearTimeout(this.#watch)
-    if (patience === 0) return
     // Not all tabs at the same time.
     this.#watch = setTimeout(
       () => {
