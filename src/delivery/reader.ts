@@ -81,6 +81,9 @@ export abstract class Reader implements CursorState, Member {
   /** Delivers the oldest direct send. Only streams have any. */
   takeDirect(): void {}
 
+  /** It is not parked any more, and does not read before this call has returned. */
+  protected unparked(): void {}
+
   /** The position up to which it has read. */
   get cursor(): number {
     return this.#cursor
@@ -144,7 +147,7 @@ export abstract class Reader implements CursorState, Member {
    * @param openedAt the end of the history that the client was in the middle of; 0 for none.
    */
   resumeAt(position: number, openedAt = 0, latestOnly = false): void {
-    this.#isParked = false
+    this.#unpark()
     this.#hasResumed = true
     this.#openedAt = openedAt
     this.#latestOnly = latestOnly
@@ -156,7 +159,7 @@ export abstract class Reader implements CursorState, Member {
    * @param removal among the missed entries; it ends the reader in place of the gap.
    */
   lose(reason: GapReason, removal?: Slot): void {
-    this.#isParked = false
+    this.#unpark()
     this.#gap = reason
     this.#removal = removal ?? this.#removal
   }
@@ -272,8 +275,14 @@ export abstract class Reader implements CursorState, Member {
     if (isForeign) this.#removal = place.removal
   }
 
-  #begin(window: Window, cursor: number): void {
+  #unpark(): void {
+    if (!this.#isParked) return
     this.#isParked = false
+    this.unparked()
+  }
+
+  #begin(window: Window, cursor: number): void {
+    this.#unpark()
     this.#hasBegun = false
     this.#cursor = cursor
     // A removal that the log already held when the reader arrived is history.

@@ -16,7 +16,7 @@ export class DirectSend implements Waiter {
   text: string
   bytes: number
   /** Ends the stream, for this reason. */
-  readonly closes: CloseReason | undefined
+  closes: CloseReason | undefined
   readonly round: number
   /** How many sends in flight it waits for. */
   pending = 0
@@ -81,6 +81,16 @@ export class DirectSends {
     return this.#sends[this.#head]?.after
   }
 
+  /** Why the last one ends the stream, if it does. */
+  get closes(): CloseReason | undefined {
+    return this.#sends.at(-1)?.closes
+  }
+
+  /** Whether there is only one. */
+  get isSingle(): boolean {
+    return this.#sends.length - this.#head === 1
+  }
+
   /** @returns the send, if it is not joined with the one before. */
   push(
     text: string,
@@ -114,6 +124,14 @@ export class DirectSends {
     }
     this.#bytes -= send.bytes
     return send
+  }
+
+  /** Replaces the last send, which ends the stream, by another one that does. */
+  closeWith(text: string, closes: CloseReason): void {
+    const last = this.#sends.at(-1) as DirectSend
+    const bytes = Buffer.byteLength(text)
+    this.#bytes += bytes - last.bytes
+    Object.assign(last, { text, bytes, closes })
   }
 
   /** Makes no send wait for entries beyond a position, nor for sends in flight. */

@@ -207,7 +207,22 @@ export class Stream extends Reader {
   // As a reader
 
   override get directAfter(): number | undefined {
-    return this.#direct?.after
+    const direct = this.#direct
+    if (direct === undefined) return undefined
+    // After a close event its client would not come back for what the log has not shown yet.
+    const waitsForLog = this.isParked && direct.isSingle && this.#hasCloseEvent
+    return waitsForLog ? Number.POSITIVE_INFINITY : direct.after
+  }
+
+  /** Whether a close event waits to be sent. */
+  get #hasCloseEvent(): boolean {
+    const closes = this.#direct?.closes
+    return closes !== undefined && ENDINGS[closes] === 'close event'
+  }
+
+  protected override unparked(): void {
+    // When it was parked, the window lacked what comes before the close event.
+    if (this.#hasCloseEvent) this.#direct?.renumber(this.#host.window.tail)
   }
 
   /** A blocked stream may take more while its socket holds no more than the allowance. */
@@ -395,8 +410,9 @@ export class Stream extends Reader {
     // A client that was removed must not get the entries that direct sends would wait for.
     if (after !== undefined) this.#direct?.cap(after)
     if (this.#isEnding) {
-      // It was told to end before and does not read: it would hold a place for each newcomer.
-      if (reason === 'replaced' && this.#isBlocked) this.#abort(reason, 'destroy')
+      // It was told to end before and cannot: it would hold a place for each newcomer.
+      const cannotEnd = this.#isBlocked || this.isParked
+      if (reason === 'replaced' && cannotEnd) this.#abort(reason, 'destroy')
       else if (after !== undefined) this.wake()
       return
     }
@@ -412,11 +428,16 @@ export class Stream extends Reader {
 
   #endQuietly(reason: CloseReason, { retry }: CloseOptions): void {
     const { tail } = this.#host.window
+    const last = retry === undefined ? '' : retryFrame(retry)
     // Without waiting for sends that are still in flight: a client that comes back gets those.
     this.#direct?.cap(tail)
-    if (this.#isEnding) this.wake()
+    if (this.#isEnding) {
+      // The log may never say what has to come before the close event. The client comes back for it.
+      if (this.isParked && this.#hasCloseEvent) this.#direct?.closeWith(last, reason)
+      this.wake()
+    }
     // After what the app has just sent, which TLS and HTTP/2 never take in the same turn.
-    else this.#push(retry === undefined ? '' : retryFrame(retry), tail, reason)
+    else this.#push(last, tail, reason)
   }
 
   #endNow(reason: CloseReason): void {
@@ -425,8 +446,15 @@ export class Stream extends Reader {
       this.#abort(reason, 'destroy')
       return
     }
-    if (this.#isOpened) this.#end(reason)
-    else if (!this.#isEnding) this.#push('', 0, reason)
+    if (this.#isOpened) {
+      this.#end(reason)
+    } else if (this.#isEnding) {
+      // A close event would wait for the pending events, and for as long as the log is out of reach.
+      this.#direct?.closeWith('', reason)
+      this.#direct?.cap(0)
+    } else {
+      this.#push('', 0, reason)
+    }
   }
 
   /** Ends the response cleanly. */
