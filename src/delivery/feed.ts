@@ -135,9 +135,8 @@ export class Feed implements LogSink {
   #refill(entries: readonly Entry[], reason: GapReason): void {
     const places = new Map<Reader, Place>()
     for (const reader of this.#listener.readers()) {
-      if (reader.isParked) continue
       // Deliver what the old window still has for the reader, before it is cleared.
-      reader.wake()
+      if (!reader.isParked) reader.wake()
       places.set(reader, reader.placeIn(this.#window))
     }
     this.#window.clear()

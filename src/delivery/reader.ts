@@ -157,10 +157,12 @@ export abstract class Reader implements CursorState, Member {
   /**
    * The reader has missed something: it reads a gap next.
    * @param removal among the missed entries; it ends the reader in place of the gap.
+   * @param openedAt the end of the history that the client was in the middle of; 0 for none.
    */
-  lose(reason: GapReason, removal?: Slot): void {
+  lose(reason: GapReason, removal?: Slot, openedAt = 0): void {
     this.#unpark()
     this.#gap = reason
+    this.#dropRemoval(openedAt)
     this.#removal = removal ?? this.#removal
   }
 
@@ -265,6 +267,12 @@ export abstract class Reader implements CursorState, Member {
     for (const [target, id] of place.joinedAt) this.#joinedAt?.set(target, find(id) ?? 0)
     for (const [target, id] of place.leftAt) this.#leftAt?.set(target, find(id) ?? 0)
     const position = find(place.cursor)
+    if (this.#isParked) {
+      // Its cursor is still the tail when it came: removals from before are about an earlier visit.
+      this.#cursor = position ?? (reason === 'replaced' ? window.tail : window.start)
+      if (this.#dropRemoval(this.#cursor)) this.#removal = place.removal
+      return
+    }
     if (position !== undefined) {
       this.#moveTo(position)
       return
@@ -308,8 +316,15 @@ export abstract class Reader implements CursorState, Member {
 
   #moveTo(position: number): void {
     this.#cursor = position
-    // A removal before that place ended an earlier visit of the same client.
-    if (this.#removal !== undefined && this.#removal.position <= position) this.#removal = undefined
+    // A removal before that place, or in its history, ended an earlier visit of the same client.
+    this.#dropRemoval(Math.max(position, this.#openedAt))
+  }
+
+  /** Forgets a removal up to this position. Returns whether there was one. */
+  #dropRemoval(upTo: number): boolean {
+    if (this.#removal === undefined || this.#removal.position > upTo) return false
+    this.#removal = undefined
+    return true
   }
 
   #readGap(reason: GapReason, window: Window): Batch | Gap {

@@ -137,7 +137,7 @@ export class Resumption {
         // All that the window keeps is newer than its cursor, so a removal in there concerns it, unless
         // its client was in the middle of a history that had the removal in it.
         const after = this.#window.find(openedAtId)
-        reader.lose('trimmed', this.#window.removalFor(reader, after))
+        reader.lose('trimmed', this.#window.removalFor(reader, after), after)
       } else {
         reader.lose('unknown')
       }

@@ -190,8 +190,8 @@ export class Subscription extends Reader {
     if (this.#isClient) super.endWith(slot)
   }
 
-  override lose(reason: GapReason, removal?: Slot): void {
-    super.lose(reason, this.#isClient ? removal : undefined)
+  override lose(reason: GapReason, removal?: Slot, openedAt?: number): void {
+    super.lose(reason, this.#isClient ? removal : undefined, openedAt)
   }
 
   /** An iteration without a client's id is the app's own, and no member that could be removed. */
