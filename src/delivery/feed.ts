@@ -124,6 +124,8 @@ export class Feed implements LogSink {
       // cursor.
       else window.fill({ id: entry.id, nonce: entry.nonce, target: '', frame: '' })
     }
+    // Every log begins with a mark.
+    window.filled((entries[0]?.target ?? '') === '')
   }
 
   /** Whether something else has written it, in a form that must not reach a socket. */

@@ -14,10 +14,10 @@ import type { CursorState, Window } from './window.js'
 /** What a reader without a cursor reads first: nothing, the newest of each key, or all that is kept. */
 export type Replay = 'missed' | 'latest' | 'all'
 
-/** The reader has missed something and continues at the tail. */
+/** The reader has missed something and continues at the tail, or begins a history of which it is the rest. */
 export class Gap {
   readonly reason: GapReason
-  /** The tail's id; undefined while the log is empty. */
+  /** The tail's id; undefined while the log is empty, and before a history. */
   readonly id: string | undefined
   readonly bytes = 0
 
@@ -216,9 +216,12 @@ export abstract class Reader implements CursorState, Member {
    */
   next(window: Window, upTo: number): Batch | Gap | undefined {
     if (this.#isParked) return undefined
+    const wantsAll = this.#isBeforeHistory && !this.#latestOnly
     this.#noteLoss(window)
     this.#hasBegun = true
     if (this.#gap !== undefined) return this.#readGap(this.#gap, window)
+    // Without an id: a client that is cut off now must come back as a new one, or it would miss the history.
+    if (wantsAll && window.hasLostBeginning(this)) return new Gap('trimmed', undefined)
     if (this.#cursor < upTo) {
       const batch = window.next(this, upTo)
       this.#cursor = batch?.position ?? upTo

@@ -73,6 +73,8 @@ export class Window {
   /** Removals of channels among the entries. */
   #channelRemovals = 0
   #tail = 0
+  /** Entries up to here came when the window was filled from a log that had lost its beginning; 0 for none. */
+  #filledTo = 0
   /** How far in the log this window has got; not always the id of an entry that it keeps. */
   #reached: string | undefined
   /** The entry that is being inserted, and those that arrived meanwhile. */
@@ -140,6 +142,11 @@ export class Window {
   fill(entry: Entry): void {
     this.#makeRoomFor(slotBytes(entry) + keyBytes(entry))
     this.#insert(entry)
+  }
+
+  /** The window has been filled. @param isWhole whether the log still had its beginning. */
+  filled(isWhole: boolean): void {
+    this.#filledTo = isWhole ? 0 : this.#tail
   }
 
   #insert(entry: Entry): Target {
@@ -281,6 +288,18 @@ export class Window {
       if (evicted > reader.cursor && evicted > joinedAt(reader, target)) return true
     }
     return false
+  }
+
+  /**
+   * Whether entries for this reader have left the window, or the log before the window was filled. Of a target
+   * that was forgotten since then, nothing is known.
+   */
+  hasLostBeginning(reader: CursorState): boolean {
+    return reader.targets.some(target => {
+      const from = joinedAt(reader, target)
+      const first = target.first?.position ?? Number.POSITIVE_INFINITY
+      return target.evictedFor(reader.id) > from || (first > from && first <= this.#filledTo)
+    })
   }
 
   /**

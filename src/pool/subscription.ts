@@ -16,7 +16,7 @@ import { END_ID, GAP_EVENT, gapData, NO_DATA } from '../wire/frames.js'
 export interface PoolEntry {
   /**
    * Its id in the log: pass it as `since` to continue after this entry. `'sse.end'` for the `close` event
-   * of a removed client; undefined only for a gap in an empty log.
+   * of a removed client; undefined only for a gap in an empty log, or before what `replay: 'all'` still has.
    */
   id: string | undefined
   /** The event name; `'message'` for an event without one, `'sse.gap'` for a gap. */

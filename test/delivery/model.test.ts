@@ -33,6 +33,10 @@ interface Visit {
   readonly openedAt: number
   /** Whether only the newest entries of its history are meant for it. */
   readonly latestOnly: boolean
+  /** Whether all of its history is meant for it. */
+  readonly wantsAll: boolean
+  /** Entries up to here had left the window when it began to read; undefined before. */
+  begunAfter: number | undefined
   /** After which position the client must get everything. */
   from: number
   /** Whether anything could be delivered to it yet. */
@@ -44,9 +48,9 @@ interface Visit {
   readonly got: Received[]
 }
 
-/** An entry, a gap that skips to the tail, or the removal that ends the stream. */
+/** An entry, a gap that skips to the tail or precedes a history, or the removal that ends the stream. */
 interface Received {
-  readonly kind: 'entry' | 'gap' | 'removal'
+  readonly kind: 'entry' | 'gap' | 'lost beginning' | 'removal'
   readonly position: number
   /** The newest position of the window by then. */
   readonly tail: number
@@ -84,6 +88,7 @@ class ModelReader extends Reader {
     if (this.isClosed || this.room <= 0) return false
     if (!this.visit.hasBegun) {
       this.visit.hasBegun = true
+      this.visit.begunAfter = this.#window.start
       // History that left the window before it could be delivered was not promised to a new client.
       const { from, openedAt } = this.visit
       if (!this.hasResumed) this.visit.from = Math.max(from, Math.min(this.#window.start, openedAt))
@@ -93,6 +98,10 @@ class ModelReader extends Reader {
 
   take(next: Batch | Gap): void {
     this.room -= 1
+    if (next instanceof Gap && next.id === undefined) {
+      this.#note('lost beginning', 0)
+      return
+    }
     if (next instanceof Gap) {
       this.#note('gap', this.#window.tail)
       this.lastId = next.id ?? ''
@@ -169,6 +178,8 @@ class World {
       id,
       openedAt: isNew ? tail : (this.unfinished.get(id)?.openedAt ?? 0),
       latestOnly: isNew ? replay === 'latest' : (this.unfinished.get(id)?.latestOnly ?? false),
+      wantsAll: isNew && replay === 'all',
+      begunAfter: undefined,
       from: resumesAt ?? (replay === 'missed' ? tail : start),
       hasBegun: false,
       cutAt: undefined,
@@ -302,12 +313,15 @@ function judge(visit: Visit, sent: readonly Sent[]): string | undefined {
     return false
   }
 
+  const beginning = judgeBeginning(visit, sent)
+  if (beginning !== undefined) return beginning
   const seen = new Set<number>()
   const skipped: { from: number; to: number }[] = []
   let reached = 0
   let removedAt: number | undefined
   for (const { kind, position, tail } of visit.got) {
     if (removedAt !== undefined) return `e${position} came after the removal e${removedAt}`
+    if (kind === 'lost beginning') continue
     if (kind === 'entry') {
       if (position <= reached) return `e${position} came after e${reached}: twice or out of order`
       if (!isMeant(position)) return `e${position} was not meant for ${visit.id}`
@@ -355,6 +369,31 @@ function judge(visit: Visit, sent: readonly Sent[]): string | undefined {
     if (!isSuperseded(position, visit.cutAt ?? sent.length)) return `e${position} never came`
   }
   return undefined
+}
+
+/** A history that has lost its beginning comes after a gap. */
+function judgeBeginning(visit: Visit, sent: readonly Sent[]): string | undefined {
+  const { id, begunAfter = 0, membership, openedAt, wantsAll } = visit
+  const isMeant = ({ target, except }: Sent) =>
+    except !== id && membership.some(m => m.target === target.replace(/^-/, '@').replace(/^!/, '#'))
+  /** Nothing with its key, sent before it left the window, supersedes it. */
+  const isNeeded = (entry: Sent, index: number) =>
+    isMeant(entry) &&
+    (entry.key === undefined ||
+      !sent
+        .slice(index + 1, index + WINDOW)
+        .some(newer => newer.key === entry.key && newer.target === entry.target && isMeant(newer)))
+  const lost = sent.slice(0, begunAfter).filter(isNeeded)
+  const places = visit.got.flatMap(({ kind }, index) => (kind === 'lost beginning' ? [index] : []))
+  if (places.length > 0) {
+    if (!wantsAll || places.join() !== '0') return 'a gap before a history at the wrong place'
+    return lost.length > 0 ? undefined : 'a gap before a history that is whole'
+  }
+  // A target without members and entries is forgotten, all but that of everyone.
+  const mustTell = wantsAll && openedAt > begunAfter && lost.some(({ target }) => target === '*')
+  return mustTell && visit.got.length > 0
+    ? 'a history without its beginning, and no gap'
+    : undefined
 }
 
 const client = fc.constantFrom(...CLIENTS)

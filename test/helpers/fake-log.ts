@@ -50,10 +50,14 @@ export class FakeLog implements EventLog {
     this.#booted.reject(error)
   }
 
-  /** Fills the window with everything that is stored. */
+  /** Fills the window with everything that is stored, and with the mark that begins each log. */
   reset(reason: Parameters<LogSink['reset']>[1]): void {
     this.seen = this.stored.length
-    this.sink.reset([...this.stored], reason)
+    const [first] = this.stored
+    // A message is first only where the mark was trimmed.
+    const isWhole = first?.id === `${this.#prefix}1` && first.target !== MESSAGE
+    const mark = { id: `${this.#prefix}0`, nonce: '', target: '', frame: '' }
+    this.sink.reset(isWhole ? [mark, ...this.stored] : [...this.stored], reason)
   }
 
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
