@@ -252,8 +252,10 @@ export class ClientPool<Events extends object = EventMap>
 
   /**
    * Drains the pool: refuses new streams, ends the open ones evenly within `spread` milliseconds, each
-   * with a random reconnect delay of 1 to 5 seconds, then closes the log. Call it before
-   * `server.close()`, which waits for open streams. A second call returns the first one's promise.
+   * with a random reconnect delay of 1 to 5 seconds, and closes the log. Before that it waits until what
+   * the streams were sent is written, for at most 5 seconds, or `stallTimeout` if that is shorter; then it
+   * destroys the connections that are left. Call it before `server.close()`, which waits for open streams.
+   * A second call returns the first one's promise.
    *
    * @param options `spread`: milliseconds, 0 or more. Default 0.
    * @throws TypeError for a wrong option, and when `spread` is not a number of at least 0.

@@ -2,6 +2,8 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { ClientPool, PollAnswer, PoolOptions } from 'koa-sse-pool'
 import { describe, expect, test } from 'vitest'
+import { hubOf } from '../../src/pool/hub.js'
+import type { Subscription } from '../../src/pool/subscription.js'
 import { FakeLog } from '../helpers/fake-log.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
@@ -59,6 +61,22 @@ describe('a long poll', () => {
     const answer = fetch(`${origin}/?id=ada`, { method: 'HEAD', headers })
     expect((await answer).status).toBe(200)
   })
+})
+
+test('a long poll that closes in a burst gets the id of its last entry, though that has left the window', async () => {
+  const pool = testPool({ window: { events: 4 } })
+  const { origin } = await serveStreams({ pool, longPoll: true })
+  const next = fetch(`${origin}/?id=ada&lastEventId=${await pool.broadcast('0')}`, {
+    headers: { Accept: 'application/json' },
+  })
+  while (pool.stats().polls === 0) await turn()
+  for (let i = 1; i <= 12; i++) void pool.broadcast(`${i}`)
+  // As the pool does when it closes, before the poll has had its turn.
+  for (const poll of hubOf(pool).readers()) (poll as Subscription).close()
+  const { cursor, events } = (await (await next).json()) as PollAnswer
+  expect(events.length).toBeGreaterThan(0)
+  expect(events.length).toBeLessThan(12)
+  expect(cursor).toBe(events.at(-1)?.id)
 })
 
 describe('a long poll takes a place while it waits (fault 72):', () => {
