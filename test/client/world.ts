@@ -9,7 +9,7 @@ import type { PoolEventSource, PoolEventSourceConstructor } from 'koa-sse-pool/c
 import type { PoolEventSourceOptions } from '../../src/client/options.js'
 import { Server } from './server.js'
 
-export const URL_OF_STREAM = 'http://site.test/events'
+const URL_OF_STREAM = 'http://site.test/events'
 
 /** What a tab can see of the world, in the order of the parameters of the built script. */
 const GLOBALS = [
