@@ -10,7 +10,7 @@
  * - `poll`: long polling, where something on the way holds the bytes of a stream back.
  */
 import { createParser } from 'eventsource-parser'
-import { END_ID, HEARTBEAT, type LinkState, type News } from './news.js'
+import { END_ID, GAP, HEARTBEAT, type LinkState, type News } from './news.js'
 
 /** A server that lets a stream through sends its first bytes at once, so this is long enough for any link. */
 const FIRST_BYTE_MS = 5000
@@ -305,7 +305,7 @@ export class Connection {
       }
     }
     this.#tell({ kind: 'event', type, data, id })
-    if (type === HEARTBEAT) this.#report('live')
+    if (type === HEARTBEAT || type === GAP) this.#report('live')
     if (id === END_ID) this.#attempt?.abort('ended')
   }
 

@@ -16,6 +16,8 @@ import type { Window } from './window.js'
 export interface ResumptionListener {
   /** A reader continued from its cursor without a gap. */
   resumed(): void
+  /** It is decided where a reader that was parked continues, and the reader was woken. */
+  settled(reader: Reader): void
   /** The log could not be asked; it will be asked again. */
   error(error: unknown): void
 }
@@ -143,5 +145,6 @@ export class Resumption {
       }
     }
     reader.wake()
+    this.#listener.settled(reader)
   }
 }

@@ -13,6 +13,7 @@ import type { Window } from '../delivery/window.js'
 import { isFunction, isRecord } from '../lib/rules.js'
 import type { EventStream } from '../stream/event-stream.js'
 import type { Stream } from '../stream/stream.js'
+import type { Chunk } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, cursorFrame, silentCursorFrame } from '../wire/frames.js'
 import { drainStream } from './drain.js'
 
@@ -53,7 +54,7 @@ export class Heartbeat {
   readonly #servers = new Set<Server>()
   #isAnyServerClosed = false
   /** One buffer for all streams, as long as the tail is the same. */
-  #cursor = { id: undefined as string | undefined, chunk: cursorFrame(undefined) }
+  #cursor: { readonly id: string | undefined; readonly chunk: Chunk } | undefined
 
   constructor(window: Window, pump: Pump, listener: HeartbeatListener, options: HeartbeatOptions) {
     this.#window = window
@@ -85,13 +86,14 @@ export class Heartbeat {
 
   /**
    * Gives an open stream its first cursor. Without one, a client that is cut off before its first event
-   * would reconnect as a new one and miss what was sent meanwhile.
+   * would reconnect as a new one and miss what was sent meanwhile. One that has resumed learns that it has
+   * got everything it missed.
    */
   sendFirstCursor(stream: Stream): void {
     const id = this.#currentId(stream)
-    if (id === undefined || stream.knowsCursor || !stream.canTake(0)) return
-    const isSilent = this.#options.heartbeat === 'comment'
-    stream.writeCursor(isSilent ? silentCursorFrame(id) : this.#cursorAt(id))
+    if (id === undefined || !stream.needsCursor || !stream.canTake(0)) return
+    if (this.#options.heartbeat === 'event') stream.writeCursor(this.#cursorAt(id))
+    else if (!stream.hasResumed) stream.writeCursor(silentCursorFrame(id))
   }
 
   #ping(stream: Stream): void {
@@ -187,7 +189,9 @@ export class Heartbeat {
   }
 
   #cursorAt(id: string | undefined) {
-    if (this.#cursor.id !== id) this.#cursor = { id, chunk: cursorFrame(id) }
+    if (this.#cursor?.id !== id || !this.#cursor) {
+      this.#cursor = { id, chunk: cursorFrame(id, this.#options.pingInterval) }
+    }
     return this.#cursor.chunk
   }
 }

@@ -390,6 +390,10 @@ export class Hub
     this.#counts.replays += 1
   }
 
+  settled(reader: Reader): void {
+    if (reader instanceof Stream && reader.isOpen) this.#heartbeat.sendFirstCursor(reader)
+  }
+
   error(error: unknown): void {
     this.#emitter.error(error)
   }

@@ -71,7 +71,8 @@ export interface PoolOptions<Events extends object = EventMap> {
   pingInterval?: number | false | undefined
   /**
    * `'event'` (default): an `sse.cursor` event, which keeps a quiet client's cursor in the window and
-   * lets a page notice silence. `'comment'`: for clients that show every event they get; their cursors
+   * lets a page notice silence; its data is `pingInterval`. A new stream gets one at once, and one that
+   * resumes as soon as it has got everything it missed. `'comment'`: for clients that show every event they get; their cursors
    * are not kept up, so a quiet one may get a gap although it missed nothing.
    */
   heartbeat?: 'event' | 'comment' | undefined

@@ -107,7 +107,7 @@ export class Stream extends Reader {
   #isEnding = false
   /** The app has sent ids of its own, which a cursor must not overwrite. */
   #hidesCursor = false
-  #knowsCursor = false
+  #needsCursor = true
   #isActive = false
   #reason: CloseReason | undefined
   /** Direct sends that wait, if any do. */
@@ -168,9 +168,12 @@ export class Stream extends Reader {
     return this.#route.resume && !this.#hidesCursor
   }
 
-  /** Whether its client has an id of this log to resume from. */
-  get knowsCursor(): boolean {
-    return this.#knowsCursor || this.hasResumed
+  /**
+   * Whether its client waits for a cursor: a new one because it has no id to resume from yet, one that has
+   * resumed because the cursor says that it has got everything it missed.
+   */
+  get needsCursor(): boolean {
+    return this.#needsCursor
   }
 
   get ping(): Chunk | undefined {
@@ -241,7 +244,7 @@ export class Stream extends Reader {
       const { withIds } = this
       this.write(next.chunk(withIds))
       this.#isActive = true
-      this.#knowsCursor ||= withIds
+      if (withIds && !this.hasResumed) this.#needsCursor = false
       const { traffic } = this.#host
       traffic.deliveries += slots.length
       traffic.bytes += next.bytes
@@ -336,7 +339,7 @@ export class Stream extends Reader {
   /** Writes the tail's id, from which the client can resume. */
   writeCursor(chunk: Chunk): void {
     this.write(chunk)
-    this.#knowsCursor = true
+    this.#needsCursor = false
   }
 
   /** Whether entries were written since the last call, so that no heartbeat is needed. */
@@ -496,7 +499,7 @@ export class Stream extends Reader {
     if (this.#route.resume) {
       const shown = this.withIds ? id : undefined
       this.write(gapFrame(reason, shown))
-      this.#knowsCursor ||= shown !== undefined
+      if (shown !== undefined) this.#needsCursor = false
     }
     // Last, because a listener that sends calls this stream again.
     this.#host.streamMissed(this, reason)

@@ -45,9 +45,14 @@ export function entryFrame(id: string, frame: string): string {
 /** The bytes of an id line beside those of the id. */
 export const ID_LINE_BYTES = 'id: \n'.length
 
-/** Gives a client its cursor. It has a data line because Firefox and WebKit ignore an id without one. */
-export function cursorFrame(id: string | undefined): Chunk {
-  return new Chunk(withId(id, `event: sse.cursor\n${NO_DATA}`))
+/**
+ * Gives a client its cursor. The data is the time between two heartbeats in milliseconds, so that a page can
+ * tell silence from a quiet stream; there is a data line in any case, because Firefox and WebKit ignore an id
+ * without one.
+ */
+export function cursorFrame(id: string | undefined, pingInterval: number | false): Chunk {
+  const data = pingInterval === false ? '' : ` ${pingInterval}`
+  return new Chunk(withId(id, `event: sse.cursor\ndata:${data}\n\n`))
 }
 
 /**

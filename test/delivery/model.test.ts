@@ -143,7 +143,7 @@ class World {
   readonly resumption = new Resumption(
     this.window,
     { barrier: async () => this.window.tailId ?? null },
-    { resumed() {}, error() {} },
+    { resumed() {}, settled() {}, error() {} },
   )
   readonly readers = new Map<string, ModelReader>()
   readonly cursors = new Map<string, string>()

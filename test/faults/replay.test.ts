@@ -57,7 +57,7 @@ test('a cursor at the oldest kept event gets all after it, an older one a gap, t
   expect(older.data).toEqual(['30'])
   expect(older.events[0]).toMatchObject({ data: '{"reason":"trimmed"}', id: ids[29] })
   expect(newest.data).toEqual(['30'])
-  expect(newest.events).toHaveLength(1)
+  expect(newest.events.map(({ event }) => event)).toEqual(['sse.cursor', undefined])
 })
 
 test('a client that disconnects in mid-replay continues from there (fault 21)', async () => {
@@ -214,7 +214,7 @@ test('a quiet client gets no false gap when others fill the window three times (
 
   const back = await connect(origin, '/?id=ada', resumeWith(quiet.lastEventId))
   await back.until(({ data }) => data.includes('missed'))
-  expect(back.events).toHaveLength(1)
+  expect(back.data).toEqual(['missed'])
   expect(pool.stats()).toMatchObject({ gaps: 0, replays: 1 })
 })
 

@@ -2,11 +2,13 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { ClientPool, type PoolOptions, type RouteOptions } from 'koa-sse-pool'
-import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Pump } from '../../src/delivery/pump.js'
 import { Window } from '../../src/delivery/window.js'
 import { Heartbeat, type HeartbeatListener } from '../../src/pool/heartbeat.js'
 import type { Stream } from '../../src/stream/stream.js'
+import { deferred } from '../helpers/app.js'
+import { FakeLog } from '../helpers/fake-log.js'
 import { streamOf } from '../helpers/interior.js'
 import { connect, serveStreams, testPool } from '../helpers/server.js'
 
@@ -36,8 +38,8 @@ test('a heartbeat is an event with the newest id, even if that event was for ano
   const id = await pool.send('bob', 'not for ada')
   beat()
   await client.until(({ lastEventId }) => lastEventId === id)
-  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id, data: '' })
-  expect(client.text.endsWith(`event: sse.cursor\ndata:\nid: ${id}\n\n`)).toBe(true)
+  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id, data: '1000' })
+  expect(client.text.endsWith(`event: sse.cursor\ndata: 1000\nid: ${id}\n\n`)).toBe(true)
 })
 
 test('one timer serves all streams', async () => {
@@ -78,7 +80,7 @@ test('a stream that is still catching up gets no cursor', () => {
   window.fill({ id: 'e2', nonce: '', target: '', frame: '' })
   const stream = {
     isAtTail: () => false,
-    knowsCursor: false,
+    needsCursor: true,
     withIds: true,
     canTake: () => true,
     writeCursor: ({ text }: { text: string }) => written.push(text),
@@ -90,7 +92,7 @@ test('a stream that is still catching up gets no cursor', () => {
   stream.isAtTail = () => true
   heartbeat.sendFirstCursor(stream as unknown as Stream)
   heartbeat.stop()
-  expect(written).toEqual(['event: sse.cursor\ndata:\nid: e2\n\n'])
+  expect(written).toEqual(['event: sse.cursor\ndata: 1000\nid: e2\n\n'])
 })
 
 test('a stream whose socket is full gets no heartbeat and resumes where it was', async () => {
@@ -127,7 +129,7 @@ test('a stream with ids of its own, or without any, keeps them', async () => {
     ({ events }) => events.filter(({ event }) => event === 'sse.cursor').length > 1,
   )
   expect(client.lastEventId).toBe('own')
-  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id: undefined, data: '' })
+  expect(client.events.at(-1)).toEqual({ event: 'sse.cursor', id: undefined, data: '1000' })
 })
 
 test('with resume: false neither events nor heartbeats have an id', async () => {
@@ -361,4 +363,56 @@ test('a heartbeat continues in the next slice where the last one stopped', async
   expect(seen).toHaveLength(16)
   while (seen.length < 40) await turn()
   expect(seen).toEqual(Array.from({ length: 40 }, (_, i) => i))
+})
+
+describe('a client that resumes is told when it has got everything it missed', () => {
+  const kinds = ({ events }: { events: readonly { event?: string | undefined; data: string }[] }) =>
+    events.map(({ event = 'message', data }) => (event === 'sse.cursor' ? 'cursor' : data))
+
+  test('by a cursor after the last event of the replay, with the time between heartbeats', async () => {
+    const { pool, origin } = await open()
+    const id = await pool.send('bob', 'before')
+    for (const data of ['1', '2']) await pool.send('bob', data)
+    const back = await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': id } })
+    await back.event('sse.cursor')
+    expect(kinds(back)).toEqual(['1', '2', 'cursor'])
+    expect(back.events.at(-1)?.data).toBe('1000')
+  })
+
+  test('at once if it has missed nothing', async () => {
+    const { pool, origin } = await open()
+    const id = await pool.send('bob', 'before')
+    const back = await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': id } })
+    await back.event('sse.cursor')
+    expect(kinds(back)).toEqual(['cursor'])
+  })
+
+  test('also when it had to wait for the log', async () => {
+    const log = new FakeLog()
+    const entry = (id: string, target: string) => ({
+      id,
+      target,
+      nonce: id,
+      frame: `data: ${id}\n\n`,
+    })
+    log.stored = [entry('1', '*')]
+    const answered = deferred()
+    log.beforeBarrier = () => answered.promise
+    const { origin } = await open({ log })
+    const back = await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': '2' } })
+    log.stored.push(entry('2', '*'), entry('3', '@bob'))
+    log.deliver()
+    answered.resolve()
+    await back.event('sse.cursor')
+    expect(kinds(back)).toEqual(['3', 'cursor'])
+  })
+
+  test('but not by the heartbeats of clients that show every event', async () => {
+    const { pool, origin } = await open({ heartbeat: 'comment' })
+    const id = await pool.send('bob', 'before')
+    const back = await connect(origin, '/?id=bob', { headers: { 'Last-Event-ID': id } })
+    await pool.send('bob', 'live')
+    await back.until(({ data }) => data.includes('live'))
+    expect(kinds(back)).toEqual(['live'])
+  })
 })
