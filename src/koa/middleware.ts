@@ -110,6 +110,8 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
     const address = addresses.isLimited ? addressOf(ctx, hub.options.trustedProxies) : undefined
     const early = hub.refusal(undefined, ctx.res) ?? addresses.refusal(address)
     if (early !== undefined) return refuse(ctx, hub, route, early)
+    const turn = hub.turns.take()
+    if (turn !== undefined) await turn
 
     const { id, channels, expiresAt } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined

@@ -46,6 +46,7 @@ import type { ResolvedPoolOptions } from './options.js'
 import { type Census, Presence } from './presence.js'
 import { Counts, type PoolStats, type Refusal } from './stats.js'
 import { type EventTargets, Subscription, type SubscriptionHost } from './subscription.js'
+import { Turns } from './turns.js'
 
 /** A stream that the middleware asks for. */
 export interface Admission extends Omit<StreamRequest, 'clientTarget'> {
@@ -88,6 +89,7 @@ export class Hub
   readonly members: Members
   readonly expiry = new Expiry()
   readonly addresses: Addresses
+  readonly turns = new Turns()
   readonly presence: Presence
   readonly claims: Claims
   readonly traffic = { deliveries: 0, bytes: 0 }
@@ -145,6 +147,7 @@ export class Hub
       polls: this.#subscriptions.size,
       channels: this.window.countTargets('#'),
       lagging: this.pump.hungry + streams.filter(({ isBlocked }) => isBlocked).length,
+      waiting: this.turns.waiting,
       parked: streams.filter(({ isParked }) => isParked).length,
       ...this.#counts.snapshot(),
       ...this.traffic,

@@ -41,6 +41,8 @@ export interface PoolStats {
   channels: number
   /** Streams that are behind now: their client is slow, or a burst is not delivered yet. */
   lagging: number
+  /** Requests that wait now for a later turn of the event loop, because many came at once. */
+  waiting: number
   /** Streams that wait now for the log to say where they continue. */
   parked: number
   /** Streams that have joined the pool. */

@@ -1,6 +1,7 @@
 /** All clients reconnect at once, as after a deploy. What is counted here is work, not time. */
 import type { Socket } from 'node:net'
 import { expect, test } from 'vitest'
+import { STREAMS_PER_TURN } from '../../src/pool/turns.js'
 import { reading } from '../helpers/app.js'
 import { FakeLog } from '../helpers/fake-log.js'
 import { rawConnection, serveStreams, testPool } from '../helpers/server.js'
@@ -44,6 +45,37 @@ test('1,000 reconnects whose cursors the window lacks ask the engine a few times
   await Promise.all(resumed)
   expect(log.barriers).toBeLessThanOrEqual(2)
   expect(pool.stats()).toMatchObject({ parked: 0, replays: CLIENTS, gaps: 0 })
+})
+
+test('a storm of reconnects is let in some at a time, so that other work has its turn (fault 50)', {
+  timeout: 60_000,
+}, async () => {
+  const pool = testPool()
+  const { port } = await serveStreams({ pool })
+  const id = await pool.broadcast('before')
+  await pool.broadcast('3')
+  const sockets = await connectAll(port)
+  let opened = 0
+  let most = 0
+  let waiting = 0
+  pool.on('open', () => {
+    opened += 1
+    most = Math.max(most, opened)
+    waiting = Math.max(waiting, pool.stats().waiting)
+  })
+  // Other work: it is done once in each turn of the event loop.
+  let isOver = false
+  const turn = () => {
+    opened = 0
+    if (!isOver) setImmediate(turn)
+  }
+  turn()
+  await Promise.all(sockets.map((socket, n) => resume(socket, `${n}`, id)))
+  isOver = true
+  expect(most).toBeLessThanOrEqual(STREAMS_PER_TURN)
+  // Otherwise they came one after the other, and the test says nothing.
+  expect(waiting).toBeGreaterThan(0)
+  expect(pool.stats()).toMatchObject({ streams: CLIENTS, replays: CLIENTS, gaps: 0, waiting: 0 })
 })
 
 async function connectAll(port: number): Promise<Socket[]> {
