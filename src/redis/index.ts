@@ -191,15 +191,32 @@ class RedisStreamLog implements RedisLog {
     if (known !== undefined && isEnough) return known
     const rowId = await this.#add(entry)
     const id = `${rowId}-${nonce}`
-    if (this.#uncertain.delete(nonce)) {
+    if (this.#uncertain.has(nonce)) {
       // If the first attempt was stored, readers know the entry by the id of that row.
-      await this.#tail?.whenRead(rowId).catch(() => {})
+      await this.#whenRead(rowId)
+      this.#uncertain.delete(nonce)
     }
     const read = this.#tail?.idOf(nonce)
     if (read !== undefined) return read
     this.#unread.set(nonce, id)
     forgetOldest(this.#unread, this.#options.maxEntries)
     return id
+  }
+
+  /**
+   * Resolves once every row up to this one was read. The connection that reads may be lost meanwhile, likely
+   * together with the reply that made the append uncertain: the next one reads on. Gives up after `timeout` ms.
+   */
+  async #whenRead(rowId: string): Promise<void> {
+    const tail = this.#tail as Tail
+    const end = performance.now() + this.#options.timeout
+    while (!this.#closing && performance.now() < end) {
+      const isRead = await tail.whenRead(rowId).then(
+        () => true,
+        () => false,
+      )
+      if (isRead) return
+    }
   }
 
   async #add(entry: Omit<Entry, 'id'>): Promise<string> {

@@ -144,6 +144,11 @@ export class TcpProxy {
     for (const socket of this.#reading) socket.pause()
   }
 
+  /** Cuts the reading connections only, with the replies that were held back. */
+  cutReading(): void {
+    for (const socket of this.#reading) socket.destroy()
+  }
+
   hold(): void {
     this.#isHeld = true
     for (const socket of this.#sockets) socket.pause()

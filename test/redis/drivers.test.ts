@@ -109,6 +109,25 @@ describe.each(names)('the Redis log with %s', driver => {
     expect(ids(process)).toEqual(ids(other))
   })
 
+  test('resolves to the id that readers know, also if the reading connection is lost meanwhile (fault 35)', async () => {
+    const server = await startServer()
+    const proxy = await startProxy(server)
+    const process = await open({ url: proxy.url, driver })
+    const other = await open({ url: server.url, driver })
+    await isBlocked(server, 2)
+    proxy.holdReading()
+    const entry = { nonce: nonce(), target: '*', frame: 'once' }
+    const lost = proxy.loseReplyTo('XADD')
+    await expect(process.log.append(entry)).rejects.toMatchObject({ code: 'ERR_SSE_LOG_UNCERTAIN' })
+    await lost
+    const again = retry(() => process.log.append(entry))
+    await expect.poll(() => server.command('XLEN', 'log')).toBe(3)
+    proxy.cutReading()
+    await other.has(['once'])
+    expect(await again).toBe(other.entries[0]?.id)
+    expect(ids(process)).toEqual(ids(other))
+  })
+
   test('rejects as uncertain if the reply is lost, and stores one entry if it is appended again (fault 35)', async () => {
     const server = await startServer()
     const proxy = await startProxy(server)
