@@ -30,7 +30,7 @@ export const mutants = {
   'no gap after a trim': {
     site: 'memory',
     file: 'delivery/resume.ts',
-    find: "reader.lose('trimmed', clientTarget && this.#window.removalIn(clientTarget, after))",
+    find: "reader.lose('trimmed', this.#window.removalFor(reader, after))",
     replace: 'reader.resumeAt(this.#window.tail)',
   },
   /** A slow client continues with what the window still has. */

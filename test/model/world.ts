@@ -52,8 +52,9 @@ export class World {
   }
 
   async #play({ commands }: Script): Promise<void> {
-    // Each pool has read everything of the runs before.
-    for (const { index } of this.#site.places) await this.#send('*', { pool: index, awaited: true })
+    // Each pool has read everything of the runs before. One whose connection the last run has cut may refuse a
+    // send, and would give its clients a cursor of that run.
+    for (const { index } of this.#site.places) await this.#probe(index)
     for (const command of commands) await this.#do(command)
     await this.#finish()
   }
@@ -283,10 +284,11 @@ export class World {
     })
   }
 
-  async #probe(): Promise<string> {
+  /** Resolves to the id of an event to everyone. */
+  async #probe(pool = 0): Promise<string> {
     for (;;) {
       const n = this.#sent.length
-      await this.#send('*', { pool: 0, awaited: true })
+      await this.#send('*', { pool, awaited: true })
       const id = this.#sent[n]?.id
       if (id !== undefined) return id
       // The log may be reached for reading again, and not yet for a send.
