@@ -312,5 +312,7 @@ function headersOnly(ctx: Context): void {
 
 function rotate(stream: Stream, age: number): void {
   const timer = setTimeout(() => stream.close('rotated'), age).unref()
-  stream.onceClosed(() => clearTimeout(timer))
+  // Each stream has a duration of its own, and Node keeps a list for each duration until it has passed, unless a
+  // timer that holds the process is the last to be cleared.
+  stream.onceClosed(() => clearTimeout(timer.ref()))
 }
