@@ -72,7 +72,14 @@ function reading(source: net.Socket | ReturnType<ClientHttp2Session['request']>)
       }),
     // Over HTTP/2 as browsers do it: after a reset without an error, Node itself never frees an ordinary answer
     // that was still being written.
-    cut: () => (source instanceof net.Socket ? source.destroy() : source.close(NGHTTP2_CANCEL)),
+    cut() {
+      if (source instanceof net.Socket) source.destroy()
+      else {
+        source.close(NGHTTP2_CANCEL)
+        // If the server has ended it, a stream that is not read would stay open for ever.
+        source.resume()
+      }
+    },
     pause: () => source.pause(),
   }
 }
