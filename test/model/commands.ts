@@ -30,7 +30,8 @@ export type Command =
   /** Every client that reads gets everything. */
   | { do: 'settle' }
   | { do: 'slow'; milliseconds: number }
-  | { do: 'gone' | 'back' }
+  /** The engine is out of reach, its replies are lost, or it is in reach again. */
+  | { do: 'gone' | 'deaf' | 'back' }
   /** The pool closes as for a deployment. */
   | { do: 'drain'; pool: number }
 
@@ -102,7 +103,7 @@ export function scripts({ hasTwoPools, hasLink }: Abilities): fc.Arbitrary<Scrip
   if (hasTwoPools) weighted.push([1, fc.record({ do: a('drain'), pool })])
   if (hasLink) {
     weighted.push([1, fc.record({ do: a('slow'), milliseconds: fc.constantFrom(0, 1, 5) })])
-    weighted.push([1, fc.record({ do: fc.constantFrom('gone', 'back') })])
+    weighted.push([2, fc.record({ do: fc.constantFrom('gone', 'deaf', 'back') })])
   }
   const commands = weighted.map(([weight, arbitrary]) => ({ weight, arbitrary }))
   // fast-check prefers short runs, in which nothing is ever evicted.

@@ -1,4 +1,4 @@
-/** The way to an engine, which can be slow, and be gone and come back. */
+/** The way to an engine, which can be slow, lose the replies, and be gone and come back. */
 import { once } from 'node:events'
 import net, { type AddressInfo } from 'node:net'
 
@@ -9,6 +9,7 @@ export class Link {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
   #isGone = false
+  #isDeaf = false
 
   static async to(port: number): Promise<Link> {
     const server = net.createServer().listen(0, '127.0.0.1')
@@ -25,18 +26,30 @@ export class Link {
     })
   }
 
-  get isGone(): boolean {
-    return this.#isGone
+  get isUp(): boolean {
+    return !this.#isGone && !this.#isDeaf
   }
 
   /** Cuts all connections and accepts none. */
   goAway(): void {
     this.#isGone = true
-    for (const socket of this.#sockets) socket.destroy()
+    this.#cut()
+  }
+
+  /** The engine still gets everything, but its replies are lost. */
+  goDeaf(): void {
+    this.#isDeaf = true
   }
 
   comeBack(): void {
     this.#isGone = false
+    // A connection that has lost a reply is of no more use.
+    if (this.#isDeaf) this.#cut()
+  }
+
+  #cut(): void {
+    this.#isDeaf = false
+    for (const socket of this.#sockets) socket.destroy()
   }
 
   close(): void {
@@ -61,6 +74,7 @@ export class Link {
         if (next !== undefined) setTimeout(flush, Math.ceil(next.due - performance.now()))
       }
       from.on('data', data => {
+        if (this.#isDeaf && from === far) return
         waiting.push({ due: performance.now() + this.milliseconds, data })
         if (waiting.length === 1) flush()
       })

@@ -169,6 +169,13 @@ export const mutants = {
     find: 'if (ids.has(nonce)) return false',
     replace: '',
   },
+  /** An entry that was sent again has the id of its repetition, which no reader knows. */
+  'a repetition gives its own id': {
+    site: 'redis',
+    file: 'redis/index.ts',
+    find: 'await this.#whenRead(rowId)',
+    replace: '',
+  },
   /** Entries that arrive while the log is asked make it look like another one. */
   'a barrier compares with what came later': {
     site: 'nats',

@@ -101,6 +101,8 @@ export class World {
         return
       case 'gone':
         return this.#site.link?.goAway()
+      case 'deaf':
+        return this.#site.link?.goDeaf()
       case 'back':
         return this.#site.link?.comeBack()
       case 'drain':
@@ -219,7 +221,7 @@ export class World {
   // The engine and the pools
 
   get #isUp(): boolean {
-    return this.#site.link?.isGone !== true
+    return this.#site.link?.isUp !== false
   }
 
   /** Also with nothing under way, so that what follows is not refused. */
