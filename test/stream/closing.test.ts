@@ -110,6 +110,38 @@ test('over HTTP/2 too, a reader that does not take the last event is cut off', a
   expect(await gone).toBe('cut off')
 })
 
+test('a stream with a full socket is cut off when it expires, and its client resumes where it was', async () => {
+  const pool = testPool({ maxEventBytes: 2 ** 26 })
+  const { server, port, origin } = await serveStreams({ pool })
+  const cursor = await pool.broadcast('before')
+  const connected = once(server, 'connection') as Promise<[Socket]>
+  const opened = nextOpen(pool)
+  const headers = `Accept: text/event-stream\r\nLast-Event-ID: ${cursor}\r\n`
+  const socket = await rawGet(port, '/?id=ada', '1.1', headers)
+  const [ours] = await connected
+  const stream = await opened
+  await once(socket, 'data')
+  socket.pause()
+  await pool.send('ada', 'x'.repeat(2 ** 24))
+  await turn()
+  await pool.send('ada', 'later')
+  expect(ours.writableNeedDrain).toBe(true)
+  const gone = once(ours, 'close')
+  streamOf(pool, 'ada').close('expired')
+  expect(await stream.closed).toBe('expired')
+  await gone
+  let rest = ''
+  socket.on('data', data => {
+    rest += data
+  })
+  socket.resume()
+  await once(socket, 'close')
+  expect(rest).not.toContain('later')
+  const client = await connect(origin, '/?id=ada', { headers: { 'Last-Event-ID': cursor } })
+  await client.until(({ data }) => data.length === 2)
+  expect(client.data.map(text => text.length)).toEqual([2 ** 24, 5])
+})
+
 test('a stream that is dismissed before it opens still gets what was sent to it', async () => {
   const pool = testPool()
   const go = deferred()
