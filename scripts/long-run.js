@@ -1,14 +1,19 @@
 // @ts-check
-// `npm run fuzz -- [--runs n] [--seed n]` and `npm run soak -- [--connects n] [--seed n]`: run the tests
-// of test/fuzz or test/soak alone, for as long as you like. `npm test` runs the short form of both.
+// `npm run fuzz -- [--runs n] [--seed n]` and `npm run soak -- [--connects n] [--deliveries n] [--seed n]`: run the
+// tests of test/fuzz or test/soak alone, for as long as you like; with one of the first two options of soak, only
+// the tests that it concerns. `npm test` runs the short form of both.
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 
-/** The environment variable of each option, and its default. */
-/** @type {Record<string, Record<string, [variable: string, byDefault?: string]>>} */
+/** The environment variable of each option, its default, and the tests that it concerns if not all. */
+/** @type {Record<string, Record<string, [variable: string, byDefault?: string, tests?: string]>>} */
 const KINDS = {
   fuzz: { runs: ['FUZZ_RUNS', '1000000'], seed: ['FUZZ_SEED'] },
-  soak: { connects: ['SOAK_CONNECTS', '200000'], seed: ['SOAK_SEED'] },
+  soak: {
+    connects: ['SOAK_CONNECTS', '200000', 'soak.test'],
+    deliveries: ['SOAK_DELIVERIES', '10000000', 'deliveries.test'],
+    seed: ['SOAK_SEED'],
+  },
 }
 
 const [kind = '', ...args] = process.argv.slice(2)
@@ -19,10 +24,13 @@ const { values } = parseArgs({
   options: Object.fromEntries(Object.keys(options).map(name => [name, { type: 'string' }])),
 })
 const env = { ...process.env }
-for (const [name, [variable, byDefault]] of Object.entries(options)) {
+const tests = []
+for (const [name, [variable, byDefault, concerned]] of Object.entries(options)) {
   const value = values[name] ?? byDefault
   if (value !== undefined) env[variable] = String(value)
+  if (values[name] !== undefined && concerned) tests.push(`test/${kind}/${concerned}`)
 }
-const vitest = ['vitest', 'run', '--project', 'unit', `test/${kind}/`]
+const vitest = ['vitest', 'run', '--project', 'unit']
+vitest.push(...(tests.length > 0 ? tests : [`test/${kind}/`]))
 const { status } = spawnSync('npx', vitest, { stdio: 'inherit', env })
 process.exitCode = status ?? 1
