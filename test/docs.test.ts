@@ -140,6 +140,31 @@ test('each promise of docs/reliability.md is proved by a test of the quoted name
   expect(wrong.map(([quote]) => quote)).toEqual([])
 })
 
+describe('the promises that docs/reliability.md quotes', () => {
+  const plain = (text: string) => text.replaceAll('*', '').replace(/\s+/g, ' ')
+  const [, section = ''] = textOf('docs/reliability.md').split('## Every promise and its tests')
+  const rows = (section.split('\n## ')[0] as string).matchAll(/^\| (.+) \| \[.+ \|$/gm)
+  const quotes = [...rows].map(([, quote]) => quote as string)
+  const [, ...sections] = textOf('docs/guarantees.md').split('\n## ')
+  const promises = sections.filter(text => !text.startsWith('What is not guaranteed'))
+
+  test('are in docs/guarantees.md, word for word', () => {
+    expect(quotes.length).toBeGreaterThan(50)
+    const text = plain(promises.join('\n'))
+    expect(quotes.filter(quote => !text.includes(quote))).toEqual([])
+  })
+
+  test('leave out no paragraph, list item or table row of docs/guarantees.md', () => {
+    const isPromise = (part: string) =>
+      !/^(?:\|-|\| (?:reason|client) \||The tests are )/.test(part)
+    // The first line of a section is its heading.
+    const bodies = promises.map(text => text.slice(text.indexOf('\n')))
+    const parts = bodies.flatMap(text => text.split(/\n(?=\n|- |\|)/).map(part => part.trim()))
+    const left = parts.filter(part => part !== '' && isPromise(part)).map(plain)
+    expect(left.filter(part => !quotes.some(quote => part.includes(quote)))).toEqual([])
+  })
+})
+
 test('the limits in SECURITY.md are the defaults of the pool', () => {
   const { maxClients, maxStreamsPerClient, maxEventBytes, maxBufferedBytes, stallTimeout, window } =
     resolvePoolOptions({})
