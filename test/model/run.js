@@ -58,7 +58,7 @@ async function runMutants() {
       )
       const env = { MODEL_SITE: site, MODEL_RUNS: values.runs, MODEL_SEED: values.seed ?? '1' }
       // Without shrinking: it is enough that one run fails.
-      const more = { MODEL_SHRINK: 'false', MODEL_PATIENCE: '3000' }
+      const more = { MODEL_SHRINK: 'false', MODEL_PATIENCE: '10000' }
       const { status, stdout, stderr } = runModel(folder, { ...env, ...more }, false)
       await writeFile(path, source)
       const found = /Property failed after (\d+) tests/.exec(stdout + stderr)

@@ -227,7 +227,8 @@ const engines: Record<SiteName, () => Promise<Engine>> = {
           servers: `127.0.0.1:${link.port}`,
           ...{ maxReconnectAttempts: -1, reconnectTimeWait: 20, waitOnFirstConnect: true },
         })
-        const log = natsLog({ connection, stream: 'log', storage: 'memory' })
+        // Requests whose reply is lost wait for their time to be over, even if the connection is lost meanwhile.
+        const log = natsLog({ connection, stream: 'log', storage: 'memory', timeout: 1000 })
         return { log, close: () => connection.close() }
       },
       compare: compareSequences,
