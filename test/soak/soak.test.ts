@@ -48,7 +48,7 @@ const LEAKS: [what: string, plant: (pool: ClientPool) => void, found: RegExp][] 
 ]
 
 describe('the check finds', () => {
-  test.each(LEAKS)('%s', { timeout: 60_000 }, async (_, plant, found) => {
+  test.each(LEAKS)('%s', { timeout: 180_000 }, async (_, plant, found) => {
     const run = soak({ transports, connects: 200, seed: 7, rounds: 2, plant, patience: 500 })
     await expect(run).rejects.toThrow(found)
     for (const timer of kept) clearInterval(timer as NodeJS.Timeout)
