@@ -2,10 +2,13 @@ import { describe, expect, test } from 'vitest'
 import { checkName } from '../../src/lib/names.js'
 import {
   Chunk,
+  checkOneEvent,
+  decodeFrame,
   encodeComment,
   encodeData,
   encodePoolEvent,
   encodeStreamEvent,
+  isPoolFrame,
 } from '../../src/wire/event.js'
 import { closeFrame } from '../../src/wire/frames.js'
 
@@ -30,6 +33,7 @@ describe('a frame', () => {
 
   test('has one data line for each line of data', () => {
     expect(encodePoolEvent('a\r\nb\rc\n', LIMITS)).toBe('data: a\ndata: b\ndata: c\ndata: \n\n')
+    expect(encodePoolEvent('\n', LIMITS)).toBe('data: \ndata: \n\n')
   })
 
   test('has no event line for an empty name, which means the default', () => {
@@ -54,19 +58,77 @@ describe('a frame', () => {
       throw cause
     }
     const encode = () => encodePoolEvent({ data: {} }, { ...LIMITS, serialize })
-    expect(encode).toThrow(expect.objectContaining({ name: 'TypeError', cause }))
+    const message = 'data cannot be serialized: no'
+    expect(encode).toThrow(expect.objectContaining({ name: 'TypeError', message, cause }))
   })
 
   test('may be exactly maxEventBytes long', () => {
     const data = 'é'.repeat((1024 - 'data: \n\n'.length) / 2)
     expect(Buffer.byteLength(encodePoolEvent(data, LIMITS))).toBe(1024)
     expect(() => encodePoolEvent(`${data}x`, LIMITS)).toThrow(
-      /1025 bytes; maxEventBytes allows 1024/,
+      expect.objectContaining({
+        code: 'ERR_SSE_EVENT_TOO_LARGE',
+        message: expect.stringContaining('1025 bytes; maxEventBytes allows 1024'),
+      }),
     )
   })
 })
 
+test('a frame of the pool is known from others, and gives its fields back', () => {
+  const event = { event: 'update', data: 'a\nb', retry: 3000 }
+  const frame = encodePoolEvent(event, LIMITS)
+  expect(isPoolFrame(frame)).toBe(true)
+  expect(isPoolFrame(`${frame}${frame}`)).toBe(false)
+  expect(decodeFrame(frame)).toStrictEqual(event)
+  expect(decodeFrame('data: x\n\n')).toStrictEqual({ event: 'message', data: 'x' })
+})
+
+test('an object with "data" is an event, whatever else it is', () => {
+  const event = Object.assign(new Map(), { data: 'x' })
+  expect(encodePoolEvent(event, LIMITS)).toBe('data: x\n\n')
+})
+
 describe('an event is refused', () => {
+  test('if its name comes alone, with an example that has the name only if it can be one', () => {
+    for (const [name, shown] of [
+      ['chat message', 'chat message'],
+      ['x'.repeat(40), 'x'.repeat(40)],
+      ['x'.repeat(41), 'update'],
+      ['', 'update'],
+      ["it's", 'update'],
+      [7, 'update'],
+    ] as const) {
+      expect(() => checkOneEvent('send()', name, [{}])).toThrow(
+        new TypeError(`send(): an event is one argument; write { event: '${shown}', data: … }`),
+      )
+    }
+    expect(() => checkOneEvent('send()', 'text', [])).not.toThrow()
+  })
+
+  test('for a name that is not text, and the error names the field', () => {
+    expect(() => encodePoolEvent({ event: 7, data: 1 }, LIMITS)).toThrow(
+      new TypeError('event must be a string; got 7 (number)'),
+    )
+  })
+
+  test('without data, also when a serializer would make text of undefined', () => {
+    const own = { ...LIMITS, serialize: String }
+    expect(() => encodePoolEvent({ event: 'x' }, own)).toThrow("Use '' for no data")
+  })
+
+  test('for a retry that browsers would ignore', () => {
+    expect(encodePoolEvent({ data: 'x', retry: 0 }, LIMITS)).toBe('retry: 0\ndata: x\n\n')
+    for (const [retry, described] of [
+      [-1, '-1 (number)'],
+      [1.5, '1.5 (number)'],
+      [1e21, '1e+21 (number)'],
+      ['3000', '"3000"'],
+    ] as const) {
+      const message = `retry must be a whole number of milliseconds, 0 or more; got ${described}`
+      expect(() => encodePoolEvent({ data: 'x', retry }, LIMITS)).toThrow(new TypeError(message))
+    }
+  })
+
   test('with a suggestion of the field that was probably meant', () => {
     expect(() => encodePoolEvent({ dta: 1 }, LIMITS)).toThrow('did you mean "data"?')
     expect(() => encodeStreamEvent({ name: 1 }, LIMITS)).toThrow(/^Unknown event field "name"/)
@@ -162,6 +224,13 @@ describe('an event is refused', () => {
       /^channel must not begin with "sse\." \(reserved\)/,
     )
     expect(checkName('channel', 'ssex')).toBe('ssex')
+  })
+
+  test('for an id that a client could not send back in a header', () => {
+    for (const id of ['a\nb', 'a\0', 'é']) {
+      const message = `id must consist of printable ASCII characters; got ${JSON.stringify(id)}`
+      expect(() => encodeStreamEvent({ data: 1, id }, LIMITS)).toThrow(new TypeError(message))
+    }
   })
 
   test('for an id that is neither a string nor a finite number', () => {
