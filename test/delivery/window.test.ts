@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { Member, Slot, Target } from '../../src/delivery/target.js'
 import { type CursorState, Window, type WindowListener } from '../../src/delivery/window.js'
 import type { Entry } from '../../src/log/log.js'
@@ -67,6 +67,27 @@ describe('a window finds', () => {
     }
   })
 
+  test('nothing by what cannot be an id, and does not let the engine compare it', () => {
+    const compared: string[] = []
+    const window = new Window(
+      {
+        compare: (a, b) => {
+          compared.push(a, b)
+          return compare(a, b)
+        },
+      },
+      { events: 10, bytes: 1000 },
+    )
+    window.append({ id: 'e1', nonce: 'e1', target: '*', frame: 'data: x\n\n' })
+    for (const id of ['', ' e1', 'e1 ', 'e1.e1', 'é1', 'e'.repeat(65)]) {
+      expect(window.find(id), id).toBeUndefined()
+      expect(window.isTrimmed(id), id).toBe(false)
+    }
+    expect(compared).toEqual([])
+    for (const id of ['e1', 'aZ0_-', 'e'.repeat(64)]) window.find(id)
+    expect(compared).toHaveLength(6)
+  })
+
   test('nothing while it is empty', () => {
     const { window } = makeWindow()
     expect(window.find('e1')).toBeUndefined()
@@ -83,6 +104,7 @@ describe('a window finds', () => {
       if (i <= 100) continue
       expect(window.find(`e${i - 100}`)).toBeUndefined()
       expect(window.isTrimmed(`e${i - 100}`)).toBe(true)
+      expect(window.isTrimmed(`e${i - 99}`)).toBe(false)
       expect(window.find(`e${i - 99}`)).toBe(i - 99)
       expect(window.idAt(i - 99)).toBe(`e${i - 99}`)
       expect(window.idAt(i - 100)).toBeUndefined()
@@ -92,6 +114,22 @@ describe('a window finds', () => {
     expect(window.isTrimmed('foreign')).toBe(false)
     expect(window.hasReached('e1000')).toBe(true)
     expect(window.hasReached('e1001')).toBe(false)
+    expect(window.willReach('e1000')).toBe(false)
+    expect(window.willReach('e1001')).toBe(true)
+  })
+
+  test('the members of a target by its name, and how many targets of a kind have any', () => {
+    const { window, append } = makeWindow()
+    makeReader(window, ['*', '#news', '@ada'])
+    makeReader(window, ['*', '#news', '#sport', '@bob'])
+    append('#nobody')
+    append('@#')
+    expect(window.sizeOf('#news')).toBe(2)
+    expect(window.sizeOf('#sport')).toBe(1)
+    expect(window.sizeOf('#nobody')).toBe(0)
+    expect(window.sizeOf('#unknown')).toBe(0)
+    expect(window.countTargets('#')).toBe(2)
+    expect(window.countTargets('@')).toBe(2)
   })
 })
 
@@ -154,6 +192,89 @@ describe('a window keeps', () => {
     expect(window.find('e1')).toBeUndefined()
     expect(append('*')).toBe(window.tail)
     expect(idsOf(window, { ...reader, cursor: 1 })).toEqual(['e2'])
+  })
+
+  test('no memory of what was lost when it is cleared: by positions that would be a loss for all', () => {
+    const { window, append } = makeWindow({ events: 1 })
+    const reader = makeReader(window, ['*'])
+    const eve = makeReader(window, ['*'], { id: 'eve' })
+    for (let i = 0; i < 3; i++) append('*')
+    append('*\neve')
+    append('*')
+    expect([window.hasLost(reader), window.hasLost(eve)]).toEqual([true, true])
+    window.clear()
+    expect([window.hasLost(reader), window.hasLost(eve)]).toEqual([false, false])
+  })
+
+  test('exactly as many bytes as it may, counted as they go over the wire', () => {
+    const bytes = Buffer.byteLength('data: e1\nid: e1\n\n')
+    const { window, append } = makeWindow({ bytes: 2 * bytes })
+    append('*')
+    append('*')
+    expect(window.size).toEqual({ events: 2, bytes: 2 * bytes })
+    append('*')
+    expect(window.size).toEqual({ events: 2, bytes: 2 * bytes })
+    expect(window.find('e1')).toBeUndefined()
+  })
+
+  test('marks like entries, though they are not counted as events', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    append('')
+    append('*')
+    expect(window.size.events).toBe(1)
+    append('*')
+    append('*')
+    expect(window.size.events).toBe(2)
+  })
+
+  test('the target of everyone even while it has neither members nor entries', () => {
+    const { window } = makeWindow()
+    const { everyone } = window
+    window.release(everyone)
+    window.clear()
+    expect(window.target('*')).toBe(everyone)
+  })
+
+  test('no key, neighbour or batch of an entry that it has evicted', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    makeReader(window, ['#news'], { id: 'bob' })
+    const reader = makeReader(window, ['#news'])
+    const news = window.target('#news')
+    append('#news', { key: 'a' })
+    append('#news', { key: 'b' })
+    window.next(reader, 2)
+    expect(news.batches?.size).toBe(1)
+    append('*')
+    expect([...(news.newestByKey?.keys() ?? [])]).toEqual(['b'])
+    expect(news.batches?.size).toBe(0)
+    expect(news.first?.previous).toBeUndefined()
+    append('*')
+    expect([news.first, news.last]).toEqual([undefined, undefined])
+  })
+
+  test('no batch for a target with a single member, nor for more than 32 cursors', () => {
+    const { window, append } = makeWindow()
+    const ada = makeReader(window, ['@ada', '*'])
+    const bob = makeReader(window, ['*'], { id: 'bob' })
+    for (let i = 0; i < 100; i++) append('*')
+    for (let cursor = 0; cursor < 99; cursor++) window.next({ ...bob, cursor }, 100)
+    expect(window.everyone.batches?.size).toBeLessThanOrEqual(32)
+    const cursor = append('@ada') - 1
+    expect(idsOf(window, { ...ada, cursor })).toEqual(['e101'])
+    expect(window.target('@ada').batches).toBeUndefined()
+  })
+
+  test('working when its listener throws, as a listener of the app may', () => {
+    const listener = vi.fn()
+    const { window, append } = makeWindow({}, { appended: listener })
+    listener.mockImplementationOnce(() => {
+      throw new Error('no')
+    })
+    expect(() => append('*')).toThrow('no')
+    expect(window.end).toBe(1)
+    append('*')
+    expect(listener).toHaveBeenCalledTimes(2)
+    expect(window.end).toBe(2)
   })
 
   test('an entry until every reader had the chance to get it', () => {
@@ -230,6 +351,20 @@ describe('what waits for a reader', () => {
     expect(idsOf(window, reader('eve'))).toEqual(['e3'])
   })
 
+  test('of a channel that it has left ends there, and what superseded it by then is not included', () => {
+    const { window, append } = makeWindow()
+    append('#news', { key: 'a' })
+    append('#news', { key: 'a' })
+    append('#news')
+    const reader = makeReader(window, ['@ada', '#news'])
+    const left = (position: number) => ({
+      ...reader,
+      leftAt: new Map([[window.target('#news'), position]]),
+    })
+    expect(idsOf(window, left(2))).toEqual(['e2'])
+    expect(idsOf(window, left(1))).toEqual(['e1'])
+  })
+
   test('does not include what a channel held before the reader joined', () => {
     const { window, append } = makeWindow()
     append('#news')
@@ -288,6 +423,24 @@ describe('what waits for a reader', () => {
   })
 })
 
+test('a batch takes entries until it has 256 KiB, and only ends early if something is left', () => {
+  const { window, append } = makeWindow({ bytes: 1e8 })
+  const frame = (id: string, bytes: number) => 'x'.repeat(bytes - id.length - 'id: \n'.length)
+  const KIB = 1024
+  append('*', { frame: frame('e1', 128 * KIB) })
+  append('*', { frame: frame('e2', 128 * KIB) })
+  append('@bob')
+  const reader = makeReader(window, ['*'])
+  expect(window.next(reader, 3)).toMatchObject({ position: 3, bytes: 256 * KIB })
+  append('*')
+  expect(window.next(reader, 4)).toMatchObject({ position: 2, bytes: 256 * KIB })
+  const { window: other, append: appendTo } = makeWindow({ bytes: 1e8 })
+  appendTo('*', { frame: frame('e1', 128 * KIB) })
+  appendTo('*', { frame: frame('e2', 128 * KIB - 1) })
+  appendTo('*')
+  expect(other.next(makeReader(other, ['*']), 3)?.slots).toHaveLength(3)
+})
+
 describe('an evicted entry', () => {
   test('is lost only for a reader of its target that had not reached it', () => {
     const { window, append } = makeWindow({ events: 3 })
@@ -310,6 +463,20 @@ describe('an evicted entry', () => {
     expect(idsOf(window, ada)).toEqual(['e2'])
     append('*')
     expect(window.hasLost(ada)).toBe(true)
+  })
+
+  test('that left a client out is not lost for it, whatever superseded it', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    const [ada, bob] = ['ada', 'bob'].map(id => makeReader(window, ['*'], { id })) as [
+      TestReader,
+      TestReader,
+    ]
+    append('*\nada', { key: 'k' })
+    append('*\nada', { key: 'k' })
+    append('@eve')
+    expect([window.hasLost(ada), window.hasLost(bob)]).toEqual([false, false])
+    append('@eve')
+    expect([window.hasLost(ada), window.hasLost(bob)]).toEqual([false, true])
   })
 
   test('that only one client lost is remembered for up to a thousand clients, beyond that as lost for all', () => {
