@@ -79,6 +79,15 @@ describe('a window finds', () => {
       { events: 10, bytes: 1000 },
     )
     window.append({ id: 'e1', nonce: 'e1', target: '*', frame: 'data: x\n\n' })
+    const empty = new Window(
+      {
+        compare: () => {
+          throw new Error('an empty window has no id to compare')
+        },
+      },
+      { events: 10, bytes: 1000 },
+    )
+    expect([empty.hasReached('e1'), empty.willReach('e1')]).toEqual([false, true])
     for (const id of ['', ' e1', 'e1 ', 'e1.e1', 'é1', 'e'.repeat(65)]) {
       expect(window.find(id), id).toBeUndefined()
       expect(window.isTrimmed(id), id).toBe(false)
@@ -257,8 +266,12 @@ describe('a window keeps', () => {
     const ada = makeReader(window, ['@ada', '*'])
     const bob = makeReader(window, ['*'], { id: 'bob' })
     for (let i = 0; i < 100; i++) append('*')
-    for (let cursor = 0; cursor < 99; cursor++) window.next({ ...bob, cursor }, 100)
-    expect(window.everyone.batches?.size).toBeLessThanOrEqual(32)
+    let most = 0
+    for (let cursor = 0; cursor < 99; cursor++) {
+      window.next({ ...bob, cursor }, 100)
+      most = Math.max(most, window.everyone.batches?.size ?? 0)
+    }
+    expect(most).toBe(32)
     const cursor = append('@ada') - 1
     expect(idsOf(window, { ...ada, cursor })).toEqual(['e101'])
     expect(window.target('@ada').batches).toBeUndefined()
@@ -423,6 +436,53 @@ describe('what waits for a reader', () => {
   })
 })
 
+describe('the removal that ends a reader', () => {
+  test('is the newest that came after what it has read, and while it was a member', () => {
+    const { window, append } = makeWindow()
+    append('-ada')
+    append('!news')
+    append('*')
+    const reader = makeReader(window, ['*', '#news', '@ada'])
+    const news = window.target('#news')
+    const found = (given: Partial<CursorState>, after?: number) =>
+      window.removalFor({ ...reader, ...given }, after)?.id
+    expect(found({})).toBe('e2')
+    expect(found({}, 1)).toBe('e2')
+    expect(found({}, 2)).toBeUndefined()
+    expect(found({ joinedAt: new Map([[news, 1]]) })).toBe('e2')
+    expect(found({ joinedAt: new Map([[news, 2]]) })).toBe('e1')
+    expect(found({ leftAt: new Map([[news, 2]]) })).toBe('e2')
+    expect(found({ leftAt: new Map([[news, 1]]) })).toBe('e1')
+  })
+
+  test('is marked in the ids of a history as long as a channel has one in the window', () => {
+    const { window, append } = makeWindow({ events: 3 })
+    const idsInHistory = () => {
+      const reader = makeReader(window, ['*'], { openedAt: window.tail, cursor: window.start })
+      const batch = window.next(reader, window.tail)
+      return batch?.slots.map(slot => batch.idOf(slot))
+    }
+    append('-ada')
+    append('*')
+    append('*')
+    expect(idsInHistory()).toEqual(['e2', 'e3'])
+    append('!news')
+    append('*')
+    expect(idsInHistory()).toEqual(['e3.e5', 'e5'])
+    for (let i = 0; i < 3; i++) append('*')
+    expect(idsInHistory()).toEqual(['e6', 'e7', 'e8'])
+  })
+
+  test('cannot be marked once the entry at which its reader opened was evicted', () => {
+    const { window, append } = makeWindow({ events: 1 })
+    append('*')
+    append('*')
+    expect(window.suffixAt(1, true)).toBe('')
+    expect(window.suffixAt(2, true)).toBe('.e2.latest')
+    expect(window.suffixAt(2, false)).toBe('.e2')
+  })
+})
+
 test('a batch takes entries until it has 256 KiB, and only ends early if something is left', () => {
   const { window, append } = makeWindow({ bytes: 1e8 })
   const frame = (id: string, bytes: number) => 'x'.repeat(bytes - id.length - 'id: \n'.length)
@@ -463,6 +523,18 @@ describe('an evicted entry', () => {
     expect(idsOf(window, ada)).toEqual(['e2'])
     append('*')
     expect(window.hasLost(ada)).toBe(true)
+  })
+
+  test('is lost for a reader that has left its channel, as what superseded it is not for that reader', () => {
+    const { window, append } = makeWindow({ events: 2 })
+    const ada = makeReader(window, ['@ada', '#news'])
+    const leftAt = new Map([[window.target('#news'), 1]])
+    append('#news', { key: 'k' })
+    append('#news', { key: 'k' })
+    append('*')
+    expect(window.hasLost(ada)).toBe(false)
+    expect(window.hasLost({ ...ada, leftAt })).toBe(true)
+    expect(window.hasLost({ ...ada, leftAt, cursor: 1 })).toBe(false)
   })
 
   test('that left a client out is not lost for it, whatever superseded it', () => {
