@@ -42,7 +42,7 @@ export default defineConfig({
     // A mutant that survives costs all of these, so tests that seldom find one are left out.
     include: [
       'test/{wire,delivery,koa,log,lib}/*.test.ts',
-      'test/pool/{events,heartbeat,pool,remove,subscription}.test.ts',
+      'test/pool/{events,heartbeat,options,pool,remove,subscription}.test.ts',
     ],
     // To load all modules for each file would take longer than the tests.
     isolate: false,

@@ -150,6 +150,21 @@ describe('a direct send that follows a send', () => {
     await expect(sent).rejects.toMatchObject({ code: 'ERR_SSE_LOG_DOWN' })
   })
 
+  test('waits for a send that was begun after an earlier direct send, and lets that go first', async () => {
+    const { log, pool, client, stream } = await open()
+    const sends = [pool.send('ada', 'pooled 1')]
+    stream.send('direct 1')
+    sends.push(pool.send('ada', 'pooled 2'))
+    stream.send('direct 2')
+    await turn()
+    log.sink.append(log.stored.slice(0, 1))
+    await client.until(({ data }) => data.includes('direct 1'))
+    log.sink.append(log.stored.slice(1))
+    await client.until(({ data }) => data.includes('direct 2'))
+    await Promise.all(sends)
+    expect(client.data).toEqual(['pooled 1', 'direct 1', 'pooled 2', 'direct 2'])
+  })
+
   test('is dropped with the stream when the client leaves meanwhile', async () => {
     const { log, pool, client, stream } = await open()
     const sent = pool.send('ada', 'hello')

@@ -273,6 +273,20 @@ describe('the pump', () => {
     expect([ada, blocked].flatMap(({ gaps }) => gaps)).toEqual([])
   })
 
+  test('lets no entry leave the window while a slice has served only some of its readers', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { reader, send } = makePump({ events: 10, onTake: () => vi.advanceTimersByTime(1) })
+    const streams = Array.from({ length: 200 }, (_, i) => reader(`client-${i}`))
+    const served = () => streams.filter(({ got }) => got === 'data: x\nid: 1\n\n').length
+    send('*')
+    await turn()
+    expect(served()).toBeGreaterThan(0)
+    expect(served()).toBeLessThan(200)
+    for (let i = 0; i < 10; i++) send('@nobody')
+    expect(served()).toBe(200)
+    expect(streams.flatMap(({ gaps }) => gaps)).toEqual([])
+  })
+
   test('evicts no entry that a stream has not reached because its share of a slice was used up', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const { reader, send } = makePump({
