@@ -8,9 +8,6 @@ import { subpaths } from './scripts/subpaths.js'
 const ORDER = [
   'delivery/window.test.ts',
   'delivery/model.test.ts',
-  ...['foreign', 'parking', 'reentrancy', 'renewal', 'resume'].map(
-    name => `delivery/${name}.test.ts`,
-  ),
   'wire',
   'koa',
   'delivery',

@@ -203,6 +203,16 @@ describe('a log that', () => {
     expect(pool.stats().log).toBe('down')
   })
 
+  test('reports a failure of its own, which is the pool’s error and changes nothing else', async () => {
+    const log = new FakeLog('a')
+    const { pool } = await serve(log)
+    const errors = errorsOf(pool)
+    const failure = new Error('cannot read an entry')
+    log.sink.error(failure)
+    expect(errors).toEqual([failure])
+    expect(pool.stats().log).toBe('up')
+  })
+
   test('refuses an entry rejects the send and is the pool’s error, and no rejection is unhandled', async () => {
     const unhandled = vi.fn()
     process.on('unhandledRejection', unhandled)

@@ -165,6 +165,14 @@ describe('allowedHosts', () => {
     expect(pool.stats().refused.origin).toBe(status === 403 ? 1 : 0)
   })
 
+  test('without allowedOrigins admits pages of every site, and lets none of them read the response', async () => {
+    const { origin } = await serveStreams({ pool: testPool(), allowedHosts: ['127.0.0.1'] })
+    const client = await connect(origin, '/', { headers: fromAllowed })
+    expect(client.status).toBe(200)
+    expect(client.headers).not.toHaveProperty('access-control-allow-origin')
+    expect(client.headers).not.toHaveProperty('vary')
+  })
+
   test.each([
     [['https://app.example']],
     [['app.example:3000']],
