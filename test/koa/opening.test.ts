@@ -120,6 +120,43 @@ describe.each([
     expect(await client.ended).toBe(true)
   })
 
+  test('middleware that has read ctx.respond may still end ctx.res itself, a turn later', async () => {
+    const { callback } = appWith(
+      () => {},
+      async (ctx, next) => {
+        await next()
+        expect(ctx.respond).toBe(true)
+        await new Promise(setImmediate)
+        ctx.res.end('mine')
+      },
+    )
+    await request(callback).get('/').expect(200, 'mine')
+  })
+
+  test('a handler that has sent something and writes to ctx.res in the same turn gets nothing into its answer', async () => {
+    const closed = deferred<unknown>()
+    const { callback } = appWith(async ctx => {
+      void ctx.sse.closed.then(closed.resolve)
+      ctx.sse.send('event')
+      ctx.res.write('mi')
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      ctx.res.end('ne')
+    })
+    await request(callback).get('/').expect(200, 'mine')
+    expect(await closed.promise).toBe('end')
+  })
+
+  test('a handler that answers with a body closes its stream as ended', async () => {
+    const closed = deferred<unknown>()
+    const { callback } = appWith(ctx => {
+      void ctx.sse.closed.then(closed.resolve)
+      ctx.body = 'mine'
+    })
+    await request(callback).get('/').expect(200, 'mine')
+    expect(await closed.promise).toBe('end')
+  })
+
   test('outer middleware may answer for a handler that failed', async () => {
     const { callback } = appWith(
       () => {
@@ -150,7 +187,11 @@ describe.each([
     const { pool, callback } = appWith(() => {
       throw new Error('must not run')
     })
-    await request(callback).options('/').expect(204).expect('Allow', 'GET, HEAD, POST')
+    await request(callback)
+      .options('/')
+      .expect(204)
+      .expect('Allow', 'GET, HEAD, POST')
+      .expect('Access-Control-Allow-Headers', 'Content-Type, Last-Event-ID')
     expect(pool.stats().opened).toBe(0)
   })
 })
@@ -220,6 +261,21 @@ describe('ctx.sse.signal (fault 82)', () => {
     await new Promise(setImmediate)
     expect(errors).toHaveLength(1)
   })
+})
+
+test('an error of the connection is reported only if the handler has thrown it: its own source may have been cut', async () => {
+  const reset = () => Object.assign(new Error('reset'), { code: 'ECONNRESET' })
+  const thrown = reset()
+  const { origin, errors } = await serveApp(sse({ pool: testPool() }), async ctx => {
+    ctx.sse?.comment()
+    await new Promise(setImmediate)
+    ctx.onerror(reset())
+    throw thrown
+  })
+  const client = await connect(origin)
+  await client.ended
+  await new Promise(setImmediate)
+  expect(errors).toEqual([thrown])
 })
 
 test('a source that fails to close affects nothing else when the client leaves', async () => {
