@@ -106,7 +106,9 @@ export class Connection {
     for (;;) {
       const attempt = new AbortController()
       this.#attempt = attempt
-      this.#reportLost()
+      // While polling, the next question belongs to the same connection.
+      const isPolling = this.#transport === 'poll' && this.state === 'live'
+      if (this.state !== 'offline' && !isPolling) this.#report('connecting')
       const outcome = await this.#outcome(attempt.signal)
       clearTimeout(this.#watch)
       // Another run has begun, or none is wanted.
@@ -116,7 +118,8 @@ export class Connection {
         this.#report(outcome)
         return
       }
-      this.#reportLost()
+      // Another attempt at once, as with a new token, is part of this one.
+      if (outcome > 0) this.#report(this.#hasBytes ? 'connecting' : 'offline')
       await this.#pause(outcome)
       if (this.#attempt !== attempt) return
     }
@@ -289,8 +292,9 @@ export class Connection {
   // What arrives, and what does not
 
   #opened(): void {
-    this.#heard()
     this.#hasBytes = true
+    this.#heard()
+    this.#checkSilence()
     this.#report(this.at && this.#sendsCursors ? 'replaying' : 'live')
   }
 
@@ -307,10 +311,6 @@ export class Connection {
     this.#tell({ kind: 'event', type, data, id })
     if (type === HEARTBEAT || type === GAP) this.#report('live')
     if (id === END_ID) this.#attempt?.abort('ended')
-  }
-
-  #reportLost(): void {
-    this.#report(this.#failures > 0 ? 'offline' : 'connecting')
   }
 
   #report(state: LinkState): void {

@@ -14,10 +14,21 @@ export interface Entry {
 /** How the server answers. */
 export type Mood = 'well' | 'unreachable' | 'overloaded' | 'refusing' | 'gone'
 
+export interface Request {
+  readonly tab: Requester
+  readonly url: string
+  readonly cursor: string
+  readonly accept: string
+  readonly headers: Headers
+  readonly method: string | undefined
+}
+
 export class Server {
   mood: Mood = 'well'
+  /** Answers in place of everything else, if it returns a response. */
+  respond: (request: Request) => Response | undefined = () => undefined
   /** Requests so far, in order. */
-  readonly requests: { tab: Requester; cursor: string; accept: string; headers: Headers }[] = []
+  readonly requests: Request[] = []
   /** What was sent since the first log began. */
   readonly sent: Entry[] = []
   /** Told with each heartbeat. */
@@ -60,17 +71,31 @@ export class Server {
     for (const stream of this.#streams) if (stream.tab === tab) this.#streams.delete(stream)
   }
 
-  async fetch(tab: Requester, _url: string, { headers, signal }: RequestInit): Promise<Response> {
+  async fetch(
+    tab: Requester,
+    url: string,
+    { headers, signal, method }: RequestInit,
+  ): Promise<Response> {
     signal?.throwIfAborted()
     const given = headers as Headers
     const cursor = given.get('Last-Event-ID') ?? ''
-    this.requests.push({ tab, cursor, accept: given.get('Accept') ?? '', headers: given })
+    const accept = given.get('Accept') ?? ''
+    const request = { tab, url, cursor, accept, headers: given, method }
+    this.requests.push(request)
     const { mood } = this
     const lane = `request ${this.requests.length}`
     const answered = new Promise<void>((resolve, reject) => {
       signal?.addEventListener('abort', () => reject(signal.reason))
       tab.later(lane, resolve)
     })
+    const own = this.respond(request)
+    if (own !== undefined) {
+      await answered
+      // As in a browser, an abort also ends a body that is still being read.
+      const options = { signal: signal as AbortSignal }
+      const body = own.body?.pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), options)
+      return new Response(body ?? null, own)
+    }
     if (mood !== 'well') {
       await answered
       if (mood === 'unreachable') throw new TypeError('Failed to fetch')

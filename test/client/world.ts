@@ -68,6 +68,8 @@ export class Tab {
   readonly lanes = new Map<string, Lane>()
   readonly warnings: string[] = []
   source!: PoolEventSource
+  /** The browser's own, if it has one. */
+  EventSource: unknown
   /** No code of it runs: by the browser's decision, or in the page cache. */
   isFrozen = false
   isDead = false
@@ -99,7 +101,7 @@ export class Tab {
       globalThis: globals,
       fetch: (url: string, init: RequestInit) => world.server.fetch(this, url, init),
       BroadcastChannel: world.channelOf(this),
-      EventSource: undefined,
+      EventSource: this.EventSource,
       navigator: { locks: world.locksOf(this) },
       document,
       setTimeout: (run: () => void, ms: number) => this.#startTimer(run, ms),
@@ -189,8 +191,9 @@ export class World {
     return this.#seed / 2_147_483_647
   }
 
-  openTab(options: PoolEventSourceOptions = { share: true }): Tab {
+  openTab(options: PoolEventSourceOptions = { share: true }, EventSource?: unknown): Tab {
     const tab = new Tab(this, `tab ${this.tabs.length}`)
+    tab.EventSource = EventSource
     this.tabs.push(tab)
     tab.open(this.#load, options)
     return tab
@@ -244,6 +247,7 @@ export class World {
 
   /** Lets everything happen that can, without any time passing. */
   async run(): Promise<void> {
+    await settle()
     for (let n = 0; await this.step(n * 7); n++) {
       if (n > 5000) throw new Error('it never comes to rest')
     }
