@@ -19,6 +19,13 @@ import {
   type StreamEvent,
   sse,
 } from 'koa-sse-pool'
+import {
+  type GapEvent,
+  PoolEventSource,
+  type PoolEventSourceOptions,
+  type Status,
+  type StatusEvent,
+} from 'koa-sse-pool/client'
 import type { ClusterLogOptions } from 'koa-sse-pool/cluster'
 import type { CompatOptions } from 'koa-sse-pool/compat'
 import type { NatsLogOptions } from 'koa-sse-pool/nats'
@@ -26,11 +33,7 @@ import type { RedisLogOptions } from 'koa-sse-pool/redis'
 import type { EventLogSuiteOptions } from 'koa-sse-pool/testing'
 import type { StreamTicketsOptions, TicketCookieOptions } from 'koa-sse-pool/tickets'
 import { describe, expectTypeOf, test } from 'vitest'
-
-interface Progress {
-  update: { count: number }
-  done: string
-}
+import type { Progress } from './fixtures/events.js'
 
 const pool = new ClientPool<Progress>()
 const anyPool = new ClientPool()
@@ -74,6 +77,96 @@ describe('an untyped pool', () => {
     anyPool.broadcast('text')
     anyPool.broadcast({ data: [1, 2, 3] })
     anyPool.send('ada', { event: 'whatever', data: { nested: true } })
+  })
+})
+
+describe('a page with the event map of its server', () => {
+  const events = new PoolEventSource<Progress>('/events', { json: true, share: true })
+  const texts = new PoolEventSource<Progress>('/events')
+
+  test('gets the data that the pool takes', () => {
+    events.addEventListener('update', ({ data, lastEventId }) => {
+      expectTypeOf(data).toEqualTypeOf<Progress['update']>()
+      expectTypeOf(lastEventId).toBeString()
+      pool.send('ada', { event: 'update', data })
+    })
+    events.addEventListener('done', ({ data }) => expectTypeOf(data).toBeString())
+    events.addEventListener('done', { handleEvent: ({ data }) => expectTypeOf(data).toBeString() })
+    const forget = ({ data }: MessageEvent<Progress['update']>) => data.count
+    events.addEventListener('update', forget, { once: true })
+    events.removeEventListener('update', forget)
+  })
+
+  test('cannot listen for an event that the pool does not send', () => {
+    // @ts-expect-error there is no event "updated"
+    events.addEventListener('updated', () => {})
+    // @ts-expect-error the same without JSON
+    texts.addEventListener('updated', () => {})
+    // @ts-expect-error nor can it stop listening
+    events.removeEventListener('updated', () => {})
+  })
+
+  test('cannot take the data for something else', () => {
+    events.addEventListener('update', ({ data }) => {
+      // @ts-expect-error there is no such property
+      data.total
+    })
+    // @ts-expect-error done has a string
+    events.addEventListener('done', (event: MessageEvent<{ count: number }>) => event.data.count)
+  })
+
+  test('gets text if it does not ask for JSON', () => {
+    texts.addEventListener('update', ({ data }) => expectTypeOf(data).toBeString())
+    new PoolEventSource<Progress>('/events', { json: false }).addEventListener('update', event => {
+      expectTypeOf(event).toEqualTypeOf<MessageEvent<string>>()
+    })
+  })
+
+  test('has the events of the client too', () => {
+    events.addEventListener('status', event => {
+      expectTypeOf(event).toEqualTypeOf<StatusEvent>()
+      expectTypeOf(event.status).toEqualTypeOf(events.status)
+    })
+    events.addEventListener('gap', event => expectTypeOf(event).toEqualTypeOf<GapEvent>())
+    events.addEventListener('open', event => expectTypeOf(event).toEqualTypeOf<Event>())
+    texts.addEventListener('sse.gap', event => expectTypeOf(event.lastEventId).toBeString())
+    expectTypeOf(events.status).toEqualTypeOf<Status>()
+  })
+
+  test('has onmessage with the data of the event "message"', () => {
+    interface Chat {
+      message: { text: string }
+    }
+    new PoolEventSource<Chat>('/chat', { json: true }).onmessage = event => {
+      expectTypeOf(event).toEqualTypeOf<MessageEvent<Chat['message']>>()
+    }
+  })
+})
+
+describe('a page without an event map', () => {
+  test('takes any event, as text', () => {
+    const source = new PoolEventSource('/events')
+    source.addEventListener('whatever', ({ data }) => expectTypeOf(data).toBeString())
+    source.addEventListener('status', ({ status }) => expectTypeOf(status).toEqualTypeOf<Status>())
+    source.onmessage = ({ data }) => expectTypeOf(data).toBeString()
+  })
+
+  test('takes any event, as whatever its JSON holds', () => {
+    const source = new PoolEventSource(new URL('https://example.org/events'), { json: true })
+    source.addEventListener('whatever', ({ data }) => expectTypeOf(data).toBeAny())
+    source.onmessage = ({ data }) => expectTypeOf(data).toBeAny()
+  })
+
+  test('can stand where an EventTarget is expected', () => {
+    expectTypeOf(new PoolEventSource('/events')).toExtend<EventTarget>()
+  })
+
+  test('has its options checked', () => {
+    // @ts-expect-error no such option
+    new PoolEventSource('/events', { shared: true })
+    // @ts-expect-error a token is a header
+    new PoolEventSource('/events', { headers: async () => 'Bearer x' })
+    new PoolEventSource('/events', { headers: async () => ({ Authorization: 'Bearer x' }) })
   })
 })
 
@@ -289,6 +382,7 @@ test('every optional property accepts undefined with exactOptionalPropertyTypes 
   expectTypeOf<Strict<ClusterLogOptions>>().toBeNever()
   expectTypeOf<Strict<Omit<NatsLogOptions, 'connection'>>>().toBeNever()
   expectTypeOf<Strict<Omit<RedisLogOptions, 'client'>>>().toBeNever()
+  expectTypeOf<Strict<Omit<PoolEventSourceOptions, 'headers' | 'body' | 'onGap'>>>().toBeNever()
   expectTypeOf<Strict<EventLogSuiteOptions>>().toBeNever()
   expectTypeOf<Strict<Omit<StreamTicketsOptions, 'pool' | 'secret' | 'secrets'>>>().toBeNever()
   expectTypeOf<Strict<TicketCookieOptions>>().toBeNever()

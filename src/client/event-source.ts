@@ -46,12 +46,17 @@ export interface GapEvent extends Event {
 export type EventOf<Events extends object, Name> = string extends keyof Events
   ? Name extends keyof OwnEvents
     ? OwnEvents[Name]
-    : MessageEvent
+    : MessageEvent<Events[keyof Events]>
   : Name extends keyof Events
     ? MessageEvent<Events[Name]>
     : Name extends keyof OwnEvents
       ? OwnEvents[Name]
       : never
+
+/** Not an intersection of the map with `{ message: string }`: that would make the map's own data `never`. */
+type UnnamedEventOf<Events extends object> = 'message' extends keyof Events
+  ? EventOf<Events, 'message'>
+  : MessageEvent<string>
 
 type Listener<Event> = ((event: Event) => void) | { handleEvent(event: Event): void } | null
 
@@ -72,7 +77,7 @@ export interface PoolEventSource<Events extends object = AnyEvents> extends Even
   /** The stream is open, for the first time or again. */
   onopen: ((event: Event) => void) | null
   /** An event without a name. */
-  onmessage: ((event: EventOf<Events & { message: string }, 'message'>) => void) | null
+  onmessage: ((event: UnnamedEventOf<Events>) => void) | null
   /** The connection was lost, or `readyState` is 2 and it has ended for good. */
   onerror: ((event: Event) => void) | null
   addEventListener<Name extends (keyof Events | keyof OwnEvents) & string>(
