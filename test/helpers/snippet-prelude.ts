@@ -14,6 +14,7 @@ import type {} from '@koa/bodyparser'
 declare global {
   // Imported or created by an earlier snippet.
   const ClientPool: typeof import('koa-sse-pool').ClientPool
+  const clientScript: typeof import('koa-sse-pool').clientScript
   const closeGracefully: typeof import('koa-sse-pool').closeGracefully
   const sse: typeof import('koa-sse-pool').sse
   const redisLog: typeof import('koa-sse-pool/redis').redisLog
@@ -40,19 +41,41 @@ declare global {
   function sendReport(): Promise<void>
   function work(job: string): AsyncIterable<number>
   function report(error: unknown): void
+  function verify(authorization: string): Promise<{ user: string; expiresAt: number }>
 }
 `
 
 /** For code that runs in a page. */
 export const BROWSER = `
 declare global {
+  const PoolEventSource: typeof import('koa-sse-pool/client').PoolEventSource
   const token: string
   const events: EventSource
   function connect(): void
+  function freshToken(): Promise<string>
   function signIn(): void
   function show(event: unknown, data?: unknown): void
+
+  // In a service worker.
+  interface WindowEventMap {
+    fetch: Event & { request: Request; respondWith(response: Promise<Response>): void }
+  }
 }
 export {}
+`
+
+/** As much of packages that are not installed as the code for pages uses. */
+export const MODULES = `
+declare module 'react' {
+  export function useEffect(effect: () => () => void, dependencies: unknown[]): void
+  export function useRef<Value>(value: Value): { current: Value }
+  export function useState<Value>(value: Value): [Value, (value: Value) => void]
+}
+declare module 'vue' {
+  export function onMounted(run: () => void): void
+  export function onUnmounted(run: () => void): void
+  export function ref<Value>(value: Value): { value: Value }
+}
 `
 
 /** The module that a snippet imports as the app under test. */

@@ -9,7 +9,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
-import { APP, BROWSER, SERVER } from './snippet-prelude.js'
+import { APP, BROWSER, MODULES, SERVER } from './snippet-prelude.js'
 
 export interface Snippet {
   /** The page's path from the root of the repository. */
@@ -73,8 +73,8 @@ export function errorsIn(snippets: readonly Snippet[]): string[] {
   // Both checks read mostly the same files.
   const cache = new Map<string, ts.SourceFile | undefined>()
   return [
-    ...check(others, SERVER, { lib: ['lib.es2023.d.ts'], types: ['node'] }, cache),
-    ...check(forBrowsers, BROWSER, { types: [] }, cache),
+    ...check(others, SERVER, { lib: ['lib.es2023.d.ts'], types: ['node'] }, cache, snippets),
+    ...check(forBrowsers, BROWSER, { types: [] }, cache, snippets),
   ]
 }
 
@@ -97,8 +97,8 @@ export function withoutComments({ code, language }: Snippet): string {
 }
 
 function isForBrowsers({ code, language }: Snippet): boolean {
-  if (/from '(node:.*|koa.*|eventsource)'/.test(code)) return false
-  return language === 'html' || /\b(EventSource|document|navigator)\b/.test(code)
+  if (/from '(node:.*|koa(?!-sse-pool\/client).*|eventsource)'/.test(code)) return false
+  return language === 'html' || /\b((Pool)?EventSource|document|navigator)\b/.test(code)
 }
 
 /** The same number of lines, empty where the page has no script. */
@@ -117,13 +117,17 @@ function check(
   prelude: string,
   options: ts.CompilerOptions,
   cache: Map<string, ts.SourceFile | undefined>,
+  importable: readonly Snippet[] = snippets,
 ): string[] {
   const files = new Map(snippets.map(snippet => [fileOf(snippet), sourceOf(snippet)]))
-  const roots = [join(ROOT, 'docs/prelude.ts'), ...files.keys()]
-  files.set(roots[0] as string, prelude).set(join(ROOT, 'docs/app.ts'), APP)
-  for (const snippet of snippets) {
+  // A file of declarations, because only such a one can declare modules.
+  const preludes = { 'docs/prelude.ts': prelude, 'docs/prelude-modules.d.ts': MODULES }
+  const roots = [...Object.keys(preludes).map(path => join(ROOT, path)), ...files.keys()]
+  for (const [path, text] of Object.entries(preludes)) files.set(join(ROOT, path), text)
+  files.set(join(ROOT, 'docs/app.ts'), APP)
+  for (const snippet of importable) {
     // Other snippets of the page may import one that begins with its file's name.
-    const [, name] = /^\/\/ ([\w.-]+\.js)\n/.exec(snippet.code) ?? []
+    const [, name] = /^\/\/ ([\w.-]+\.[jt]s)\n/.exec(snippet.code) ?? []
     if (name !== undefined) files.set(join(ROOT, dirname(snippet.page), name), sourceOf(snippet))
   }
   const settled = { ...baseOptions(), ...options }
