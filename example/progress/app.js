@@ -8,77 +8,62 @@ import Koa from 'koa'
 import { ClientPool, SseError, sse } from 'koa-sse-pool'
 import { servePage } from '../shared/serve.js'
 
-/**
- * A client that is present: its open pages, and the progress of its jobs.
- * The pool knows only open streams. A page whose connection is down for a moment has no stream but has
- * not left, so the app keeps track of pages itself.
- *
- * @typedef {{ pages: Set<string>, jobs: Map<string, number> }} Presence
- */
-
 export function createApp({
   pool = new ClientPool(),
   stepMs = 1000, // between two steps of a job
   retryMs = 3000, // until a browser reconnects after a cut
-  forgetMs = 600_000, // until a page that vanished counts as gone
+  forgetMs = 600_000, // until a client without a page is forgotten, and its jobs stop
 } = {}) {
   const app = new Koa()
   const router = new Router()
-  /** @type {Map<string, Presence>} */
-  const present = new Map()
+  /** @type {Map<string, Map<string, number>>} The progress of each client's jobs. In your app, a table. */
+  const clients = new Map()
 
   // In this example anyone may listen to any id. In your app take it from ctx.session.userId.
-  router.get('/event/push', sse({ pool, id: ctx => ctx.query.id, retry: retryMs }), ctx => {
+  // `replay`: a reloaded page gets every step of its jobs again, as long as the log has them.
+  const options = {
+    pool,
+    id: ctx => ctx.query.id,
+    retry: retryMs,
+    replay: /** @type {const} */ ('all'),
+  }
+  router.get('/event/push', sse(options), ctx => {
     const { id } = ctx.sse
-    const page = String(ctx.query.page)
-    ctx.sse.state = { page, socket: ctx.req.socket }
-    const client = present.get(id) ?? { pages: new Set(), jobs: new Map() }
-    present.set(id, client)
-    client.pages.add(page)
+    ctx.sse.state = { socket: ctx.req.socket }
+    if (!clients.has(id)) clients.set(id, new Map())
     // Arrives after the replay, so it also tells the page that it is up to date.
     ctx.sse.send({ event: 'ready', data: { id } })
   })
 
   router.post('/event/progress', ctx => {
     const { id } = bodyOf(ctx)
-    const client = present.get(id)
-    if (!client) return ctx.throw(404, 'no such client')
+    const jobs = clients.get(id) ?? ctx.throw(404, 'no such client')
     const job = randomUUID().slice(0, 8)
-    client.jobs.set(job, 0)
-    run(id, client, job).catch(() => {}) // already reported by the pool's `error` event, below
+    jobs.set(job, 0)
+    run(id, jobs, job).catch(() => {}) // already reported by the pool's `error` event, below
     ctx.status = 202
     ctx.body = { job }
   })
 
-  // Continues without a connection: the log keeps each step until the client is back.
-  async function run(id, client, job) {
+  // Needs no connection: the log keeps each step until the page is back.
+  async function run(id, jobs, job) {
     for (let count = 5; count <= 100; count += 5) {
       await sleep(stepMs)
-      if (present.get(id) !== client) return // the client has left
-      client.jobs.set(job, count)
+      if (clients.get(id) !== jobs) return // the client was forgotten
+      jobs.set(job, count)
       // With `key: job`, a reconnecting client would get only the newest step instead of every step.
       await pool.send(id, { event: 'update', data: { job, count } })
     }
   }
 
-  // The state, for a page that is new or was away for longer than the log goes back.
+  // The state, for a page that was away for longer than the log goes back.
   router.get('/event/jobs', ctx => {
-    ctx.body = Object.fromEntries(present.get(String(ctx.query.id))?.jobs ?? [])
-  })
-
-  // A page's beacon says that it leaves. Without `page`, the whole client leaves.
-  router.post('/event/remove', async ctx => {
-    const { id, page } = bodyOf(ctx)
-    // Some proxies do not report that the browser has left, so its stream would stay open.
-    for (const stream of streams(id, page)) stream.end()
-    if (page === undefined ? present.delete(id) : leave(id, page)) await pool.remove(id)
-    ctx.status = 204
+    ctx.body = Object.fromEntries(clients.get(String(ctx.query.id)) ?? [])
   })
 
   // Only for the demo: simulates a network failure.
   router.post('/event/cut', ctx => {
-    const { id, page } = bodyOf(ctx)
-    for (const { state } of streams(id, page)) {
+    for (const { state } of pool.get(bodyOf(ctx).id)?.streams ?? []) {
       if (state.socket instanceof Socket) state.socket.destroy()
     }
     ctx.status = 204
@@ -89,28 +74,16 @@ export function createApp({
     if (!atShutdown) app.emit('error', error)
   })
 
-  // A crashed browser sends no beacon, so its pages are dropped after a while.
-  pool.on('close', ({ id, state: { page } }) => {
-    const forget = () => streams(id, page).length > 0 || leave(id, page)
-    setTimeout(forget, forgetMs).unref()
+  pool.on('close', ({ id }) => {
+    setTimeout(() => pool.has(id) || clients.delete(id), forgetMs).unref()
   })
-
-  const streams = (id, page) =>
-    [...(pool.get(id)?.streams ?? [])].filter(stream => stream.state.page === page)
-
-  /** Returns true if this was the client's last page; its jobs stop then. */
-  function leave(id, page) {
-    const client = present.get(id)
-    client?.pages.delete(page)
-    return client?.pages.size === 0 && present.delete(id)
-  }
 
   servePage(router, import.meta.url)
   app.use(bodyParser()).use(router.routes()).use(router.allowedMethods())
   return { app, pool }
 }
 
-/** @returns {{ id?: any, page?: string }} */
+/** @returns {{ id?: any }} */
 function bodyOf(ctx) {
   return ctx.request.body ?? {}
 }

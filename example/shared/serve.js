@@ -5,9 +5,10 @@ import { createReadStream, realpathSync } from 'node:fs'
 import http from 'node:http'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { clientScript } from 'koa-sse-pool'
 
 /**
- * Adds the routes of a page. `url` is that of the example's server.js; `more` names further files.
+ * Adds the routes of a page: its files, and /client.js, which makes PoolEventSource a global. `url` is that of the example's server.js; `more` names further files.
  *
  * @param {import('@koa/router').default} router
  * @param {string} url
@@ -21,6 +22,7 @@ export function servePage(router, url, more) {
     '/shared/look.css': new URL('look.css', import.meta.url),
     ...more,
   }
+  router.get('/client.js', clientScript())
   for (const [path, file] of Object.entries(files)) {
     router.get(path, ctx => {
       ctx.type = extname(file.pathname)

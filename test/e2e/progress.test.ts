@@ -5,7 +5,7 @@ import { ClientPool } from 'koa-sse-pool'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { createApp } from '../../example/progress/app.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { fireTransition, photograph, wantsShots } from './page.js'
+import { fireTransition, photograph, textOf, wantsShots } from './page.js'
 
 const STEPS = Array.from({ length: 20 }, (_, step) => (step + 1) * 5)
 
@@ -89,7 +89,30 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     expect(pool.get('ada')?.streams.size).toBe(1)
   })
 
-  test('ends the stream and the jobs when the last page leaves, by its beacon', async () => {
+  test('finds its jobs again after a reload, and misses and duplicates nothing', async () => {
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    // Without an id: the page that comes back must know who it was.
+    await page.goto(`${origin}/`)
+    await appears(page, '#start:enabled')
+    await click(page, '#start')
+    await progressReaches(page, 40)
+    const client = await textOf(page, '#client')
+    const left = new Promise(resolve => pool.once('close', resolve))
+    await page.goto(await page.eval(() => location.href))
+    await left
+    await appears(page, '.job')
+    await progressReaches(page, 100)
+
+    expect(await textOf(page, '#client')).toBe(client)
+    const { counts, ids, replayed } = await received(page)
+    expect(counts).toEqual(STEPS)
+    expect(new Set(ids).size).toBe(STEPS.length)
+    expect(replayed).toBeGreaterThanOrEqual(8)
+    expect(pool.stats()).toMatchObject({ gaps: 0 })
+  })
+
+  test('ends the stream when the last page leaves, while its job goes on', async () => {
     const page = await openPage('ada')
     await click(page, '#start')
     await progressReaches(page, 10)
@@ -97,6 +120,9 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     await page.goto('about:blank')
     await left
     expect(pool.has('ada')).toBe(false)
+    const progress = async () =>
+      Object.values(await (await fetch(`${origin}/event/jobs?id=ada`)).json())
+    await expect.poll(progress).toEqual([100])
   })
 
   async function openPage(id: string): Promise<Page> {

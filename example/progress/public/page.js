@@ -4,6 +4,7 @@ const words = {
   en: {
     connecting: 'Connecting',
     reconnecting: 'Reconnecting',
+    offline: 'Offline, trying again',
     open: 'Connected',
     closed: 'Closed',
     job: 'Job',
@@ -31,6 +32,7 @@ const words = {
     twin: '在新标签页打开同一客户端',
     connecting: '连接中',
     reconnecting: '重连中',
+    offline: '离线，正在重试',
     open: '已连接',
     closed: '已关闭',
     job: '任务',
@@ -50,111 +52,47 @@ if (zh) {
 
 // The client is the user: every page with the same ?id= receives the same events.
 const id = new URLSearchParams(location.search).get('id') || token()
+const query = `?${new URLSearchParams({ id })}`
+// A reloaded page is the same client, and finds its jobs again.
+history.replaceState(null, '', query)
 $('#client').textContent = id
-$('#twin').href = `?${new URLSearchParams({ id })}`
+$('#twin').href = query
 
-let page = token() // identifies this page to the server until it leaves
-let source // the EventSource; undefined while closed
-let lastId = '' // the newest event id
-let cut = false // from the loss of the connection until the replay is complete
-let silence // the timer that detects a connection that died silently
+let isLost = false // from the loss of the connection until it is back
+let isReplay = true // until everything that was sent before has arrived
 
-function open(from = '') {
-  source?.close()
-  const query = new URLSearchParams({ id, page })
-  if (from) query.set('lastEventId', from) // a new EventSource sends no Last-Event-ID
-  const stream = new EventSource(`event/push?${query}`)
-  source = stream
-  setState('connecting')
-  listenForSilence()
+const events = new PoolEventSource(`event/push${query}`, { json: true, onGap: loadJobs })
+setState('connecting')
 
-  stream.onopen = () => {
-    if (stream !== source) return stream.close()
-    setState('open')
-    if (cut) note('back')
-  }
-  stream.onerror = () => {
-    if (stream !== source) return stream.close()
-    if ($('#state').dataset.state === 'open') note('lost')
-    cut = true
-    setState('connecting')
-    // A browser does not reconnect after an HTTP error, such as a proxy's 502 while the server restarts.
-    if (stream.readyState === EventSource.CLOSED)
-      setTimeout(reopen, 3000 + Math.random() * 3000, stream)
-  }
-
-  // Sent by the handler on the server; arrives after the replay.
-  on('ready', event => {
-    log(event)
-    loadJobs()
-    cut = false
-    $('#start').disabled = false
-  })
-  on('update', event => {
-    const { job, count } = JSON.parse(event.data)
-    log(event)
-    showJob(job, count, cut ? 'replayed' : 'live')
-  })
-  // The page was away for longer than the log goes back, so it fetches the state instead.
-  on('sse.gap', event => {
-    log(event)
-    loadJobs()
-  })
-  // The heartbeat also keeps the browser's Last-Event-ID recent while there are no other events.
-  on('sse.cursor', () => {
-    $('#heartbeat').hidden = false
-    $('#heartbeat time').textContent = clock()
-    restart($('#heartbeat'))
-  })
-  // The server has ended the stream. Without close() the browser would reconnect once more.
-  on('close', event => {
-    log(event)
-    stop()
-    note('ended')
-  })
-
-  function on(name, listener) {
-    stream.addEventListener(name, event => {
-      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-      if (stream !== source) return stream.close()
-      listenForSilence()
-      listener(event)
-      lastId = event.lastEventId
-    })
-  }
-}
-
-function reopen(stream) {
-  if (stream !== source) return
-  cut = true
-  open(lastId)
-}
-
-function stop() {
-  clearTimeout(silence)
-  source?.close()
-  source = undefined
-  setState('closed')
-}
-
-// Heartbeats come every 15 s. After two missed heartbeats the connection counts as dead.
-function listenForSilence() {
-  clearTimeout(silence)
-  silence = setTimeout(reopen, 40_000, source)
-}
-
-open()
-
-// `pagehide`, not `beforeunload`, which phones do not fire and which keeps the page out of the cache.
-addEventListener('pagehide', () => {
-  stop()
-  navigator.sendBeacon('event/remove', new URLSearchParams({ id, page }))
+events.addEventListener('status', ({ status }) => {
+  const isOpen = events.readyState === PoolEventSource.OPEN
+  if (status === 'ended') note('ended')
+  else if (isOpen === isLost) note(isLost ? 'back' : 'lost')
+  isLost = !isOpen
+  isReplay ||= isLost
+  setState(status)
 })
-addEventListener('pageshow', event => {
-  if (!event.persisted) return
-  cut = false // the client had left, so nothing is replayed
-  page = token() // with the old token, a late beacon would end the new stream
-  open()
+// Sent by the handler on the server; arrives after the replay.
+events.addEventListener('ready', event => {
+  log(event)
+  isReplay = false
+  $('#start').disabled = false
+})
+events.addEventListener('update', event => {
+  const { job, count } = event.data
+  log(event)
+  showJob(job, count, isReplay ? 'replayed' : 'live')
+})
+events.addEventListener('sse.gap', log)
+events.addEventListener('sse.cursor', () => {
+  $('#heartbeat').hidden = false
+  $('#heartbeat time').textContent = clock()
+  restart($('#heartbeat'))
+})
+events.addEventListener('close', log)
+// The page may come back from the browser's cache long after this heartbeat.
+addEventListener('pagehide', () => {
+  $('#heartbeat').hidden = true
 })
 
 $('#start').onclick = async () => {
@@ -164,7 +102,7 @@ $('#start').onclick = async () => {
   showJob(job, 0)
 }
 
-$('#cut').onclick = () => post('event/cut', { id, page })
+$('#cut').onclick = () => post('event/cut', { id })
 
 function post(url, data) {
   return fetch(url, { method: 'POST', body: new URLSearchParams(data) }).catch(() => undefined)
@@ -172,18 +110,24 @@ function post(url, data) {
 
 // ---- The state of the connection
 
-function setState(state) {
+function setState(status) {
+  const isFinal = events.readyState === PoolEventSource.CLOSED
+  const isOpen = events.readyState === PoolEventSource.OPEN
   const pill = $('#state')
-  pill.dataset.state = state
-  pill.textContent = t(state === 'connecting' && cut ? 'reconnecting' : state)
-  $('#cut').disabled = state !== 'open'
-  if (state === 'closed') $('#start').disabled = true
+  pill.dataset.state = isFinal ? 'closed' : isOpen ? 'open' : 'connecting'
+  const isAgain = status === 'connecting' && isLost
+  pill.textContent = t(
+    isAgain ? 'reconnecting' : status === 'offline' ? status : pill.dataset.state,
+  )
+  $('#cut').disabled = !isOpen
+  if (isFinal) $('#start').disabled = true
   // Its green dot means a live connection. The next heartbeat shows it again.
-  if (state !== 'open') $('#heartbeat').hidden = true
+  if (!isOpen) $('#heartbeat').hidden = true
 }
 
 // ---- The jobs: each has a bar of twenty cells, one per step
 
+/** The state, after a gap: events that arrive meanwhile are held back. */
 async function loadJobs() {
   const response = await fetch(`event/jobs?${new URLSearchParams({ id })}`).catch(() => undefined)
   if (!response?.ok) return
@@ -226,17 +170,18 @@ function addJob(job) {
 // ---- The log: newest first
 
 function log(event) {
-  const own = event.lastEventId === lastId ? '' : event.lastEventId // `ready` carries no id
+  const own = event.type === 'ready' ? '' : event.lastEventId // `ready` carries no id
+  const isReplayed = isReplay && event.type === 'update'
   const item = element('li')
   item.dataset.event = event.type
   item.dataset.id = own
-  item.toggleAttribute('data-replayed', cut && event.type === 'update')
+  item.toggleAttribute('data-replayed', isReplayed)
   item.append(
     element('strong', { textContent: event.type }),
-    element('em', { textContent: cut && event.type === 'update' ? t('replayed') : '' }),
+    element('em', { textContent: isReplayed ? t('replayed') : '' }),
     element('code', { className: 'id', textContent: own }),
     element('time', { textContent: clock() }),
-    element('code', { className: 'data', textContent: event.data }),
+    element('code', { className: 'data', textContent: JSON.stringify(event.data) }),
   )
   addToLog(item)
 }
