@@ -187,12 +187,11 @@ class Source extends EventTarget {
   // Taking part
 
   #join(): void {
-    if (this.#takesPart) this.#wake()
-    else {
-      this.#takesPart = true
-      if (this.#shared) this.#shared.join()
-      else this.#connection.open(this.#position.cursor)
-    }
+    // Each page gets a `pageshow` once it has loaded, while its first attempt may still be on its way.
+    if (this.#takesPart) return
+    this.#takesPart = true
+    if (this.#shared) this.#shared.join()
+    else this.#connection.open(this.#position.cursor)
   }
 
   #leave(): void {
