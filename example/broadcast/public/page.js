@@ -3,68 +3,40 @@ const $ = selector => document.querySelector(selector)
 const SAMPLES = 120 // half a minute
 const samples = []
 
-let source // the EventSource
 let isAdmitted = false // has a place in the pool
-let isAnswered = false // the server has answered
 let newest = 0 // the number of the newest flood event
 let received = 0
 let missing = 0
 
-function open() {
-  source?.close()
-  const stream = new EventSource('events')
-  source = stream
-  setState('connecting')
+const events = new PoolEventSource('events', { json: true })
+setState('connecting')
 
-  stream.onopen = () => {
-    isAnswered = true
-  }
-  stream.onerror = () => {
-    if (stream !== source) return stream.close()
-    // An answer without a welcome means that the pool is full; the browser was told when to come back.
-    setState(isAnswered && !isAdmitted ? 'full' : 'connecting')
-    isAdmitted = isAnswered = false
-    // A browser does not reconnect after an HTTP error, such as a proxy's while the server restarts.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000)
-  }
-
-  on('welcome', event => {
-    isAdmitted = true
-    setState('open')
-    const { maxClients, windowMiB } = JSON.parse(event.data)
-    for (const node of document.querySelectorAll('.max')) node.textContent = maxClients
-    $('#window').textContent = `${windowMiB} MiB`
-    showCount()
-  })
-  on('count', event => {
-    $('#count b').textContent = event.data
-    showCount()
-  })
-  on('announce', event => announce(JSON.parse(event.data).text))
-  on('sample', event => draw(JSON.parse(event.data)))
-  on('flood', event => {
-    const { n } = JSON.parse(event.data)
-    if (newest > 0) missing += n - newest - 1
-    newest = n
-    received += 1
-  })
-  // This page was too slow for the log, or away for too long.
-  on('sse.gap', event => announce(`Gap: ${JSON.parse(event.data).reason}`))
-
-  function on(name, listener) {
-    stream.addEventListener(name, event => {
-      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-      if (stream !== source) return stream.close()
-      listener(event)
-    })
-  }
-}
-
-open()
-addEventListener('pagehide', () => source.close())
-addEventListener('pageshow', event => {
-  if (event.persisted) open()
+events.addEventListener('status', ({ status }) => {
+  if (events.readyState === PoolEventSource.OPEN) return
+  // A stream that ends without a welcome means that the pool is full. The server has said when to come back.
+  setState(status === 'connecting' && !isAdmitted ? 'full' : 'connecting')
+  isAdmitted = false
 })
+events.addEventListener('welcome', ({ data }) => {
+  isAdmitted = true
+  setState('open')
+  for (const node of document.querySelectorAll('.max')) node.textContent = data.maxClients
+  $('#window').textContent = `${data.windowMiB} MiB`
+  showCount()
+})
+events.addEventListener('count', ({ data }) => {
+  $('#count b').textContent = data
+  showCount()
+})
+events.addEventListener('announce', ({ data }) => announce(data.text))
+events.addEventListener('sample', ({ data }) => draw(data))
+events.addEventListener('flood', ({ data: { n } }) => {
+  if (newest > 0) missing += n - newest - 1
+  newest = n
+  received += 1
+})
+// This page was too slow for the log, or away for too long.
+events.addEventListener('gap', ({ reason }) => announce(`Gap: ${reason}`))
 
 $('#flood').onclick = () => fetch('flood', { method: 'POST' })
 $('#silent').onclick = () => fetch('silent', { method: 'POST' })

@@ -6,92 +6,68 @@ $('#page-origin').textContent = location.origin
 $('#events-origin').textContent = session.events
 $('#log-seconds').textContent = session.logSeconds
 
-let source // the EventSource; none while closed
+let events // the PoolEventSource; none while closed
 let lastId = '' // the newest event id
 let behind = false // from a loss until the replay is complete
 const shown = new Set() // the numbers of the messages that have arrived
 
 function connect() {
-  source?.close()
-  const url = new URL('events', session.events)
-  // A new EventSource sends no Last-Event-ID header. One that reconnects by itself does.
-  if (lastId) url.searchParams.set('lastEventId', lastId)
-  // Without credentials the browser would not send the session's cookie to the other origin.
-  const stream = new EventSource(url, { withCredentials: true })
-  source = stream
   behind = lastId !== ''
+  events = new PoolEventSource(new URL('events', session.events), {
+    json: true,
+    // Without credentials the browser would not send the session's cookie to the other origin.
+    withCredentials: true,
+    lastEventId: lastId,
+    onGap: fillGap,
+  })
   setState('connecting')
 
-  stream.onopen = () => {
-    if (stream !== source) return stream.close()
-    setState('open')
-  }
-  stream.onerror = () => {
-    if (stream !== source) return stream.close()
-    // After 204, 4xx or 5xx it is closed for good: ended, refused, or the server has restarted.
-    if (stream.readyState === EventSource.CLOSED) {
-      note('refused', 'Refused: reload the page to get a new session')
-      disconnect()
-      return
-    }
+  events.addEventListener('status', ({ status }) => {
+    if (status === 'refused') note('refused', 'Refused: reload the page to get a new session')
+    // To come back after that the client starts again, because its end is part of what it would resume.
+    if (status === 'ended') lastId = ''
+    if (events.readyState === PoolEventSource.CLOSED) return disconnect()
+    if (events.readyState === PoolEventSource.OPEN) return setState('open')
     if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
     behind = true
     setState('connecting')
-  }
+  })
 
-  on('message', event => showMessage(JSON.parse(event.data), behind ? 'replayed' : 'live', event))
+  on('message', event => {
+    if (!shown.has(event.data.n)) showMessage(event.data, behind ? 'replayed' : 'live', event)
+  })
   on('update', event => {
-    $('#total').textContent = JSON.parse(event.data).messages
-    showEvent(event, `${JSON.parse(event.data).messages} messages so far`)
+    $('#total').textContent = event.data.messages
+    showEvent(event, `${event.data.messages} messages so far`)
   })
   // Sent by the handler on the server; arrives after the replay.
   on('hi', event => {
-    showEvent(event, `Hello, ${JSON.parse(event.data).user}`)
+    showEvent(event, `Hello, ${event.data.user}`)
     behind = false
-  })
-  // The page was away for longer than the log goes back, so it fetches the state instead.
-  on('sse.gap', event => {
-    const { reason } = JSON.parse(event.data)
-    fillGap(
-      showEvent(
-        event,
-        `Some events are gone from the log (${reason}); fetched the messages instead`,
-      ),
-    )
   })
   // The heartbeat keeps the id recent while there are no other events.
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
   })
-  // The server has ended the stream for good. The id of this event is no position to resume from.
-  on('end', event => {
-    showEvent(event, event.data)
-    lastId = ''
-    disconnect()
-  })
+  // The server has ended the stream for good.
+  on('end', event => showEvent(event, event.data))
+}
 
-  function on(name, listener) {
-    stream.addEventListener(name, event => {
-      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-      if (stream !== source) return stream.close()
-      lastId = event.lastEventId
-      listener(event)
-      $('#last-id').textContent = lastId || 'none'
-    })
-  }
+/** Calls the listener, then shows how far the page has read. */
+function on(name, listener) {
+  events.addEventListener(name, event => {
+    listener(event)
+    lastId = events.lastEventId
+    $('#last-id').textContent = lastId || 'none'
+  })
 }
 
 function disconnect() {
-  source?.close()
-  source = undefined
+  events.close()
   setState('closed')
+  $('#last-id').textContent = lastId || 'none'
 }
-
-addEventListener('pagehide', () => source?.close())
-addEventListener('pageshow', event => {
-  if (event.persisted && source) connect()
-})
 
 $('#connect').onclick = connect
 $('#disconnect').onclick = () => {
@@ -116,8 +92,15 @@ function setState(state) {
 
 // ---- The list, newest first
 
-/** Inserts the messages that never arrived just above the gap's entry, oldest first. */
-async function fillGap(mark) {
+/**
+ * The page was away for longer than the log goes back: inserts the messages that never arrived just above
+ * the gap's entry, oldest first. Events that arrive meanwhile are held back.
+ */
+async function fillGap(reason) {
+  let mark = showEvent(
+    { type: 'sse.gap' },
+    `Some events are gone from the log (${reason}); fetched the messages instead`,
+  )
   const response = await fetch('messages')
   for (const message of await response.json()) {
     if (!shown.has(message.n)) mark = showMessage(message, 'fetched', undefined, mark)
