@@ -146,11 +146,9 @@ show()
 addEventListener('pagehide', () => {
   if (run) run.isHidden = true
   run?.connection.abort()
-  watching.close()
 })
 addEventListener('pageshow', async event => {
   if (!event.persisted) return
-  watch()
   const mine = run
   // Wait until the aborted loop has ended, or two loops would read the same answer.
   await mine?.following
@@ -160,22 +158,13 @@ addEventListener('pageshow', async event => {
   mine.following = follow(mine)
 })
 
-// ---- The state of the producers, through an ordinary EventSource
+// ---- The state of the producers
 
-let watching
-watch()
-
-function watch() {
-  const stream = new EventSource('producers')
-  watching = stream
-  stream.addEventListener('producer', event => {
-    // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-    if (stream !== watching) return stream.close()
-    const report = JSON.parse(event.data)
-    producers.set(report.producer, report)
-    showProducer()
-  })
-}
+const watching = new PoolEventSource('producers', { json: true })
+watching.addEventListener('producer', ({ data }) => {
+  producers.set(data.producer, data)
+  showProducer()
+})
 
 function showProducer() {
   const report = producers.get(run?.producer)
