@@ -62,6 +62,7 @@ export function meter(server, whose) {
       longPolling: none(),
       webSocket: none(),
       sse: none(),
+      client: none(),
     }
     pages.set(page, costs)
     for (const oldest of pages.keys()) if (pages.size > PAGES) pages.delete(oldest)

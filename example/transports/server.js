@@ -10,12 +10,13 @@ import { serveSockets } from './socket.js'
 
 const file = name => new URL(name, import.meta.url)
 
-const SCRIPTS = ['panel', 'plot', 'polling', 'long-polling', 'websocket', 'sse']
+const SCRIPTS = ['panel', 'plot', 'polling', 'long-polling', 'websocket', 'sse', 'pool-client']
 const BY_HAND = {
   polling: ['public/polling.js'],
   longPolling: ['public/long-polling.js'],
   webSocket: ['public/websocket.js', 'socket.js'],
   sse: ['public/sse.js'],
+  client: ['public/pool-client.js'],
 }
 /** The number of outages that the page is told about. */
 const OUTAGES = 10
@@ -56,7 +57,7 @@ export async function start({
   await tell()
   const timer = setInterval(tell, everyMs)
 
-  // ---- Three of the four ways to read it; WebSocket is in socket.js
+  // ---- The ways to read it, except for one: WebSocket is in socket.js
 
   // SSE and long polling: a stream for text/event-stream, JSON for application/json.
   router.get('/events', sse({ pool, longPoll: true, retry: retryMs }))
@@ -146,10 +147,11 @@ function whose({ url = '/', headers }) {
   if (!URL.canParse(url, 'http://localhost')) return undefined
   const { pathname, searchParams } = new URL(url, 'http://localhost')
   const page = searchParams.get('page')
+  const stream = searchParams.get('by') === 'client' ? 'client' : 'sse'
   const transport = {
     '/latest': 'polling',
     '/socket': 'webSocket',
-    '/events': headers.accept === 'application/json' ? 'longPolling' : 'sse',
+    '/events': headers.accept === 'application/json' ? 'longPolling' : stream,
   }[pathname]
   return page === null || transport === undefined ? undefined : { page, transport }
 }

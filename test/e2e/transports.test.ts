@@ -9,9 +9,9 @@ import { photograph, press, stateIs, textOf, wantsShots } from './page.js'
 /** Longer than any test: the tests decide themselves when there is a reading. */
 const NEVER = 2 ** 31 - 1
 
-const ALL = ['polling', 'longPolling', 'webSocket', 'sse'] as const
+const ALL = ['polling', 'longPolling', 'webSocket', 'sse', 'client'] as const
 /** The transports that resume. */
-const RESUMING = ['longPolling', 'webSocket', 'sse'] as const
+const RESUMING = ['longPolling', 'webSocket', 'sse', 'client'] as const
 
 describe.each(ENGINES)('example/transports in %s', engine => {
   let browser: Browser
@@ -21,7 +21,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
   })
   afterAll(() => browser.close())
 
-  test('receives the feed in four ways and shows what each costs', async () => {
+  test('receives the feed in five ways and shows what each costs', async () => {
     const { origin, tell } = await startExample()
     const page = await openPage(origin)
     await tell(3)
@@ -37,6 +37,7 @@ describe.each(ENGINES)('example/transports in %s', engine => {
       ),
     )
     expect(await textOf(page, fact('sse', 'requests'))).toBe('1')
+    expect(await textOf(page, fact('client', 'requests'))).toBe('1')
     expect(await textOf(page, fact('webSocket', 'requests'))).toBe('1')
     expect(Number(await textOf(page, fact('webSocket', 'lines')))).toBeGreaterThan(
       Number(await textOf(page, fact('sse', 'lines'))),

@@ -2,12 +2,19 @@ import { longPoll } from './long-polling.js'
 import { Panel } from './panel.js'
 import { draw } from './plot.js'
 import { poll } from './polling.js'
+import { listenOn } from './pool-client.js'
 import { listen } from './sse.js'
 import { converse } from './websocket.js'
 
 const $ = selector => document.querySelector(selector)
 
-const TRANSPORTS = { polling: poll, longPolling: longPoll, webSocket: converse, sse: listen }
+const TRANSPORTS = {
+  polling: poll,
+  longPolling: longPoll,
+  webSocket: converse,
+  sse: listen,
+  client: listenOn,
+}
 const PAINT_MS = 100
 
 /** Identifies this page to the server's meter, and has no other purpose. */
@@ -91,5 +98,5 @@ function showState() {
   const state = isReachable && open === plots.length ? 'open' : 'connecting'
   $('#state').dataset.state = state
   $('#state').textContent =
-    state === 'open' ? 'All four connected' : `${open} of ${plots.length} connected`
+    state === 'open' ? 'All five connected' : `${open} of ${plots.length} connected`
 }
