@@ -7,67 +7,41 @@ const ACTIONS = { drain: 'Drain', kill: 'Kill', start: 'Start' }
 const id = new URLSearchParams(location.search).get('id') || Math.random().toString(36).slice(2, 7)
 $('#client').textContent = id
 
-let source // the EventSource
-let lastId = '' // the newest event id
 let here // the name of the process this page is connected to
 let isBehind = false // from the loss of the connection until the replay is complete
 let caughtUp = 0 // replayed numbers since the loss
 let newest // the highest number so far
 const counts = { received: 0, missing: 0, doubled: 0 }
 
-function open() {
-  source?.close()
-  const query = new URLSearchParams({ id })
-  if (lastId) query.set('lastEventId', lastId) // a new EventSource sends no Last-Event-ID
-  const stream = new EventSource(`events?${query}`)
-  source = stream
+const events = new PoolEventSource(`events?${new URLSearchParams({ id })}`, { json: true })
 
-  stream.onerror = () => {
-    if (stream !== source) return stream.close()
-    if (here) {
-      note('lost', `Lost process ${here}`)
-      // The list of processes cannot arrive before the page is connected again.
-      showDown(here)
-    }
-    moveTo(undefined)
-    isBehind = lastId !== ''
-    // A browser does not reconnect after an HTTP error. The proxy here never lets one through.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(open, 2000)
+events.addEventListener('status', () => {
+  if (events.readyState !== PoolEventSource.CONNECTING) return
+  if (here) {
+    note('lost', `Lost process ${here}`)
+    // The list of processes cannot arrive before the page is connected again.
+    showDown(here)
   }
-
-  on('number', ({ data }) => show(JSON.parse(data)))
-  on('processes', ({ data }) => JSON.parse(data).forEach(showProcess))
-  // Sent by the server's handler; arrives after the replay.
-  on('welcome', ({ data }) => {
-    const { name, pid, store } = JSON.parse(data)
-    $('#store').textContent = store
-    moveTo(name)
-    const missed = isBehind ? `; ${plural(caughtUp, 'missed number')} replayed` : ''
-    note(isBehind ? 'back' : 'open', `On process ${name}, pid ${pid}${missed}`)
-    isBehind = false
-    caughtUp = 0
-    ask()
-  })
-  // The log has lost part of what was missed, or it is a new log that counts from 1 again.
-  on('sse.gap', ({ data }) => {
-    const { reason } = JSON.parse(data)
-    note('gap', `Gap: ${reason}`)
-    if (reason !== 'trimmed' && reason !== 'lagged') newest = undefined
-  })
-
-  function on(name, listener) {
-    stream.addEventListener(name, event => {
-      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-      if (stream !== source) return stream.close()
-      listener(event)
-      lastId = event.lastEventId
-    })
-  }
-}
-
-open()
-addEventListener('pagehide', () => source.close())
-addEventListener('pageshow', event => event.persisted && open())
+  moveTo(undefined)
+  isBehind = events.lastEventId !== ''
+})
+events.addEventListener('number', ({ data }) => show(data))
+events.addEventListener('processes', ({ data }) => data.forEach(showProcess))
+// Sent by the server's handler; arrives after the replay.
+events.addEventListener('welcome', ({ data: { name, pid, store } }) => {
+  $('#store').textContent = store
+  moveTo(name)
+  const missed = isBehind ? `; ${plural(caughtUp, 'missed number')} replayed` : ''
+  note(isBehind ? 'back' : 'open', `On process ${name}, pid ${pid}${missed}`)
+  isBehind = false
+  caughtUp = 0
+  ask()
+})
+// The log has lost part of what was missed, or it is a new log that counts from 1 again.
+events.addEventListener('gap', ({ reason }) => {
+  note('gap', `Gap: ${reason}`)
+  if (reason !== 'trimmed' && reason !== 'lagged') newest = undefined
+})
 
 // ---- Checks and shows the numbers
 
