@@ -193,6 +193,8 @@ export class Connection {
   }
 
   readonly #onNative = ({ type, data, lastEventId }: MessageEvent) => {
+    // The source's own `open` or `error`, not an event of the server with such a name.
+    if (data === undefined) return
     // An event without an id has that of the event before.
     const isNew = lastEventId !== this.at && lastEventId !== ''
     this.#take(type, data, isNew ? lastEventId : undefined)
