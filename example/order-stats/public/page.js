@@ -6,7 +6,7 @@ const $ = selector => document.querySelector(selector)
 const months = new Map()
 const chart = drawMonths($('#chart'), months)
 
-let source // the EventSource; undefined without a stream
+let source // the PoolEventSource; undefined without a stream
 let hasSnapshot = false
 let isBehind = false // from a loss until the replay is complete
 let failures = 0
@@ -14,7 +14,7 @@ let timer
 
 // ---- The stream
 
-/** Opens a stream with a new ticket. To reconnect, the browser uses the old ticket and its cookie. */
+/** Opens a stream with a new ticket. To reconnect, the client uses the old ticket and its cookie. */
 async function connect() {
   disconnect()
   setState('connecting')
@@ -27,7 +27,7 @@ async function connect() {
   if (response?.status === 403) return refused()
   if (!ticket) return again()
   count('#tickets')
-  listen(new EventSource(`event/stats?${new URLSearchParams({ ticket })}`))
+  listen(new PoolEventSource(`event/stats?${new URLSearchParams({ ticket })}`, { json: true }))
 }
 
 function listen(stream) {
@@ -35,22 +35,21 @@ function listen(stream) {
   hasSnapshot = false
   isBehind = false
 
-  stream.onopen = () => {
-    if (stream !== source) return stream.close()
+  on('open', () => {
     count('#connections')
     setState('open')
-  }
-  stream.onerror = () => {
-    if (stream !== source) return stream.close()
+  })
+  on('status', ({ status }) => {
+    if (stream.readyState === PoolEventSource.OPEN) return
     if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
     setState('connecting')
     isBehind = true
-    // After 401 and other errors it is closed for good. A stream cut off before the snapshot may have
+    // A ticket that no longer admits the page is refused. A stream cut off before the snapshot may have
     // received an order, and would resume from its id without ever getting a snapshot.
-    if (stream.readyState === EventSource.CLOSED || !hasSnapshot) again()
-  }
+    if (status === 'refused' || status === 'ended' || !hasSnapshot) again()
+  })
 
-  on('snapshot', ({ months: rows }) => {
+  on('snapshot', ({ data: { months: rows } }) => {
     hasSnapshot = true
     isBehind = false
     failures = 0
@@ -59,7 +58,7 @@ function listen(stream) {
     count('#snapshots')
     note('snapshot', `Snapshot: ${number($('#total').textContent)} orders`)
   })
-  on('order', ({ id, product, month }) => {
+  on('order', ({ data: { id, product, month } }) => {
     const how = isBehind ? 'replayed' : 'live'
     take(month, how)
     show()
@@ -72,18 +71,15 @@ function listen(stream) {
     failures = 0
   })
   // The page was away for longer than the log goes back; the server sends a snapshot next.
-  on('sse.gap', ({ reason }) => note('gap', `Some events are gone from the log (${reason})`))
+  on('gap', ({ reason }) => note('gap', `Some events are gone from the log (${reason})`))
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
   })
 
+  /** For as long as this is the stream of the page. */
   function on(name, listener) {
-    stream.addEventListener(name, event => {
-      // In WebKit a stream closed in pagehide comes back to life when the page is restored.
-      if (stream !== source) return stream.close()
-      listener(event.data && JSON.parse(event.data))
-    })
+    stream.addEventListener(name, event => stream === source && listener(event))
   }
 }
 
@@ -114,11 +110,6 @@ function again() {
   failures += 1
   timer = setTimeout(connect, Math.random() * Math.min(30_000, 500 * 2 ** failures))
 }
-
-addEventListener('pagehide', disconnect)
-addEventListener('pageshow', event => {
-  if (event.persisted && !$('#view').hidden) connect()
-})
 
 // ---- Signing in
 
