@@ -228,6 +228,8 @@ export class Connection {
     const reader = body.getReader()
     for (;;) {
       const { done, value } = await reader.read()
+      // A body that was complete before the abort ends as if nothing had happened.
+      signal.throwIfAborted()
       if (done) break
       if (!this.#hasBytes) this.#opened()
       this.#heard()
