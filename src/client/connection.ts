@@ -47,7 +47,8 @@ export class Connection {
   state: LinkState = 'connecting'
   readonly #options: ConnectionOptions
   readonly #tell: (news: News) => void
-  readonly #names = new Set<string>()
+  /** EventSource hides events of other names. Without `close`, an end would look like a refusal. */
+  readonly #names = new Set([GAP, HEARTBEAT, 'close'])
   #transport: 'native' | 'fetch' | 'poll'
   #source: EventSource | undefined
   #attempt: AbortController | undefined
@@ -252,7 +253,7 @@ export class Connection {
       cache: 'no-store',
       signal,
       method: method ?? (body ? 'POST' : 'GET'),
-      ...(body && { body }),
+      body: body ?? null,
     })
   }
 

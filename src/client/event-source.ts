@@ -6,7 +6,7 @@
  * the agreement between tabs in sharing.ts.
  */
 import { Connection } from './connection.js'
-import { type Arrival, END_ID, GAP, HEARTBEAT, type LinkState, type News } from './news.js'
+import { type Arrival, END_ID, GAP, type LinkState, type News } from './news.js'
 import { checkOptions, type PoolEventSourceOptions } from './options.js'
 import { Position } from './position.js'
 import { SharedStream } from './sharing.js'
@@ -130,7 +130,8 @@ class Source extends EventTarget {
   readonly #options: PoolEventSourceOptions
   readonly #position: Position
   readonly #connection: Connection
-  readonly #shared: SharedStream | undefined
+  /** The part that this page has in the stream: all of it, or that of one tab among others. */
+  readonly #stream: Pick<SharedStream, 'join' | 'leave' | 'wake'> & { tell(news: News): unknown }
   readonly #origin: string
   readonly #pageListeners = new AbortController()
   #link: LinkState = 'connecting'
@@ -149,22 +150,27 @@ class Source extends EventTarget {
     this.withCredentials = withCredentials
     this.lastEventId = lastEventId
     this.#options = options
-    const isShared = Boolean(share && globalThis.BroadcastChannel && navigator.locks)
-    this.#position = new Position(lastEventId, isShared)
+    const isShared = Boolean(share && navigator.locks)
     const receive = (news: News) => this.#receive(news)
-    this.#connection = new Connection(
+    const position = new Position(lastEventId, isShared)
+    const connection = new Connection(
       { ...options, url: href, withCredentials, mayBeNative: !isShared },
-      news => (this.#shared ? this.#shared.tell(news) : receive(news)),
+      news => this.#stream.tell(news),
     )
-    if (isShared) {
-      const name = ['koa-sse-pool', withCredentials, share, href].join(' ')
-      const tab = { position: this.#position, receive }
-      this.#shared = new SharedStream(name, this.#connection, tab)
-    }
+    const name = ['koa-sse-pool', withCredentials, share, href].join(' ')
+    this.#position = position
+    this.#connection = connection
+    this.#stream = isShared
+      ? new SharedStream(name, connection, { position, receive })
+      : {
+          join: () => connection.open(position.cursor),
+          leave: () => connection.close(),
+          wake: () => connection.wake(),
+          tell: receive,
+        }
     for (const type of ['open', 'message', 'error'] as const) {
       this.addEventListener(type, event => this[`on${type}`]?.(event as MessageEvent))
     }
-    for (const type of [GAP, HEARTBEAT]) this.#connection.listen(type)
     this.#watchPage()
     this.#join()
   }
@@ -190,20 +196,16 @@ class Source extends EventTarget {
     // Each page gets a `pageshow` once it has loaded, while its first attempt may still be on its way.
     if (this.#takesPart) return
     this.#takesPart = true
-    if (this.#shared) this.#shared.join()
-    else this.#connection.open(this.#position.cursor)
+    this.#stream.join()
   }
 
   #leave(): void {
     this.#takesPart = false
-    if (this.#shared) this.#shared.leave()
-    else this.#connection.close()
+    this.#stream.leave()
   }
 
   #wake(): void {
-    if (!this.#takesPart) return
-    const part = this.#shared ?? this.#connection
-    part.wake()
+    if (this.#takesPart) this.#stream.wake()
   }
 
   #watchPage(): void {
@@ -238,7 +240,7 @@ class Source extends EventTarget {
     if (!this.#held) this.lastEventId = this.#position.cursor
     // The stream goes on in another log than the one that this page's cursor is from.
     if (verdict === 'lost') {
-      const data = JSON.stringify({ reason: 'unknown' })
+      const data = '{"reason":"unknown"}'
       this.#deliver(() => this.#dispatch({ kind: 'event', type: GAP, data, id: news.at }))
     }
     return verdict === 'behind'
@@ -274,19 +276,13 @@ class Source extends EventTarget {
     if (!onGap) return
     this.#held = []
     this.#update()
-    // An executor, so that a synchronous error of `onGap` is reported like any other.
-    new Promise(resolve => resolve(onGap(reason)))
-      .catch(error =>
-        setTimeout(() => {
-          throw error
-        }),
-      )
-      .then(() => {
-        const held = this.#held ?? []
-        this.#held = undefined
-        for (const run of held) this.#deliver(run)
-        this.#update()
-      })
+    // An executor, so that a synchronous error of `onGap` is reported like any other: as an unhandled rejection.
+    new Promise(resolve => resolve(onGap(reason))).finally(() => {
+      const held = this.#held ?? []
+      this.#held = undefined
+      for (const run of held) this.#deliver(run)
+      this.#update()
+    })
   }
 
   #emit(type: string, members?: object): void {
@@ -298,9 +294,12 @@ class Source extends EventTarget {
     const isBehind = link === 'replaying' || (link === 'live' && this.#held)
     const status = isBehind ? 'behind' : (link as Status)
     if (this.#isClosed || status === this.status) return
+    const isFinal = status === 'ended' || status === 'refused'
+    // What has arrived before the end comes first.
+    if (isFinal && this.#held) return
     const wasOpen = isOpen(this.status)
     this.status = status
-    if (status === 'ended' || status === 'refused') this.close()
+    if (isFinal) this.close()
     this.#emit('status', { status })
     if (isOpen(status)) {
       if (!wasOpen) this.#emit('open')

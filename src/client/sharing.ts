@@ -20,14 +20,12 @@ const SILENT_HEARTBEATS = 2.5
 
 /** From each tab to the leader: where this tab is. */
 interface Hello {
-  readonly kind: 'hello'
   readonly term: number
   readonly cursor: string
 }
 
 /** From the leader to all tabs. Terms grow, so the words of a leader that was frozen meanwhile are old. */
 interface Broadcast {
-  readonly kind: 'news'
   readonly term: number
   readonly news: News
 }
@@ -70,6 +68,7 @@ export class SharedStream {
   leave(): void {
     clearTimeout(this.#watch)
     this.#queue?.abort()
+    this.#queue = undefined
     this.#resign()
     this.#channel?.close()
     this.#channel = undefined
@@ -83,7 +82,7 @@ export class SharedStream {
 
   /** What the connection tells. */
   tell(news: News): void {
-    this.#post({ kind: 'news', term: this.#term, news })
+    this.#post({ term: this.#term, news })
     if (this.#tab.receive(news)) this.#goBackTo(this.#tab.position.cursor)
   }
 
@@ -96,13 +95,13 @@ export class SharedStream {
     const hold = () =>
       new Promise<void>(release => {
         // The page may have left and come back since it asked, and has asked again.
-        if (this.#queue === queue && !queue.signal.aborted) this.#lead(release)
+        if (this.#queue === queue) this.#lead(release)
         else release()
       })
     navigator.locks
       .request(this.#name, isStolen ? { steal: true } : { signal: queue.signal }, hold)
       .catch(error => {
-        if (this.#queue !== queue || !this.#channel || queue.signal.aborted) return
+        if (this.#queue !== queue) return
         // No locks here, as in a page without an origin of its own: then there are no other tabs either.
         if (error.name !== 'AbortError') {
           this.#lead(() => {})
@@ -151,7 +150,7 @@ export class SharedStream {
 
   #hear(message: Hello | Broadcast): void {
     if (this.#release) this.#hearAsLeader(message)
-    else if (message.kind === 'news' && message.term >= this.#term) this.#follow(message)
+    else if ('news' in message && message.term >= this.#term) this.#follow(message)
   }
 
   #follow({ term, news }: Broadcast): void {
@@ -175,7 +174,7 @@ export class SharedStream {
   #hearAsLeader(message: Hello | Broadcast): void {
     // The clock was set back since the last election, or this tab was frozen and will lose the lock now.
     if (message.term > this.#term) this.#term = message.term + 1
-    if (message.kind === 'hello') {
+    if ('cursor' in message) {
       this.#goBackTo(message.cursor)
       this.#announce()
     }
@@ -183,7 +182,7 @@ export class SharedStream {
 
   /** Asks where the stream is. If nobody answers, the leader is frozen and this tab takes its place. */
   #hello(): void {
-    this.#post({ kind: 'hello', term: this.#term, cursor: this.#tab.position.cursor })
+    this.#post({ term: this.#term, cursor: this.#tab.position.cursor })
     this.#expect(ANSWER_MS, () => this.#request(true))
   }
 
@@ -193,7 +192,7 @@ export class SharedStream {
     // Not all tabs at the same time.
     this.#watch = setTimeout(
       () => {
-        if (!this.#release && this.#channel) otherwise()
+        if (!this.#release) otherwise()
       },
       patience + Math.random() * 1000,
     )

@@ -12,8 +12,8 @@ export const mutants = {
     replace: '',
   },
   'listens to a leader that was frozen meanwhile': {
-    find: 'message.kind === "news" && message.term >= this.#term',
-    replace: 'message.kind === "news"',
+    find: '"news" in message && message.term >= this.#term',
+    replace: '"news" in message',
   },
   'does not go back for a tab that is behind': {
     find: 'this.#goBackTo(message.cursor);',
@@ -28,7 +28,7 @@ export const mutants = {
     replace: 'compareIds(this.cursor, from) > 0) return "had";',
   },
   'leads by a lock that it asked for in an earlier life': {
-    find: 'if (this.#queue === queue && !queue.signal.aborted) this.#lead(release);\n        else release();',
+    find: 'if (this.#queue === queue) this.#lead(release);\n        else release();',
     replace: 'this.#lead(release);',
   },
   'waits for ever for a leader that is frozen': {
