@@ -230,14 +230,13 @@ export class Connection {
     for (;;) {
       const { done, value } = await reader.read()
       // A body that was complete before the abort ends as if nothing had happened.
-      signal.throwIfAborted()
-      if (done) break
+      if (signal.aborted) return signal.reason
+      // The server spreads the clients that it sends away itself, by `retry`.
+      if (done) return (this.#hasBytes && this.#retry) || this.#failed()
       if (!this.#hasBytes) this.#opened()
       this.#heard()
       parser.feed(decoder.decode(value, { stream: true }))
     }
-    // The server spreads the clients that it sends away itself, by `retry`.
-    return this.#hasBytes && this.#retry !== undefined ? this.#retry : this.#failed()
   }
 
   async #ask(isPoll: boolean, signal: AbortSignal): Promise<Response> {
