@@ -7,6 +7,11 @@ export interface LaunchOptions {
   /** The size of the page in CSS pixels. */
   viewport: { width: number; height: number }
   colorScheme: 'light' | 'dark'
+  /**
+   * Gives each tab a process of its own, so that one can be killed without the others. Tabs must then be
+   * opened one after the other. Default `false`.
+   */
+  processPerTab?: boolean
 }
 
 export interface Browser {
@@ -26,5 +31,9 @@ export interface Page {
   ): Promise<Result>
   /** The visible part of the page, as PNG. */
   shot(): Promise<Uint8Array>
+  /** Kills the page's process, or stops it until it is continued. Needs `processPerTab`. */
+  signal?(signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void
+  /** Freezes the page as a phone does in the background, and tells it so. Only in Chromium. */
+  setFrozen?(isFrozen: boolean): Promise<void>
   close(): Promise<void>
 }

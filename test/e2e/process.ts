@@ -1,6 +1,7 @@
 /** Programs that browser tests start. None of them outlives the tests, however the tests end. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 
 /**
  * Kills the group of a process that was started `detached`, and deletes its folder, when this process
@@ -24,4 +25,29 @@ export async function end(child: ChildProcess): Promise<void> {
   const exit = once(child, 'exit')
   process.kill(-child.pid, 'SIGTERM')
   await exit
+}
+
+/** The ids of the processes in which a browser runs its pages. */
+export function pagesOf({ pid: browser }: ChildProcess): number[] {
+  const parents = new Map<number, number>()
+  const pages: number[] = []
+  for (const name of readdirSync('/proc').filter(file => /^\d+$/.test(file))) {
+    try {
+      const [, command, parent] = /\((.*)\) \S (\d+)/.exec(read(name, 'stat')) ?? []
+      parents.set(Number(name), Number(parent))
+      const isPage = command === 'Web Content' || /--type=renderer\b/.test(read(name, 'cmdline'))
+      if (isPage) pages.push(Number(name))
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return pages.filter(page => {
+    let at: number | undefined = page
+    while (at !== undefined && at !== browser) at = parents.get(at)
+    return at === browser
+  })
+}
+
+function read(pid: string, file: string): string {
+  return readFileSync(`/proc/${pid}/${file}`, 'latin1')
 }

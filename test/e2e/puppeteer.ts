@@ -3,36 +3,43 @@ import type { ChildProcess } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import puppeteer, { type LaunchOptions as PuppeteerOptions } from 'puppeteer-core'
+import puppeteer from 'puppeteer-core'
 import { requireProgram } from '../setup/needs.js'
 import type { Browser, LaunchOptions, Page } from './engine.js'
-import { endWithUs } from './process.js'
+import { endWithUs, pagesOf } from './process.js'
 
-const CHROMIUM: PuppeteerOptions = {
-  browser: 'chrome',
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
+const CHROMIUM_ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
+
+/** Without these, tabs of one origin share processes, and one is started before there is a tab for it. */
+const PROCESS_PER_TAB = {
+  chromium: ['--disable-features=SpareRendererForSitePerProcess', '--renderer-process-limit=1000'],
+  firefox: { 'dom.ipc.processCount': 1000, 'dom.ipc.processPrelaunch.enabled': false },
 }
 
 export async function launchPuppeteer(
   engine: 'chromium' | 'firefox',
-  { viewport, colorScheme }: LaunchOptions,
+  { viewport, colorScheme, processPerTab = false }: LaunchOptions,
 ): Promise<Browser> {
   const userDataDir = await mkdtemp(join(tmpdir(), `koa-sse-pool-${engine}-`))
   const browser = await puppeteer.launch({
     ...(engine === 'chromium'
-      ? CHROMIUM
+      ? {
+          browser: 'chrome',
+          args: [...CHROMIUM_ARGS, ...(processPerTab ? PROCESS_PER_TAB.chromium : [])],
+        }
       : {
           browser: 'firefox',
           extraPrefsFirefox: {
             'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+            ...(processPerTab && PROCESS_PER_TAB.firefox),
           },
         }),
     executablePath: requireProgram(engine === 'chromium' ? 'chromium' : 'firefox-esr'),
@@ -42,12 +49,15 @@ export async function launchPuppeteer(
     timeout: 60_000,
     acceptInsecureCerts: true,
   })
-  const callOff = endWithUs(browser.process() as ChildProcess, userDataDir)
+  const main = browser.process() as ChildProcess
+  const callOff = endWithUs(main, userDataDir)
 
   return {
     engine,
     async open() {
+      const before = processPerTab ? pagesOf(main) : []
       const page = await browser.newPage()
+      let own: number[] = []
       // Only the protocol of Chromium supports this.
       if (engine === 'chromium') {
         await page.emulateMediaFeatures([
@@ -57,7 +67,11 @@ export async function launchPuppeteer(
         ])
       }
       return {
-        goto: async url => void (await page.goto(url, { timeout: 60_000 })),
+        async goto(url) {
+          await page.goto(url, { timeout: 60_000 })
+          // The first navigation may change the process.
+          if (processPerTab) own = pagesOf(main).filter(pid => !before.includes(pid))
+        },
         async eval(run, ...args) {
           try {
             // Puppeteer's types unwrap element handles, which our arguments never contain.
@@ -68,6 +82,17 @@ export async function launchPuppeteer(
           }
         },
         shot: () => page.screenshot(),
+        signal(signal) {
+          const [pid] = own
+          if (pid === undefined || own.length > 1) {
+            throw new Error(`expected one process of the tab, found [${own}]`)
+          }
+          process.kill(pid, signal)
+        },
+        async setFrozen(isFrozen) {
+          const session = await page.createCDPSession()
+          await session.send('Page.setWebLifecycleState', { state: isFrozen ? 'frozen' : 'active' })
+        },
         close: () => page.close(),
       } satisfies Page
     },
