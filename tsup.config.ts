@@ -13,7 +13,9 @@ const browser: Options = {
   target: 'es2022',
   tsconfig: 'src/client/tsconfig.json',
   noExternal: ['eventsource-parser'],
-  minify: true,
+  // Smaller than the minifier of esbuild by one in a hundred, which the limit of 5 KB needs.
+  minify: 'terser',
+  terserOptions: { ecma: 2020, compress: { passes: 3 }, mangle: { toplevel: true } },
 }
 
 export default defineConfig([
@@ -31,5 +33,11 @@ export default defineConfig([
     shims: true,
   },
   { ...browser, entry: entryOf(subpaths.filter(isForBrowsers)), format: ['esm', 'cjs'] },
-  { ...browser, entry: { client: 'src/client/global.ts' }, format: 'iife', dts: false },
+  {
+    ...browser,
+    entry: { client: 'src/client/global.ts' },
+    format: 'iife',
+    dts: false,
+    sourcemap: false,
+  },
 ])

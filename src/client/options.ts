@@ -40,10 +40,10 @@ export function checkOptions(url: string | URL, options: PoolEventSourceOptions)
   const { share, body, method } = options
   const resolved = new URL(url, globalThis.document?.baseURI)
   if (!/^http/.test(resolved.protocol)) {
-    throw new TypeError(`url must be an http or https URL, got ${resolved}`)
+    throw new TypeError(`url must be http or https, got ${resolved}`)
   }
   if (share && (body || method)) {
-    throw new TypeError('share needs a plain GET: leave out method and body, or share')
+    throw new TypeError('share needs a plain GET, without method and body')
   }
   return resolved
 }

@@ -118,7 +118,7 @@ export class SharedStream {
     const { cursor } = this.#tab.position
     // NaN for an id that is none of a koa-sse-pool.
     if (this.#isInStep && compareIds(cursor, cursor) !== 0) {
-      console.warn(`${this.#name}: without ids of koa-sse-pool, tabs may lose or double events now`)
+      console.warn(`${this.#name}: without its ids, tabs may lose or double events`)
     }
     this.#release = release
     this.#term = Math.max(this.#term + 1, Date.now())

@@ -26,7 +26,7 @@ export const mutants = {
     engine: 'redis',
     faults: ['leave'],
     file: 'delivery/resume.ts',
-    find: "reader.lose('trimmed', this.#window.removalFor(reader, after))",
+    find: "reader.lose('trimmed', this.#window.removalFor(reader, after), after)",
     replace: 'reader.resumeAt(this.#window.tail)',
   },
   /** A client gets its replay first and joins the live events only a little later. */

@@ -487,12 +487,12 @@ describe('a mistake is told when the stream is made', () => {
 
   test('a URL of another scheme', () => {
     expect(make('ftp://site.test/')).toThrow(
-      'url must be an http or https URL, got ftp://site.test/',
+      'url must be http or https, got ftp://site.test/',
     )
   })
 
   test('a stream for all tabs that has a body or a method of its own', () => {
-    const text = 'share needs a plain GET: leave out method and body, or share'
+    const text = 'share needs a plain GET, without method and body'
     expect(make('http://site.test/', { share: true, body: '{}' })).toThrow(text)
     expect(make('http://site.test/', { share: true, method: 'POST' })).toThrow(text)
   })

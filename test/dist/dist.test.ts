@@ -54,10 +54,12 @@ it('the package has the same public surface for import and require', async () =>
     [
       "ClientPool",
       "SseError",
+      "clientScript",
       "closeGracefully",
       "sse",
     ]
   `)
+  expect(surface['koa-sse-pool/client'].imported).toEqual(['PoolEventSource'])
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
   expect(surface['koa-sse-pool/cluster'].imported).toEqual(['clusterLog'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])

@@ -30,7 +30,7 @@ export const mutants = {
   'no gap after a trim': {
     site: 'memory',
     file: 'delivery/resume.ts',
-    find: "reader.lose('trimmed', this.#window.removalFor(reader, after))",
+    find: "reader.lose('trimmed', this.#window.removalFor(reader, after), after)",
     replace: 'reader.resumeAt(this.#window.tail)',
   },
   /** A slow client continues with what the window still has. */

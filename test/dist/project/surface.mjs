@@ -4,6 +4,7 @@ const require = createRequire(import.meta.url)
 const surface = {}
 for (const entry of [
   'koa-sse-pool',
+  'koa-sse-pool/client',
   'koa-sse-pool/compat',
   'koa-sse-pool/cluster',
   'koa-sse-pool/nats',
