@@ -486,9 +486,7 @@ describe('a mistake is told when the stream is made', () => {
   }
 
   test('a URL of another scheme', () => {
-    expect(make('ftp://site.test/')).toThrow(
-      'url must be http or https, got ftp://site.test/',
-    )
+    expect(make('ftp://site.test/')).toThrow('url must be http or https, got ftp://site.test/')
   })
 
   test('a stream for all tabs that has a body or a method of its own', () => {
