@@ -16,6 +16,9 @@ interface TabRecorder {
   /** Each delay for which the page has set a timer. */
   readonly delays: number[]
   listen(url: string, options?: PoolEventSourceOptions): PoolEventSource
+  /** Records what another client was given. */
+  message(data: string): void
+  gap(reason: string): void
   /** Resolves as soon as the condition holds, which is checked at each message, gap and status. */
   until(condition: (tab: TabRecorder) => boolean): Promise<void>
 }
@@ -40,17 +43,19 @@ function install(): void {
     gaps: [],
     warnings: [],
     delays: [],
+    message(data) {
+      tab.data.push(data)
+      check()
+    },
+    gap(reason) {
+      tab.gaps.push(reason)
+      check()
+    },
     listen(url, options) {
       const events = new window.PoolEventSource(url, options)
       tab.events = events
-      events.addEventListener('message', ({ data }) => {
-        tab.data.push(data)
-        check()
-      })
-      events.addEventListener('gap', ({ reason }) => {
-        tab.gaps.push(reason)
-        check()
-      })
+      events.addEventListener('message', ({ data }) => tab.message(data))
+      events.addEventListener('gap', ({ reason }) => tab.gap(reason))
       events.addEventListener('status', ({ status }) => {
         tab.statuses.push(status)
         check()

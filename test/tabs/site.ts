@@ -1,4 +1,5 @@
 /** A site whose pages share streams. It records each request for one, and who made it. */
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -38,6 +39,8 @@ export interface TabSite {
   readonly leader: number | undefined
   /** Cuts all connections. */
   readonly cut: () => void
+  /** Cuts all connections, and listens no more. */
+  readonly stop: () => Promise<void>
   /** Resolves as soon as the condition holds, which is checked at each request and end of one. */
   until(condition: (site: TabSite) => boolean): Promise<void>
 }
@@ -108,6 +111,12 @@ export async function serveTabs(options: TabSiteOptions): Promise<TabSite> {
       return requests.findLast(({ isOpen, status }) => isOpen && status === 200)?.tab
     },
     cut,
+    async stop() {
+      const closed = once(server, 'close')
+      server.close()
+      cut()
+      await closed
+    },
     until(condition) {
       return new Promise(resolve => {
         const one = () => {

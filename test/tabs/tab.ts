@@ -4,12 +4,19 @@ import type { PoolEventSourceOptions } from '../../src/client/options.js'
 import type { Browser, Page } from '../e2e/browser.js'
 import type { TabSite } from './site.js'
 
-/** The test may have closed or killed it meanwhile. */
-export async function openPage(browser: Browser, url: string): Promise<Page> {
-  const page = await browser.open()
-  onTestFinished(() => page.close().catch(() => {}))
-  await page.goto(url)
-  return page
+/** One after the other, see `processPerTab`. */
+let opening: Promise<unknown> = Promise.resolve()
+
+/** The test may close or kill it. */
+export function openPage(browser: Browser, url: string): Promise<Page> {
+  const opened = opening.then(async () => {
+    const page = await browser.open()
+    onTestFinished(() => page.close().catch(() => {}))
+    await page.goto(url)
+    return page
+  })
+  opening = opened.catch(() => {})
+  return opened
 }
 
 /** A tab whose stream is live. Options must be JSON here; a page can call `tab.listen` with others itself. */

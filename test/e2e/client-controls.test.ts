@@ -1,0 +1,94 @@
+/**
+ * The scenarios of the control table, each for PoolEventSource. `npm run controls` puts the other clients
+ * through them, too, and writes test/tabs/CONTROLS.md.
+ */
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { scenarios } from '../tabs/controls.js'
+import { bundle, pathOf } from '../tabs/script.js'
+import { type Browser, launch } from './browser.js'
+
+const OURS = 'koa-sse-pool/client'
+const NATIVE = 'EventSource'
+const OTHERS = [
+  NATIVE,
+  'eventsource',
+  'event-source-polyfill',
+  '@microsoft/fetch-event-source',
+  'sse.js',
+  'eventsource-client',
+  'reconnecting-eventsource',
+]
+const NOTE = `In Chromium, against a koa-sse-pool that asks for \`retry: 100\`. "No" is what has not happened within 15
+seconds. Each client has the options that help it most, and its page listens to \`sse.gap\`.`
+const isForTable = process.env.CONTROLS !== undefined
+
+let browser: Browser
+let script: string
+const results = new Map<string, Record<string, string>>()
+
+beforeAll(async () => {
+  browser = await launch('chromium', { processPerTab: true })
+  script = await bundle({ entryPoints: [pathOf('../tabs/clients.ts')] })
+})
+afterAll(() => browser.close())
+
+test.each([OURS, ...(isForTable ? OTHERS : [])])(
+  '%s goes through all scenarios',
+  {
+    timeout: 300_000,
+  },
+  async client => {
+    const result: Record<string, string> = {}
+    results.set(client, result)
+    for (const [name, play] of Object.entries(scenarios)) {
+      result[name] = await play({ browser, script, client })
+    }
+    if (isForTable) console.log(client, result)
+    if (client !== OURS) return
+    const { 'attempts in 15 s while the server is down': attempts, ...others } = result
+    // Without a back-off there would be some 150.
+    expect(Number(attempts)).toBeLessThan(30)
+    expect(others).toEqual({
+      ...Object.fromEntries(Object.keys(others).map(name => [name, 'yes'])),
+      'eight tabs on HTTP/1.1': '8 live, 1 connection',
+    })
+  },
+)
+
+if (isForTable) {
+  test('the table is written', async () => {
+    const clients = [...results.keys()]
+    const row = (cells: string[]) => `| ${cells.join(' | ')} |`
+    const rows = Object.keys(scenarios).map(name =>
+      row([name, ...clients.map(client => results.get(client)?.[name] ?? '')]),
+    )
+    const sizes = await Promise.all(clients.map(sizeOf))
+    const heads = clients.map(client => `${client}${versionOf(client)}`)
+    const table = [
+      row(['', ...heads]),
+      row(['---', ...clients.map(() => '---')]),
+      ...rows,
+      row(['bytes, minified and gzipped', ...sizes]),
+    ]
+    await writeFile(pathOf('../tabs/CONTROLS.md'), `${table.join('\n')}\n\n${NOTE}\n`)
+  })
+}
+
+async function sizeOf(client: string): Promise<string> {
+  if (client === NATIVE) return '0'
+  const from = client === OURS ? pathOf('../../src/client/index.ts') : client
+  const stdin = { contents: `export * from '${from}'`, resolveDir: pathOf('.') }
+  const text = await bundle({ stdin, minify: true, format: 'esm', platform: 'browser' })
+  return gzipSync(text).length.toLocaleString('en')
+}
+
+function versionOf(client: string): string {
+  if (client === OURS || client === NATIVE) return ''
+  const { version } = JSON.parse(
+    readFileSync(pathOf(`../../node_modules/${client}/package.json`), 'utf8'),
+  )
+  return ` ${version}`
+}
