@@ -74,6 +74,8 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: ['test/e2e/*.test.ts'],
+          // Measures by time what other clients do not do, so it runs only for its table: `npm run controls`.
+          exclude: process.env.CONTROLS ? [] : ['test/e2e/client-controls.test.ts'],
           globalSetup: './test/e2e/display.ts',
           testTimeout: 90_000,
           hookTimeout: 90_000,

@@ -1,6 +1,6 @@
 /**
- * The scenarios of the control table, each for PoolEventSource. `npm run controls` puts the other clients
- * through them, too, and writes test/tabs/CONTROLS.md.
+ * `npm run controls` puts PoolEventSource and other clients through the same scenarios and writes the table
+ * test/tabs/CONTROLS.md. No part of `npm test`, because what a client does not do shows only by time.
  */
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -23,7 +23,6 @@ const OTHERS = [
 ]
 const NOTE = `In Chromium, against a koa-sse-pool that asks for \`retry: 100\`. "No" is what has not happened within 15
 seconds. Each client has the options that help it most, and its page listens to \`sse.gap\`.`
-const isForTable = process.env.CONTROLS !== undefined
 
 let browser: Browser
 let script: string
@@ -35,7 +34,7 @@ beforeAll(async () => {
 })
 afterAll(() => browser.close())
 
-test.each([OURS, ...(isForTable ? OTHERS : [])])(
+test.each([OURS, ...OTHERS])(
   '%s goes through all scenarios',
   {
     timeout: 300_000,
@@ -46,7 +45,7 @@ test.each([OURS, ...(isForTable ? OTHERS : [])])(
     for (const [name, play] of Object.entries(scenarios)) {
       result[name] = await play({ browser, script, client })
     }
-    if (isForTable) console.log(client, result)
+    console.log(client, result)
     if (client !== OURS) return
     const { 'attempts in 15 s while the server is down': attempts, ...others } = result
     // Without a back-off there would be some 150.
@@ -58,24 +57,22 @@ test.each([OURS, ...(isForTable ? OTHERS : [])])(
   },
 )
 
-if (isForTable) {
-  test('the table is written', async () => {
-    const clients = [...results.keys()]
-    const row = (cells: string[]) => `| ${cells.join(' | ')} |`
-    const rows = Object.keys(scenarios).map(name =>
-      row([name, ...clients.map(client => results.get(client)?.[name] ?? '')]),
-    )
-    const sizes = await Promise.all(clients.map(sizeOf))
-    const heads = clients.map(client => `${client}${versionOf(client)}`)
-    const table = [
-      row(['', ...heads]),
-      row(['---', ...clients.map(() => '---')]),
-      ...rows,
-      row(['bytes, minified and gzipped', ...sizes]),
-    ]
-    await writeFile(pathOf('../tabs/CONTROLS.md'), `${table.join('\n')}\n\n${NOTE}\n`)
-  })
-}
+test('the table is written', async () => {
+  const clients = [...results.keys()]
+  const row = (cells: string[]) => `| ${cells.join(' | ')} |`
+  const rows = Object.keys(scenarios).map(name =>
+    row([name, ...clients.map(client => results.get(client)?.[name] ?? '')]),
+  )
+  const sizes = await Promise.all(clients.map(sizeOf))
+  const heads = clients.map(client => `${client}${versionOf(client)}`)
+  const table = [
+    row(['', ...heads]),
+    row(['---', ...clients.map(() => '---')]),
+    ...rows,
+    row(['bytes, minified and gzipped', ...sizes]),
+  ]
+  await writeFile(pathOf('../tabs/CONTROLS.md'), `${table.join('\n')}\n\n${NOTE}\n`)
+})
 
 async function sizeOf(client: string): Promise<string> {
   if (client === NATIVE) return '0'
