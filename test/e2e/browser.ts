@@ -2,7 +2,7 @@
  * The three engines behind one small interface, because no library drives all of them: Puppeteer for
  * Chromium and Firefox, plain WebDriver for WebKitGTK (whose results do not hold for Apple's Safari).
  */
-import { getCurrentTest } from 'vitest/suite'
+import { TestRunner } from 'vitest'
 import type { Browser, Engine, LaunchOptions, Page } from './engine.js'
 import { launchPuppeteer } from './puppeteer.js'
 import { launchWebKit } from './webkit.js'
@@ -33,7 +33,7 @@ function showingItsEnd(page: Page): Page {
   return {
     ...page,
     async close() {
-      if (getCurrentTest()?.result?.state === 'fail') {
+      if (TestRunner.getCurrentTest()?.result?.state === 'fail') {
         const html = page.eval(() => `${location.href} ${document.body.outerHTML.slice(0, 5000)}`)
         // A page that hangs does not answer.
         const silence = new Promise<string>(resolve => setTimeout(resolve, 5000, 'no answer'))
