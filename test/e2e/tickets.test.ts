@@ -80,9 +80,11 @@ describe.each(ENGINES)('an EventSource in %s', engine => {
       const page = await browser.open()
       await page.goto(`${(site ?? events).origin}/`)
       const url = await openStream(page, events.origin)
+      let expected = 'open;'
+      await shows(page, expected)
       // Before the first event that has an id, a browser has nothing to resume from.
       await events.pool.send('ada', 'zero')
-      let expected = 'open;zero;'
+      expected += 'zero;'
       await shows(page, expected)
       for (const text of ['one', 'two', 'three']) {
         events.cut()
