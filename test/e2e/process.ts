@@ -48,6 +48,24 @@ export function pagesOf({ pid: browser }: ChildProcess): number[] {
   })
 }
 
+/** The one process, as a list, that used most of the processor while something was done. */
+export async function busiestOf(pids: number[], work: () => Promise<unknown>): Promise<number[]> {
+  const before = pids.map(ticksOf)
+  await work()
+  const used = pids.map((pid, index) => ticksOf(pid) - (before[index] as number))
+  return pids.filter((_, index) => used[index] === Math.max(...used))
+}
+
+/** What a process has used of the processor in user mode (proc(5), `stat`, field 14); 0 if it has ended. */
+function ticksOf(pid: number): number {
+  try {
+    const [, fields = ''] = read(`${pid}`, 'stat').split(') ')
+    return Number(fields.split(' ')[11])
+  } catch {
+    return 0
+  }
+}
+
 function read(pid: string, file: string): string {
   return readFileSync(`/proc/${pid}/${file}`, 'latin1')
 }

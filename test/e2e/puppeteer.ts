@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import puppeteer from 'puppeteer-core'
 import { requireProgram } from '../setup/needs.js'
 import type { Browser, LaunchOptions, Page } from './engine.js'
-import { endWithUs, pagesOf } from './process.js'
+import { busiestOf, endWithUs, pagesOf } from './process.js'
 
 const CHROMIUM_ARGS = [
   '--no-sandbox',
@@ -70,7 +70,10 @@ export async function launchPuppeteer(
         async goto(url) {
           await page.goto(url, { timeout: 60_000 })
           // The first navigation may change the process.
-          if (processPerTab) own = pagesOf(main).filter(pid => !before.includes(pid))
+          if (!processPerTab) return
+          own = pagesOf(main).filter(pid => !before.includes(pid))
+          // The browser has started another one in advance. That of the page is the one that is busy with it.
+          if (own.length > 1) own = await busiestOf(own, () => page.evaluate(keepBusy))
         },
         async eval(run, ...args) {
           try {
@@ -102,4 +105,10 @@ export async function launchPuppeteer(
       await rm(userDataDir, { recursive: true, force: true })
     },
   }
+}
+
+/** Runs in the page. */
+function keepBusy(): void {
+  const end = performance.now() + 300
+  while (performance.now() < end);
 }
