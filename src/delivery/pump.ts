@@ -13,6 +13,13 @@ import type { Window, WindowListener } from './window.js'
 /** A target with more members is large. Small targets do not wait behind large ones. */
 const SMALL = 64
 
+/** Readers that get the same: the members of a target, or the readers of a run. */
+export interface Audience {
+  readonly size: number
+  /** The iterator stays valid while members come and go. */
+  members(): Iterator<Member>
+}
+
 /** After this many bytes for one reader, the others get their turn. */
 const VISIT_BYTES = 1024 * 1024
 
@@ -48,8 +55,15 @@ export class Pump implements WindowListener {
   /** Visits the target's readers after the current tick, which may send more. */
   appended(target: Target): void {
     if (!target.isRead) return
-    if (target.size > 0) (target.size <= SMALL ? this.#small : this.#large).add(target)
+    if (target.size > 0) this.visit(target)
     for (const subscriber of target.subscribers()) this.#subscribers.add(subscriber as Reader)
+    this.#wake()
+  }
+
+  /** Visits all of these readers after the current tick. */
+  visit(audience: Audience): void {
+    const lane = audience.size <= SMALL ? this.#small : this.#large
+    lane.add(audience)
     this.#wake()
   }
 
@@ -152,23 +166,23 @@ export class Pump implements WindowListener {
   }
 }
 
-/** Targets that wait to be served, first come first served. */
+/** Audiences that wait to be served, first come first served. */
 class Lane {
-  readonly #queue = new Set<Target>()
-  /** The target that the last slice did not finish, and how far it got. */
-  #current: { target: Target; members: Iterator<Member> } | undefined
+  readonly #queue = new Set<Audience>()
+  /** The audience that the last slice did not finish, and how far it got. */
+  #current: { audience: Audience; members: Iterator<Member> } | undefined
 
   get isEmpty(): boolean {
     return this.#queue.size === 0 && this.#current === undefined
   }
 
-  has(target: Target): boolean {
-    return this.#queue.has(target) || this.#current?.target === target
+  has(audience: Audience): boolean {
+    return this.#queue.has(audience) || this.#current?.audience === audience
   }
 
-  /** A target being served is queued again because its first members have already been visited. */
-  add(target: Target): void {
-    this.#queue.add(target)
+  /** An audience being served is queued again because its first members have already been visited. */
+  add(audience: Audience): void {
+    this.#queue.add(audience)
   }
 
   serve(visit: (member: Member) => void, milliseconds: number): void {
@@ -186,9 +200,9 @@ class Lane {
   }
 
   #take() {
-    for (const target of this.#queue) {
-      this.#queue.delete(target)
-      this.#current = { target, members: target.members() }
+    for (const audience of this.#queue) {
+      this.#queue.delete(audience)
+      this.#current = { audience, members: audience.members() }
       return this.#current
     }
     return undefined

@@ -8,6 +8,7 @@
  * targets; and if one was evicted before the reader got to it, it reads a gap and continues at the tail.
  */
 import type { GapReason } from '../lib/reasons.js'
+import { type LastPage, NO_PAGES, type Page, type Pages } from './pages.js'
 import { Batch, type Member, type Slot, type Target } from './target.js'
 import type { CursorState, Window } from './window.js'
 
@@ -54,6 +55,8 @@ export abstract class Reader implements CursorState, Member {
   #hasBegun = false
   #hasResumed = false
   #gap: GapReason | undefined
+  /** What it reads in place of the window. */
+  #pages: Pages | undefined
 
   constructor(lastEventId: string) {
     this.lastEventId = lastEventId
@@ -69,7 +72,7 @@ export abstract class Reader implements CursorState, Member {
    */
   abstract canTake(allowance: number): boolean
   /** Delivers what {@link next} gave. */
-  abstract take(next: Batch | Gap): void
+  abstract take(next: Batch | Gap | Page | LastPage): void
   /** Where it continues has been decided, or the log has something new for it. */
   abstract wake(): void
 
@@ -171,6 +174,23 @@ export abstract class Reader implements CursorState, Member {
     this.#removal = slot
   }
 
+  /** Reads these pages. Of what the window has for its targets, only a removal is for it. */
+  readPages(pages: Pages): void {
+    this.#pages = pages
+  }
+
+  get hasPages(): boolean {
+    return this.#pages !== undefined
+  }
+
+  /** Reads no more pages: it is about to close, or has closed. */
+  closePages(): void {
+    if (this.#pages === undefined) return
+    const pages = this.#pages
+    this.#pages = NO_PAGES
+    pages.close()
+  }
+
   /** Reads these targets, from wherever it starts. Its client's own comes last. */
   follow(targets: readonly Target[]): void {
     this.#targets = targets
@@ -214,7 +234,23 @@ export abstract class Reader implements CursorState, Member {
    * lost, else a batch, which may be empty (all of it superseded, or meant for others), or undefined
    * when there is nothing to read. A parked reader reads nothing.
    */
-  next(window: Window, upTo: number): Batch | Gap | undefined {
+  next(window: Window, upTo: number): Batch | Gap | Page | LastPage | undefined {
+    return this.#pages === undefined
+      ? this.#nextInWindow(window, upTo)
+      : (this.#removalIn(window) ?? this.#pages.next())
+  }
+
+  /** Skips what the window has for its targets, up to the removal of its client. */
+  #removalIn(window: Window): Batch | undefined {
+    for (;;) {
+      const skipped = this.#nextInWindow(window, window.tail)
+      if (skipped === undefined) return undefined
+      if (skipped instanceof Gap || skipped.removal === undefined) continue
+      return new Batch([], skipped.position, skipped.removal)
+    }
+  }
+
+  #nextInWindow(window: Window, upTo: number): Batch | Gap | undefined {
     if (this.#isParked) return undefined
     const wantsAll = this.#isBeforeHistory && !this.#latestOnly
     this.#noteLoss(window)
@@ -239,6 +275,7 @@ export abstract class Reader implements CursorState, Member {
 
   /** The id at its cursor; undefined while that is not decided, and while the log is empty. */
   cursorId(window: Window): string | undefined {
+    if (this.#pages !== undefined) return this.#pages.cursor
     if (this.#isParked || this.#gap !== undefined) return undefined
     const id = window.idAt(this.#cursor)
     if (id === undefined || this.#cursor >= this.#openedAt) return id

@@ -8,7 +8,7 @@ import { checkChannels, isClientId } from '../lib/names.js'
 import { randomBetween } from '../lib/random.js'
 import { isRecord } from '../lib/rules.js'
 import { timeOf } from '../lib/time.js'
-import { type Hub, hubOf } from '../pool/hub.js'
+import { type Hub, hubOf, type OpenPages } from '../pool/hub.js'
 import { ClientPool } from '../pool/pool.js'
 import type { Refusal } from '../pool/stats.js'
 import type { EventStream } from '../stream/event-stream.js'
@@ -74,7 +74,14 @@ export function sse<Events extends object = EventMap>(options: SseOptions<Events
   return Object.assign(eventStreams(hubOf(pool), route), { pool })
 }
 
-function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
+/**
+ * Finds the log that a request reads instead of the pool's events. Undefined if there is none: it has answered
+ * the request then, or throws an error with a status.
+ */
+export type FindPages = (ctx: Context, lastEventId: string) => Promise<OpenPages | undefined>
+
+/** The middleware of a route. @param find for a route that has logs of its own, such as runs. */
+export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindPages): Middleware {
   const { closeEvent, resume, done } = route
   const streamRoute = {
     closeEvent,
@@ -115,6 +122,8 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
 
     const { id, channels, expiresAt } = await identify(ctx, hub, route)
     if (isGone(ctx)) return undefined
+    const openPages = find && (await find(ctx, lastEventId))
+    if (find !== undefined && (openPages === undefined || isGone(ctx))) return undefined
     const isHead = ctx.method === 'HEAD'
     const polls = route.longPoll && isPoll(ctx)
     if (isHead && !polls) return headersOnly(ctx)
@@ -124,7 +133,13 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
       : (hub.refusal(id, polls ? undefined : ctx.res) ?? addresses.full(address))
     if (late !== undefined) return refuse(ctx, hub, route, late)
     if (polls) {
-      const request = [{ id, channels }, lastEventId, route.replay, route.closeEvent] as const
+      const request = [
+        { id, channels },
+        lastEventId,
+        route.replay,
+        route.closeEvent,
+        openPages,
+      ] as const
       // HEAD is answered at once, so it must not take another's place.
       const poll = isHead ? hub.subscribe(...request) : hub.poll(...request)
       return answerPoll(ctx, poll, expiresAt).finally(addresses.enter(address))
@@ -143,6 +158,7 @@ function eventStreams(hub: Hub, route: ResolvedRouteOptions) {
       channels,
       lastEventId,
       opening,
+      openPages,
     })
     opening.clearBody()
     opening.begin(stream)

@@ -9,6 +9,7 @@
 import type { EventEmitter } from 'node:events'
 import { Feed, type FeedListener } from '../delivery/feed.js'
 import { InFlight } from '../delivery/in-flight.js'
+import type { Pages } from '../delivery/pages.js'
 import { Pump } from '../delivery/pump.js'
 import type { Reader, Replay } from '../delivery/reader.js'
 import { Resumption, type ResumptionListener } from '../delivery/resume.js'
@@ -52,7 +53,12 @@ import { Turns } from './turns.js'
 export interface Admission extends Omit<StreamRequest, 'clientTarget'> {
   readonly replay: Replay
   readonly channels: readonly string[]
+  /** What it reads instead of the pool's events. */
+  readonly openPages?: OpenPages | undefined
 }
+
+/** Lets a new reader read a log of its own. */
+export type OpenPages = (reader: Reader) => Pages
 
 /** Where a pool keeps its hub: a key that the ES module and the CommonJS copy of the package share. */
 const HUB = Symbol.for('koa-sse-pool.hub')
@@ -245,11 +251,12 @@ export class Hub
   }
 
   /** Creates a stream, adds it to its targets, and decides where it starts. */
-  admit({ replay, channels, ...request }: Admission): Stream {
+  admit({ replay, channels, openPages, ...request }: Admission): Stream {
     const clientTarget = this.members.targetOf(request.id)
     const stream = new Stream({ ...request, clientTarget }, this)
     stream.face = new StreamFace(stream, this.members.client(request.id), this)
     this.members.add(stream, channels)
+    if (openPages !== undefined) stream.readPages(openPages(stream))
     this.#counts.opened += 1
     this.#start(stream, request.route.resume, replay)
     // Only now: without the new stream, a client would leave the pool with its only one.
@@ -293,6 +300,7 @@ export class Hub
     since: string,
     replay: Replay,
     closeEvent = CLOSE_EVENT,
+    openPages?: OpenPages,
   ): Subscription {
     const own = id === undefined ? undefined : clientIdOf(id)
     // First: a wrong name throws, and a target that was made before would stay.
@@ -308,6 +316,7 @@ export class Hub
     // Also keeps the targets, which know what was evicted, from being forgotten.
     for (const target of targets) target.subscribe(subscription)
     this.#subscriptions.add(subscription)
+    if (openPages !== undefined) subscription.readPages(openPages(subscription))
     if (this.#isClosed) subscription.close()
     else this.#start(subscription, true, replay)
     return subscription
@@ -348,7 +357,8 @@ export class Hub
       this.#waitingForBoot.set(reader, { resumes, replay })
       return
     }
-    if (resumes && reader.lastEventId !== '') {
+    // The cursor of a reader of pages means nothing in the pool's log.
+    if (resumes && reader.lastEventId !== '' && !reader.hasPages) {
       reader.startResuming(this.window)
       this.#resumption.resume(reader)
     } else {
@@ -358,6 +368,7 @@ export class Hub
 
   /** The reader has closed: nothing is to be delivered to it or decided for it any more. */
   #forget(reader: Reader): void {
+    reader.closePages()
     this.pump.forget(reader)
     this.#waitingForBoot.delete(reader)
     this.#resumption.forget(reader)

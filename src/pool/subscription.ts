@@ -3,6 +3,8 @@
  * subscription is a reader like a stream, so it has the same replay, gaps and order. It takes entries
  * only when it is read, and costs no memory in between.
  */
+
+import { LastPage, Page } from '../delivery/pages.js'
 import type { Pump } from '../delivery/pump.js'
 import { Gap, Reader, type Replay } from '../delivery/reader.js'
 import type { Batch, Slot, Target } from '../delivery/target.js'
@@ -172,8 +174,14 @@ export class Subscription extends Reader {
     return this.#isWaiting && (this.#ready.length === 0 || this.#readyBytes < allowance)
   }
 
-  take(next: Batch | Gap): void {
-    if (next instanceof Gap) {
+  take(next: Batch | Gap | Page | LastPage): void {
+    if (next instanceof LastPage) {
+      this.end(next.data)
+    } else if (next instanceof Page) {
+      for (const { id, frame } of next.events()) this.#ready.push({ id, ...decodeFrame(frame) })
+      this.#readyBytes += next.bytes
+      if (next.gap !== undefined) this.#host.subscriptionMissed()
+    } else if (next instanceof Gap) {
       this.#ready.push({ id: next.id, event: GAP_EVENT, data: gapData(next.reason) })
       this.#host.subscriptionMissed()
     } else {

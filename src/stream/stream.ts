@@ -7,6 +7,7 @@
  */
 import type { Server } from 'node:net'
 import type { InFlight } from '../delivery/in-flight.js'
+import { LastPage, Page } from '../delivery/pages.js'
 import type { Pump } from '../delivery/pump.js'
 import { Gap, type Place, Reader } from '../delivery/reader.js'
 import type { Batch, Target } from '../delivery/target.js'
@@ -212,6 +213,8 @@ export class Stream extends Reader {
   override get directAfter(): number | undefined {
     const direct = this.#direct
     if (direct === undefined) return undefined
+    // What is sent to it follows the pages that it has read, whatever the window holds.
+    if (this.hasPages) return 0
     // After a close event its client would not come back for what the log has not shown yet.
     const waitsForLog = this.isParked && direct.isSingle && this.#hasCloseEvent
     return waitsForLog ? Number.POSITIVE_INFINITY : direct.after
@@ -234,11 +237,14 @@ export class Stream extends Reader {
     return !this.#isBlocked || this.#transport.bufferedBytes(this.#outlet) <= allowance
   }
 
-  take(next: Batch | Gap): void {
-    if (next instanceof Gap) {
-      this.#writeGap(next)
-      return
-    }
+  take(next: Batch | Gap | Page | LastPage): void {
+    if (next instanceof Gap) this.#writeGap(next)
+    else if (next instanceof Page) this.#writePage(next)
+    else if (next instanceof LastPage) this.close('end', { data: next.data })
+    else this.#writeBatch(next)
+  }
+
+  #writeBatch(next: Batch): void {
     const { slots, removal } = next
     if (slots.length > 0) {
       const { withIds } = this
@@ -250,6 +256,15 @@ export class Stream extends Reader {
       traffic.bytes += next.bytes
     }
     if (removal !== undefined) this.close('removed', { data: removal.frame, after: next.position })
+  }
+
+  #writePage({ chunk, bytes, count, gap }: Page): void {
+    this.write(chunk)
+    this.#isActive = true
+    const { traffic } = this.#host
+    traffic.deliveries += count
+    traffic.bytes += bytes
+    if (gap !== undefined) this.#host.streamMissed(this, gap)
   }
 
   override takeDirect(): void {
@@ -371,6 +386,8 @@ export class Stream extends Reader {
   /** Ends the stream in the way that {@link ENDINGS} lists for the reason. */
   close(reason: CloseReason, options: CloseOptions = {}): void {
     if (this.#reason !== undefined) return
+    // Only the end of the run itself comes after all pages, and then there are none left.
+    this.closePages()
     const ending = ENDINGS[reason]
     if (ending === 'close event') this.#endWithEvent(reason, options)
     else if (ending === 'quiet end') this.#endQuietly(reason, options)
