@@ -85,7 +85,8 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
   const { closeEvent, resume, done } = route
   const streamRoute = {
     closeEvent,
-    resume,
+    // Pages have ids of their own.
+    resume: resume && find === undefined,
     hello: HELLO,
     ping: done === undefined ? undefined : COMMENT_HEARTBEAT,
     done: done === undefined ? undefined : encodeData(done, hub.options),

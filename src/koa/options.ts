@@ -250,7 +250,8 @@ export function resolveSseOptions<Events extends object>(given: SseOptions<Event
   }
 }
 
-function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
+/** @throws TypeError that names the option, when one is unknown or wrong, or does not go with another. */
+export function resolveRoute(given: RouteOptions): ResolvedRouteOptions {
   if (given.done !== undefined && given.resume === true) {
     throw new TypeError('sse(): option "done" rules out ids; drop "resume: true"')
   }

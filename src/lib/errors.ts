@@ -9,6 +9,11 @@ import type { CloseReason } from './reasons.js'
  * - `ERR_SSE_EVENT_TOO_LARGE`: the frame is larger than `maxEventBytes`.
  * - `ERR_SSE_LOG_DOWN`: the log's engine is out of reach; the event was not stored.
  * - `ERR_SSE_LOG_UNCERTAIN`: the engine was lost during the call; the event may have been stored.
+ * - `ERR_SSE_RUN_EXISTS`: `runs.start` with `onDuplicate: 'reject'`, and there is a run of this id; Koa answers
+ *   409.
+ * - `ERR_SSE_RUN_ENDED`: the run has ended, or was lost, so nothing can be appended.
+ * - `ERR_SSE_RUN_EXPIRED`: the run has expired; Koa answers 410.
+ * - `ERR_SSE_RUN_UNKNOWN`: there is no run of this id; Koa answers 404.
  */
 export type SseErrorCode =
   | 'ERR_SSE_CLOSED'
@@ -16,6 +21,10 @@ export type SseErrorCode =
   | 'ERR_SSE_EVENT_TOO_LARGE'
   | 'ERR_SSE_LOG_DOWN'
   | 'ERR_SSE_LOG_UNCERTAIN'
+  | 'ERR_SSE_RUN_EXISTS'
+  | 'ERR_SSE_RUN_ENDED'
+  | 'ERR_SSE_RUN_EXPIRED'
+  | 'ERR_SSE_RUN_UNKNOWN'
 
 /** An operational failure. Misuse (a wrong option, a bad event) is a `TypeError` instead. */
 export class SseError extends Error {
@@ -30,16 +39,22 @@ export class SseError extends Error {
    * whether or not the first attempt stored it. Only on `ERR_SSE_LOG_UNCERTAIN` of a pool's send.
    */
   retry: (() => Promise<string>) | undefined
+  /** The status that Koa answers with if a handler does not catch the error. Default: none, so 500. */
+  readonly status: number | undefined
+  /** Whether Koa shows the message to the client: if there is a `status`. */
+  readonly expose: boolean
 
-  /** @param options `reason` is for `ERR_SSE_CLOSED`; `cause` is that of every `Error`. */
+  /** @param options `reason` is for `ERR_SSE_CLOSED`; `status` for Koa; `cause` is that of every `Error`. */
   constructor(
     code: SseErrorCode,
     message: string,
-    options?: { cause?: unknown; reason?: CloseReason | undefined },
+    options?: { cause?: unknown; reason?: CloseReason | undefined; status?: number | undefined },
   ) {
     super(message, options)
     this.code = code
     this.reason = options?.reason
+    this.status = options?.status
+    this.expose = options?.status !== undefined
   }
 }
 

@@ -16,3 +16,9 @@ export type {
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
+export type { FormatName } from './formats.js'
+export type { RunId, RunStreamOptions, RunsOptions, StartOptions } from './options.js'
+export type { Run } from './producer.js'
+export type { ReadOptions, RunEvent } from './read.js'
+export { type RunAppendable, Runs, type Started } from './runs.js'
+export type { RunInfo, RunState } from './state.js'

@@ -10,6 +10,10 @@ const CODES: Record<SseErrorCode, true> = {
   ERR_SSE_LOG_DOWN: true,
   ERR_SSE_LOG_UNCERTAIN: true,
   ERR_SSE_POOL_CLOSED: true,
+  ERR_SSE_RUN_ENDED: true,
+  ERR_SSE_RUN_EXISTS: true,
+  ERR_SSE_RUN_EXPIRED: true,
+  ERR_SSE_RUN_UNKNOWN: true,
 }
 
 test.each(['README.md', 'README.zh-CN.md'])(

@@ -1,0 +1,102 @@
+/** Reads a run on the server: an iteration over its events. */
+import type { Page } from '../delivery/pages.js'
+import { SseError } from '../lib/errors.js'
+import { optional, type Rule, resolve } from '../lib/rules.js'
+import { decodeFrame } from '../wire/event.js'
+import { formatOffset } from './offset.js'
+import { gapPage } from './page.js'
+import type { RunFeed } from './run-feed.js'
+import { startOf } from './run-pages.js'
+
+/** An event of a run, as a page would receive it. */
+export interface RunEvent {
+  /** Its offset: pass it as `offset` to continue after this event. */
+  id: string
+  /** The event name; `'message'` for an event without one, `'sse.gap'` if events before this one are lost. */
+  event: string
+  /** Its data as text: what was appended if that was a string, otherwise its JSON. */
+  data: string
+}
+
+/** Where to begin to read, and when to end. */
+export interface ReadOptions {
+  /** The id of the last event that was read, to continue after it. Default: from the beginning. */
+  offset?: string | undefined
+  /** Ends the iteration when it aborts. Default: none. */
+  signal?: AbortSignal | undefined
+}
+
+const RULES: Record<keyof ReadOptions, Rule> = {
+  offset: {
+    default: '',
+    expected: 'the id of an event',
+    accepts: value => typeof value === 'string',
+  },
+  signal: optional('an AbortSignal', value => value instanceof AbortSignal),
+}
+
+/** @throws TypeError that names the option, when one is unknown or wrong. */
+export function readRun(
+  id: string,
+  options: ReadOptions,
+  openFeed: () => Promise<RunFeed>,
+): AsyncIterableIterator<RunEvent> {
+  const { offset, signal } = resolve('runs.read()', RULES, options) as unknown as {
+    readonly offset: string
+    readonly signal: AbortSignal | undefined
+  }
+  return events(id, offset, signal, openFeed)
+}
+
+async function* events(
+  id: string,
+  offset: string,
+  signal: AbortSignal | undefined,
+  openFeed: () => Promise<RunFeed>,
+): AsyncIterableIterator<RunEvent> {
+  const feed = await openFeed()
+  let wake = () => {}
+  const stopListening = feed.listen(() => wake())
+  const stop = () => wake()
+  signal?.addEventListener('abort', stop)
+  try {
+    let { position, gap } = startOf(feed, offset)
+    for (;;) {
+      // Before the look: news that come during it must not be slept through.
+      const news = new Promise<void>(resolve => {
+        wake = resolve
+      })
+      if (signal?.aborted) return
+      if (gap !== undefined) {
+        yield* decoded(gapPage(gap, formatOffset(position, feed)))
+        gap = undefined
+      }
+      const page = feed.pageAfter(position)
+      if (page !== undefined) {
+        if (page.after > position) gap = 'trimmed'
+        position = page.after
+        if (gap !== undefined) continue
+        for (const event of decoded(page.as(true))) {
+          if (signal?.aborted) return
+          yield event
+        }
+        position = page.end
+        continue
+      }
+      if (feed.isGone) {
+        throw new SseError('ERR_SSE_RUN_EXPIRED', `The run "${id}" was deleted or has expired`, {
+          status: 410,
+        })
+      }
+      if (feed.isOver && position >= feed.record.tail) return
+      await news
+    }
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    stopListening()
+  }
+}
+
+function* decoded(page: Page): Iterable<RunEvent> {
+  for (const { id, frame } of page.events()) yield { id, ...decodeFrame(frame) }
+}

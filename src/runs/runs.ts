@@ -1,0 +1,343 @@
+/**
+ * Runs: streams of events that begin and end, and outlive their readers. A producer makes one, once; any number of
+ * readers get it from the beginning, or from where they were.
+ *
+ * The run's log is the only queue, and readers hold offsets: see docs/architecture.md.
+ */
+import type { Context, Middleware } from 'koa'
+import type { Reader } from '../delivery/reader.js'
+import { eventStreams } from '../koa/middleware.js'
+import { got, SseError } from '../lib/errors.js'
+import { isClientId } from '../lib/names.js'
+import { isFunction } from '../lib/rules.js'
+import type { RunRecord } from '../log/run-store.js'
+import { type Hub, hubOf } from '../pool/hub.js'
+import { type EventMap, encodePoolEvent, type PoolEvent } from '../wire/event.js'
+import { FORMATS, type Format } from './formats.js'
+import {
+  type ResolvedRunsOptions,
+  type RunStreamOptions,
+  type RunsOptions,
+  resolveRuns,
+  resolveStart,
+  resolveStream,
+  type StartOptions,
+} from './options.js'
+import { Producer, type Run } from './producer.js'
+import { type ReadOptions, type RunEvent, readRun } from './read.js'
+import { RunFeed } from './run-feed.js'
+import { RunPages } from './run-pages.js'
+import { formatEnding, infoOf, type RunInfo } from './state.js'
+
+/** An event of a run: that of a pool, without `key`, because nothing in a run supersedes anything. */
+export type RunAppendable<Events extends object = EventMap> = PoolEvent<Events> & {
+  key?: undefined
+}
+
+/** What {@link Runs.start} returns. */
+export interface Started extends RunInfo {
+  /** Whether there was a run of this id already, so that nothing was started. */
+  readonly joined: boolean
+}
+
+/**
+ * Runs and their readers. One for an app, or one for each kind of run; several processes share them through
+ * their store.
+ *
+ * @example
+ * ```js
+ * const runs = new Runs({ pool })
+ *
+ * router.post('/answers/:id', async ctx => {
+ *   await runs.start(ctx.params.id, async run => {
+ *     for await (const token of generate({ signal: run.signal })) {
+ *       await run.append({ event: 'token', data: token })
+ *     }
+ *   })
+ *   ctx.status = 202
+ * })
+ * router.get('/answers/:id', runs.stream({ id: ctx => ctx.params.id }))
+ * router.delete('/answers/:id', async ctx => {
+ *   ctx.status = (await runs.stop(ctx.params.id)) ? 202 : 404
+ * })
+ * ```
+ */
+export class Runs<Events extends object = EventMap> {
+  readonly #options: ResolvedRunsOptions
+  readonly #hub: Hub
+  /** The producers on this process, by run. */
+  readonly #producers = new Map<string, Producer>()
+  readonly #finished = new Map<Producer, Promise<void>>()
+  /** The runs that are read on this process. */
+  readonly #feeds = new Map<string, RunFeed>()
+  #renewTimer: NodeJS.Timeout | undefined
+  #closing: Promise<void> | undefined
+
+  /** @throws TypeError that names the option, when one is unknown, missing or wrong. */
+  constructor(options: RunsOptions) {
+    this.#options = resolveRuns(options)
+    this.#hub = hubOf(this.#options.pool)
+  }
+
+  /**
+   * Starts a run, unless there is one of this id. Resolves once it has begun; the producer then works on, whether or
+   * not anything reads. When it returns, the run ends as `done`; when it throws, as `failed`, and the pool emits
+   * the error as `error`.
+   *
+   * Nothing is started twice: a second request with the same id joins the run that there is, also if that has
+   * ended, and also at the same time on another process.
+   *
+   * @param id 1 to 256 characters. One for each piece of work: for a chat, that of the user's message and not that
+   * of the conversation.
+   * @throws TypeError for a wrong id or option.
+   * @throws SseError `ERR_SSE_RUN_EXISTS` with `onDuplicate: 'reject'`; `ERR_SSE_RUN_EXPIRED` for the id of a run
+   * that has expired; `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached: the producer
+   * was not called then.
+   */
+  async start(
+    id: string,
+    producer: (run: Run<RunAppendable<Events>>) => Promise<void> | void,
+    options: StartOptions = {},
+  ): Promise<Started> {
+    checkId('runs.start()', id)
+    if (!isFunction(producer)) {
+      throw new TypeError(`runs.start(): the producer must be a function; got ${got(producer)}`)
+    }
+    const { onDuplicate } = resolveStart(options)
+    if (this.#closing)
+      throw new SseError('ERR_SSE_POOL_CLOSED', 'The runs are closed: none can be started')
+    const { store, ttl, remember, lease, maxLength } = this.#options
+    const created = await store.create(id, {
+      meta: META,
+      ttl,
+      remember,
+      maxLength,
+      lease: { ms: lease, ending: formatEnding({ state: 'lost' }) },
+    })
+    if (!('run' in created))
+      throw new TypeError('The store has refused to begin a run without a source')
+    const { outcome, run } = created
+    if (outcome === 'created') {
+      this.#produce(id, run, producer)
+      return { ...infoOf(id, run), joined: false }
+    }
+    if (run.status === 'expired' || run.status === 'deleted') throw expiredError(id)
+    if (onDuplicate === 'reject') {
+      throw new SseError('ERR_SSE_RUN_EXISTS', `There is a run "${id}" already`, { status: 409 })
+    }
+    return { ...infoOf(id, run), joined: true }
+  }
+
+  /**
+   * Stops a run, on whichever process its producer is: the run ends at once as `stopped`, readers are told, and
+   * the producer's `run.signal` aborts. Resolves to false if there is no such run; to true also if it has ended.
+   *
+   * @throws SseError `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached; then try again.
+   */
+  async stop(id: string): Promise<boolean> {
+    const ending = formatEnding({ state: 'stopped' })
+    const { outcome } = await this.#options.store.append(id, { entries: [], ending })
+    return outcome !== 'unknown'
+  }
+
+  /**
+   * What is known of a run; undefined if there is none, or it has expired.
+   *
+   * @throws SseError `ERR_SSE_LOG_DOWN` if the store cannot be reached.
+   */
+  async get(id: string): Promise<RunInfo | undefined> {
+    const run = await this.#options.store.get(id)
+    return run !== undefined && isThere(run) ? infoOf(id, run) : undefined
+  }
+
+  /**
+   * Forgets a run and its events. Its producer's signal aborts, its readers are told, and a new run of this id can be
+   * started. Resolves to false if there is none.
+   *
+   * @throws SseError `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached.
+   */
+  async delete(id: string): Promise<boolean> {
+    return (await this.#options.store.delete(id)) !== undefined
+  }
+
+  /**
+   * Reads a run on the server, to its end: as an async iterable of its events.
+   *
+   * @throws SseError (from the iteration) `ERR_SSE_RUN_UNKNOWN` if there is no such run, `ERR_SSE_RUN_EXPIRED` if it
+   * has expired or is deleted while it is read, `ERR_SSE_LOG_DOWN` if the store cannot be reached.
+   * @example
+   * ```js
+   * for await (const { event, data } of runs.read('job-1')) console.log(event, data)
+   * ```
+   */
+  read(id: string, options: ReadOptions = {}): AsyncIterableIterator<RunEvent> {
+    return readRun(id, options, () => this.#feedOf(id))
+  }
+
+  /**
+   * The middleware for readers: an event stream like that of `sse()`, with a run's events in place of the pool's. It
+   * begins after the `Last-Event-ID`, else at the beginning, and closes when the run has ended.
+   *
+   * Answers 204 if there is no such run, which stops an `EventSource`, 410 if it has expired, and otherwise as
+   * `sse()` does.
+   *
+   * @throws TypeError that names the option, when one is unknown, missing or wrong.
+   */
+  stream(options: RunStreamOptions): Middleware {
+    const { id: idOf, format: name, route } = resolveStream(options)
+    const format = FORMATS[name]
+    const find = async (ctx: Context, lastEventId: string) => {
+      const id = await idOf(ctx)
+      const record = await this.#find(ctx, id, format)
+      if (record === undefined) return undefined
+      ctx.set(format.headers)
+      const offset = format.hasIds ? lastEventId : ''
+      const { pingInterval, heartbeat } = this.#hub.options
+      const shown = heartbeat === 'event' ? pingInterval : undefined
+      return (reader: Reader) =>
+        new RunPages(this.#feed(id as string, record), reader, offset, format, shown)
+    }
+    return eventStreams(this.#hub, { ...route, done: format.done }, find)
+  }
+
+  /**
+   * Starts nothing more, and waits until the producers of this process have finished, or for this many
+   * milliseconds; what then still runs is stopped as `lost`. Closes the store. Call it before `pool.close()`.
+   */
+  close({ timeout = 10_000 }: { timeout?: number } = {}): Promise<void> {
+    this.#closing ??= this.#close(timeout)
+    return this.#closing
+  }
+
+  async #close(timeout: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise(resolve => {
+      timer = setTimeout(resolve, timeout)
+    })
+    await Promise.race([Promise.all(this.#finished.values()), patience])
+    clearTimeout(timer)
+    const ending = formatEnding({ state: 'lost' })
+    const { store } = this.#options
+    await Promise.allSettled(
+      [...this.#producers.keys()].map(id => store.append(id, { entries: [], ending })),
+    )
+    clearInterval(this.#renewTimer)
+    await store.close()
+  }
+
+  async #find(ctx: Context, id: unknown, format: Format): Promise<RunRecord | undefined> {
+    const record = isClientId(id) ? await this.#options.store.get(id) : undefined
+    // "A client can be told to stop reconnecting using the HTTP 204 No Content response code" (WHATWG HTML).
+    if (record === undefined) {
+      ctx.status = 204
+      return undefined
+    }
+    if (!isThere(record)) throw expiredError(id as string)
+    // The AI SDK resumes with a GET, and shows an answer that has ended from what the app has stored.
+    if (format === FORMATS['ui-messages'] && ctx.method === 'GET' && record.status !== 'open') {
+      ctx.status = 204
+      return undefined
+    }
+    return record
+  }
+
+  async #feedOf(id: string): Promise<RunFeed> {
+    const record = await this.#options.store.get(id)
+    if (record === undefined) {
+      throw new SseError('ERR_SSE_RUN_UNKNOWN', `There is no run "${id}"`, { status: 404 })
+    }
+    if (!isThere(record)) throw expiredError(id)
+    return this.#feed(id, record)
+  }
+
+  #feed(id: string, record: RunRecord): RunFeed {
+    const existing = this.#feeds.get(id)
+    if (existing?.generation === record.generation) {
+      existing.meet(record)
+      return existing
+    }
+    const feed = new RunFeed(id, record, {
+      store: this.#options.store,
+      pump: this.#hub.pump,
+      error: error => this.#hub.error(error),
+      idle: idle => {
+        if (this.#feeds.get(id) === idle) this.#feeds.delete(id)
+      },
+    })
+    this.#feeds.set(id, feed)
+    return feed
+  }
+
+  #produce(
+    id: string,
+    record: RunRecord,
+    produce: (run: Run<RunAppendable<Events>>) => Promise<void> | void,
+  ): void {
+    const { store } = this.#options
+    const producer = new Producer(id, record, {
+      store,
+      linger: store.linger,
+      error: error => this.#hub.error(error),
+    })
+    this.#producers.set(id, producer)
+    this.#renewTimer ??= setInterval(() => this.#renew(), this.#options.lease / 3).unref()
+    const run = {
+      id,
+      signal: producer.signal,
+      append: async (event: unknown) => producer.append(this.#encode(event)),
+      flush: () => producer.flush(),
+    }
+    const finished = this.#work(producer, async () => produce(run)).finally(() => {
+      this.#finished.delete(producer)
+      if (this.#producers.get(id) === producer) this.#producers.delete(id)
+      if (this.#producers.size > 0) return
+      clearInterval(this.#renewTimer)
+      this.#renewTimer = undefined
+    })
+    this.#finished.set(producer, finished)
+  }
+
+  async #work(producer: Producer, produce: () => Promise<void>): Promise<void> {
+    try {
+      await produce()
+    } catch (error) {
+      // It was stopped, and has said so in its own way.
+      if (producer.isOver) return
+      this.#hub.error(error)
+      await producer.end({ state: 'failed', error: this.#options.onError(error, producer.id) })
+      return
+    }
+    await producer.end({ state: 'done' })
+  }
+
+  #encode(event: unknown): string {
+    if (typeof event === 'object' && event !== null && 'key' in event && event.key !== undefined) {
+      throw new TypeError('key works only on events sent through the pool: a run keeps every event')
+    }
+    return encodePoolEvent(event, this.#hub.options)
+  }
+
+  #renew(): void {
+    for (const producer of this.#producers.values()) {
+      if (producer.idleTime >= this.#options.lease / 3) void producer.renew()
+    }
+  }
+}
+
+/** Told apart from the streams of `durableStreams()`, if both use one store. */
+const META = 'run'
+
+function isThere({ status }: RunRecord): boolean {
+  return status === 'open' || status === 'ended'
+}
+
+function expiredError(id: string): SseError {
+  return new SseError('ERR_SSE_RUN_EXPIRED', `The run "${id}" has expired`, { status: 410 })
+}
+
+function checkId(call: string, id: unknown): void {
+  if (isClientId(id)) return
+  throw new TypeError(
+    `${call}: the id must be a string of 1 to 256 characters without control characters; got ${got(id)}`,
+  )
+}
