@@ -1,9 +1,9 @@
 /**
- * `npm run controls` puts PoolEventSource and other clients through the same scenarios and writes the table
- * test/tabs/CONTROLS.md. No part of `npm test`, because what a client does not do shows only by time.
+ * `npm run controls` puts PoolEventSource and other clients through the same scenarios and writes the table of
+ * docs/client.md. No part of `npm test`, because what a client does not do shows only by time.
  */
 import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { scenarios } from '../tabs/controls.js'
@@ -23,6 +23,8 @@ const OTHERS = [
 ]
 const NOTE = `In Chromium, against a koa-sse-pool that asks for \`retry: 100\`. "No" is what has not happened within 15
 seconds. Each client has the options that help it most, and its page listens to \`sse.gap\`.`
+
+const scenarioNames = Object.keys(scenarios)
 
 let browser: Browser
 let script: string
@@ -58,21 +60,37 @@ test.each([OURS, ...OTHERS])(
 )
 
 test('the table is written', async () => {
-  const clients = [...results.keys()]
-  const row = (cells: string[]) => `| ${cells.join(' | ')} |`
-  const rows = Object.keys(scenarios).map(name =>
-    row([name, ...clients.map(client => results.get(client)?.[name] ?? '')]),
+  const clients = [OURS, ...OTHERS]
+  // A run of some of the tests must not write half a table.
+  const complete = clients.filter(client =>
+    scenarioNames.every(name => results.get(client)?.[name]),
   )
+  expect(complete).toEqual(clients)
+  const rows = scenarioNames.map(name => [
+    name,
+    ...clients.map(client => results.get(client)?.[name] ?? ''),
+  ])
   const sizes = await Promise.all(clients.map(sizeOf))
   const heads = clients.map(client => `${client}${versionOf(client)}`)
-  const table = [
-    row(['', ...heads]),
-    row(['---', ...clients.map(() => '---')]),
-    ...rows,
-    row(['bytes, minified and gzipped', ...sizes]),
-  ]
-  await writeFile(pathOf('../tabs/CONTROLS.md'), `${table.join('\n')}\n\n${NOTE}\n`)
+  const table = tableOf([['', ...heads], ...rows, ['bytes, minified and gzipped', ...sizes]])
+  const page = pathOf('../../docs/client.md')
+  await writeFile(page, withTable(await readFile(page, 'utf8'), `${table}\n\n${NOTE}`))
 })
+
+/** A table in Markdown, aligned, because no formatter reads the page. */
+function tableOf([head = [], ...rows]: string[][]): string {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map(row => row[i]?.length ?? 0)))
+  const line = (cells: string[]) => {
+    return `| ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(' | ')} |`
+  }
+  return [head, widths.map(width => '-'.repeat(width)), ...rows].map(line).join('\n')
+}
+
+function withTable(page: string, table: string): string {
+  const place = /(?<=<!-- control table -->\n).*?(?=\n<!-- \/control table -->)/s
+  if (!place.test(page)) throw new Error('docs/client.md has no place for the control table')
+  return page.replace(place, () => table)
+}
 
 async function sizeOf(client: string): Promise<string> {
   if (client === NATIVE) return '0'
