@@ -2,7 +2,6 @@
  * The one that makes a run, on the process that started it. Its events wait here until the store has taken them:
  * a little, so that many tokens cost one write, and up to a limit, beyond which `append` makes the producer wait.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import { SseError } from '../lib/errors.js'
 import type { RunNews, RunRecord, RunStore } from '../log/run-store.js'
 import { type Ending, endingOf, formatEnding } from './state.js'
@@ -176,7 +175,7 @@ export class Producer {
       } catch (error) {
         if (attempt === 0) this.#host.error(error)
         const delay = RETRY_MS[attempt] ?? 1000
-        await pause(delay, undefined, { ref: false })
+        await new Promise(resolve => setTimeout(resolve, delay))
       }
     }
   }

@@ -2,6 +2,7 @@
 import type { Page } from '../delivery/pages.js'
 import { SseError } from '../lib/errors.js'
 import { optional, type Rule, resolve } from '../lib/rules.js'
+import type { RunRecord } from '../log/run-store.js'
 import { decodeFrame } from '../wire/event.js'
 import { formatOffset } from './offset.js'
 import { gapPage } from './page.js'
@@ -26,6 +27,12 @@ export interface ReadOptions {
   signal?: AbortSignal | undefined
 }
 
+/** Where a run is found, and what its readers share. */
+interface Source {
+  find(): Promise<RunRecord>
+  feed(run: RunRecord): RunFeed
+}
+
 const RULES: Record<keyof ReadOptions, Rule> = {
   offset: {
     default: '',
@@ -39,22 +46,22 @@ const RULES: Record<keyof ReadOptions, Rule> = {
 export function readRun(
   id: string,
   options: ReadOptions,
-  openFeed: () => Promise<RunFeed>,
+  source: Source,
 ): AsyncIterableIterator<RunEvent> {
   const { offset, signal } = resolve('runs.read()', RULES, options) as unknown as {
     readonly offset: string
     readonly signal: AbortSignal | undefined
   }
-  return events(id, offset, signal, openFeed)
+  return events(id, offset, signal, source)
 }
 
 async function* events(
   id: string,
   offset: string,
   signal: AbortSignal | undefined,
-  openFeed: () => Promise<RunFeed>,
+  source: Source,
 ): AsyncIterableIterator<RunEvent> {
-  const feed = await openFeed()
+  const feed = source.feed(await source.find())
   let wake = () => {}
   const stopListening = feed.listen(() => wake())
   const stop = () => wake()

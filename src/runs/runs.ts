@@ -171,7 +171,10 @@ export class Runs<Events extends object = EventMap> {
    * ```
    */
   read(id: string, options: ReadOptions = {}): AsyncIterableIterator<RunEvent> {
-    return readRun(id, options, () => this.#feedOf(id))
+    return readRun(id, options, {
+      find: () => this.#recordOf(id),
+      feed: run => this.#feed(id, run),
+    })
   }
 
   /**
@@ -241,15 +244,16 @@ export class Runs<Events extends object = EventMap> {
     return record
   }
 
-  async #feedOf(id: string): Promise<RunFeed> {
+  async #recordOf(id: string): Promise<RunRecord> {
     const record = await this.#options.store.get(id)
     if (record === undefined) {
       throw new SseError('ERR_SSE_RUN_UNKNOWN', `There is no run "${id}"`, { status: 404 })
     }
     if (!isThere(record)) throw expiredError(id)
-    return this.#feed(id, record)
+    return record
   }
 
+  /** To be read from at once: it closes as soon as its last reader leaves. */
   #feed(id: string, record: RunRecord): RunFeed {
     const existing = this.#feeds.get(id)
     if (existing?.generation === record.generation) {

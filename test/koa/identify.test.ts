@@ -137,7 +137,7 @@ describe('expiresAt from identify', () => {
   const START = Date.UTC(2026, 0, 1)
 
   /** Only the clock and timers of the package: sockets need none. */
-  function useFakeClock() {
+  function fakeClock() {
     vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now: START })
     onTestFinished(() => void vi.useRealTimers())
   }
@@ -146,7 +146,7 @@ describe('expiresAt from identify', () => {
     ['a Date', new Date(START + 10_000)],
     ['milliseconds', START + 10_000],
   ])('ends the stream as expired: %s', async (_, expiresAt) => {
-    useFakeClock()
+    fakeClock()
     const { pool, origin } = await serve(() => ({ id: 'ada', expiresAt }))
     const closes = watchCloses(pool)
     const client = await connect(origin)
@@ -160,7 +160,7 @@ describe('expiresAt from identify', () => {
   })
 
   test('is asked for again by a resume, which gets the rights that the client has then', async () => {
-    useFakeClock()
+    fakeClock()
     let rights: Identity = { id: 'ada', channels: ['news', 'staff'], expiresAt: START + 1000 }
     const { pool, origin } = await serve(() => rights)
     const client = await connect(origin)
@@ -180,7 +180,7 @@ describe('expiresAt from identify', () => {
   })
 
   test('ends a long poll that waits', async () => {
-    useFakeClock()
+    fakeClock()
     const { pool, origin } = await serve(() => ({ id: 'ada', expiresAt: START + 1000 }), {
       longPoll: true,
     })

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { memoryRuns, type Run, type RunAppendable, type RunStore, Runs } from 'koa-sse-pool/runs'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { deferred } from '../helpers/app.js'
 import { testPool } from '../helpers/server.js'
 
@@ -113,6 +113,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 )
 
 test('every reader gets every event once and in order', { timeout: 120_000 }, async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }).setTimerTickMode('nextTimerAsync')
+  onTestFinished(() => {
+    vi.useRealTimers()
+  })
   const property = fc.asyncProperty(fc.array(step, { maxLength: 60 }), async steps => {
     const store = memoryRuns()
     const pool = testPool()
@@ -153,5 +157,5 @@ test('every reader gets every event once and in order', { timeout: 120_000 }, as
     for (const { got } of readers) expect(got).toEqual(all)
     await store.close()
   })
-  await fc.assert(property, { numRuns: Number(globalThis.process.env.RUNS_RUNS ?? 60) })
+  await fc.assert(property, { numRuns: Number(globalThis.process.env.RUNS_RUNS ?? 300) })
 })
