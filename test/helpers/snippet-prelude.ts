@@ -22,6 +22,7 @@ declare global {
   const pool: Pool
   const log: EventLog
   const router: Router
+  const app: import('koa')
   const server: Server
   const tickets: import('koa-sse-pool/tickets').StreamTickets
 
@@ -64,7 +65,7 @@ declare global {
 export {}
 `
 
-/** As much of packages that are not installed as the code for pages uses. */
+/** As much of React and Vue as the code for pages uses. */
 export const MODULES = `
 declare module 'react' {
   export function useEffect(effect: () => () => void, dependencies: unknown[]): void
