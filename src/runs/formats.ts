@@ -5,7 +5,7 @@ import { cursorPage } from './page.js'
 import type { Ending } from './state.js'
 
 /** Also of a run whose entries were deleted while it was read. */
-export type ShownEnding = Ending | { readonly state: 'deleted'; readonly error?: undefined }
+type ShownEnding = Ending | { readonly state: 'deleted'; readonly error?: undefined }
 
 export interface Format {
   /** Whether events carry their offsets, so that a reader can resume. */
