@@ -35,14 +35,16 @@ export interface Run<Event = unknown> {
 export interface ProducerHost {
   readonly store: RunStore
   readonly linger: number
+  /** How long the store keeps the run open without a sign of life, in milliseconds. */
+  readonly lease: number
   error(error: unknown): void
 }
 
 /** Characters that may wait for the store before `append` waits. */
 const HIGH_WATER = 64 * 1024
 
-/** Between two attempts while the store is out of reach, in milliseconds. */
-const RETRY_MS = [100, 200, 500, 1000] as const
+/** Between two attempts while the store is out of reach, in milliseconds; the last one for all others. */
+const RETRY_MS = [100, 200, 500, 1000]
 
 export class Producer {
   readonly id: string
@@ -56,6 +58,8 @@ export class Producer {
   #isFlushing = false
   #flushTimer: NodeJS.Timeout | NodeJS.Immediate | undefined
   #flushedAt = Number.NEGATIVE_INFINITY
+  /** When the last call began that the store has confirmed. */
+  #confirmedAt = performance.now()
   #ending: Ending | undefined
   /** Why nothing can be appended any more. */
   #over: SseError | undefined
@@ -72,11 +76,6 @@ export class Producer {
 
   get signal(): AbortSignal {
     return this.#controller.signal
-  }
-
-  /** Milliseconds since it has shown the store that it is alive. */
-  get idleTime(): number {
-    return performance.now() - this.#flushedAt
   }
 
   get isOver(): boolean {
@@ -112,14 +111,27 @@ export class Producer {
     while (this.#over === undefined) await this.#progress()
   }
 
-  /** Tells the store that it is alive. */
+  /** Tells the store that it is alive. To be called more often than once in a lease. */
   async renew(): Promise<void> {
-    if (this.isOver || this.#isFlushing) return
+    const now = performance.now()
+    const { lease } = this.#host
+    // By now the store has ended the run, even if it cannot say so: what is still made would be paid for nothing.
+    if (now - this.#confirmedAt > lease) this.lose()
+    if (this.isOver || this.#isFlushing || now - this.#confirmedAt < lease / 3) return
     try {
       this.#check(await this.#host.store.renew(this.id))
+      this.#confirmedAt = now
     } catch (error) {
       this.#host.error(error)
     }
+  }
+
+  /** Its run is lost, or ended by another: nothing more is stored. */
+  lose(run?: RunRecord): void {
+    if (this.isOver) return
+    const isOurs = run?.generation === this.#generation && run.status === 'ended'
+    this.#finish(endedError(this.id, isOurs ? endingOf(run) : { state: 'lost' }))
+    this.#controller.abort(this.#over)
   }
 
   #schedule(): void {
@@ -162,6 +174,7 @@ export class Producer {
   /** Until the store has answered: what it may have stored already is stored once. */
   async #store(entries: readonly string[], ending: Ending | undefined): Promise<void> {
     for (let attempt = 0; !this.isOver; attempt++) {
+      const now = performance.now()
       try {
         const { outcome, run } = await this.#host.store.append(this.id, {
           entries,
@@ -169,8 +182,9 @@ export class Producer {
           generation: this.#generation,
           producer: { id: PRODUCER, epoch: 0, seq: this.#seq },
         })
-        if (outcome === 'appended' || outcome === 'duplicate') this.#seq += 1
-        else this.#lose(run)
+        if (outcome !== 'appended' && outcome !== 'duplicate') return this.lose(run)
+        this.#seq += 1
+        this.#confirmedAt = now
         return
       } catch (error) {
         if (attempt === 0) this.#host.error(error)
@@ -199,13 +213,7 @@ export class Producer {
     if (isOurs && record.status === 'open') return
     // Our own end comes back as news before its reply.
     if (isOurs && this.#ending !== undefined && record.ending === formatEnding(this.#ending)) return
-    this.#lose(record)
-  }
-
-  #lose(record: RunRecord | undefined): void {
-    const isOurs = record?.generation === this.#generation && record.status === 'ended'
-    this.#finish(endedError(this.id, isOurs ? endingOf(record) : { state: 'lost' }))
-    this.#controller.abort(this.#over)
+    this.lose(record)
   }
 
   #finish(why: SseError): void {

@@ -112,7 +112,7 @@ export class Runs<Events extends object = EventMap> {
       ttl,
       remember,
       maxLength,
-      lease: { ms: lease, ending: formatEnding({ state: 'lost' }) },
+      lease: { ms: lease, ending: LOST },
     })
     if (!('run' in created))
       throw new TypeError('The store has refused to begin a run without a source')
@@ -219,11 +219,11 @@ export class Runs<Events extends object = EventMap> {
     })
     await Promise.race([Promise.all(this.#finished.values()), patience])
     clearTimeout(timer)
-    const ending = formatEnding({ state: 'lost' })
     const { store } = this.#options
-    await Promise.allSettled(
-      [...this.#producers.keys()].map(id => store.append(id, { entries: [], ending })),
-    )
+    const producers = [...this.#producers.values()]
+    for (const producer of producers) producer.lose()
+    const endings = producers.map(({ id }) => store.append(id, { entries: [], ending: LOST }))
+    await Promise.allSettled(endings)
     clearInterval(this.#renewTimer)
     await store.close()
   }
@@ -281,10 +281,11 @@ export class Runs<Events extends object = EventMap> {
     const producer = new Producer(id, record, {
       store,
       linger: store.linger,
+      lease: this.#options.lease,
       error: error => this.#hub.error(error),
     })
     this.#producers.set(id, producer)
-    this.#renewTimer ??= setInterval(() => this.#renew(), this.#options.lease / 3).unref()
+    this.#renewTimer ??= setInterval(() => this.#renew(), this.#options.lease / 4).unref()
     const run = {
       id,
       signal: producer.signal,
@@ -322,11 +323,11 @@ export class Runs<Events extends object = EventMap> {
   }
 
   #renew(): void {
-    for (const producer of this.#producers.values()) {
-      if (producer.idleTime >= this.#options.lease / 3) void producer.renew()
-    }
+    for (const producer of this.#producers.values()) void producer.renew()
   }
 }
+
+const LOST = formatEnding({ state: 'lost' })
 
 /** Told apart from the streams of `durableStreams()`, if both use one store. */
 const META = 'run'

@@ -257,6 +257,29 @@ describe('a run', () => {
     expect(await reason).toMatchObject({ code: 'ERR_SSE_RUN_ENDED' })
   })
 
+  test('aborts its producer when the store has not confirmed for longer than the lease', async () => {
+    const store = memoryRuns()
+    const cut = async () => {
+      throw new Error('The network is cut')
+    }
+    const cutOff = {
+      linger: 0,
+      create: store.create.bind(store),
+      append: cut,
+      get: cut,
+      renew: cut,
+    }
+    Object.assign(cutOff, { watch: () => () => {}, close: async () => {} })
+    const { runs, pool } = await serveRuns({ store: cutOff as unknown as RunStore, lease: 1000 })
+    pool.on('error', () => {})
+    const { producer, run } = directed()
+    await runs.start('one', producer)
+    const { signal, append } = await run
+    await append('never stored')
+    expect(await aborted(signal)).toMatchObject({ code: 'ERR_SSE_RUN_ENDED' })
+    await expect(append('late')).rejects.toMatchObject({ code: 'ERR_SSE_RUN_ENDED' })
+  })
+
   test('keeps its lease for as long as its process lives, however quiet it is', async () => {
     const store = memoryRuns()
     const { runs } = await serveRuns({ store, lease: 1000 })
