@@ -5,14 +5,14 @@
  */
 import { got } from '../lib/errors.js'
 
-/** The part of a client of the package `redis` (node-redis) that `redisLog` uses. */
+/** The part of a client of the package `redis` (node-redis) that this package uses. */
 export interface NodeRedisClient {
   readonly isOpen: boolean
   duplicate(...args: never[]): unknown
   sendCommand(...args: never[]): unknown
 }
 
-/** The part of a client of the package `ioredis` that `redisLog` uses. */
+/** The part of a client of the package `ioredis` that this package uses. */
 export interface IoredisClient {
   readonly status: string
   duplicate(...args: never[]): unknown
@@ -32,50 +32,71 @@ export type CreateConnection = (timeout: number, onLost: (error: Error) => void)
 export interface DriverConnection {
   connect(): Promise<unknown>
   send(args: string[]): Promise<unknown>
+  /** Resolves once the subscription stands. From then on the connection can send nothing but PING. */
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
   destroy(): void
 }
 
-/** @throws TypeError for a value that is not a client, or a client of several nodes. */
-export function connectionFactory(client: unknown): {
+/**
+ * @param where begins the message of an error, as in `redisLog()`
+ * @throws TypeError for a value that is not a client, or a client of several nodes.
+ */
+export function connectionFactory(
+  client: unknown,
+  where: string,
+): {
   createConnection: CreateConnection
+  /** To be put before each key: a connection sends keys unchanged. */
   keyPrefix: string
+  /** The number of the client's database. */
+  database: number
 } {
   const given = (typeof client === 'object' && client !== null ? client : {}) as Partial<
     NodeRedisDuplicate & IoredisDuplicate
   >
   if ('slots' in given || 'getMasterNode' in given || 'nodes' in given || 'execute' in given) {
     throw new TypeError(
-      'redisLog(): option "client" must be a client of one node; got one of a cluster, a pool or ' +
-        'sentinels; a log is one key, so give it a client of the node that holds the key',
+      `${where}: option "client" must be a client of one node; got one of a cluster, a pool or ` +
+        'sentinels; all keys are in one slot, so give it a client of the node that holds the key',
     )
   }
   if (typeof given.duplicate === 'function' && typeof given.call === 'function') {
-    // ioredis adds its key prefix to raw commands too.
+    const template = given as IoredisDuplicate
     return {
-      createConnection: (...args) => ioredis(given as IoredisDuplicate, ...args),
-      keyPrefix: '',
+      createConnection: (...args) => ioredis(template, ...args),
+      keyPrefix: String(template.options?.keyPrefix ?? ''),
+      database: Number(template.options?.db ?? 0),
     }
   }
   if (typeof given.duplicate === 'function' && typeof given.sendCommand === 'function') {
     const template = given as NodeRedisDuplicate
-    // node-redis sends raw commands unchanged, so the prefix must be added to the key.
-    const keyPrefix = String(template.options?.keyPrefix ?? '')
-    return { createConnection: (...args) => nodeRedis(template, ...args), keyPrefix }
+    return {
+      createConnection: (...args) => nodeRedis(template, ...args),
+      keyPrefix: String(template.options?.keyPrefix ?? ''),
+      database: Number(template.options?.database ?? 0),
+    }
   }
   // A URL may contain a password, which must not end up in an app's log.
   const came = typeof client === 'string' && client.includes('@') ? 'a URL' : got(client)
   throw new TypeError(
-    `redisLog(): option "client" must be a client made by createClient() of the package "redis" or ` +
+    `${where}: option "client" must be a client made by createClient() of the package "redis" or ` +
       `by new Redis() of "ioredis"; got ${came}`,
   )
 }
 
 interface NodeRedisDuplicate {
-  readonly options?: { readonly socket?: object; readonly keyPrefix?: unknown }
+  readonly options?: {
+    readonly socket?: object
+    readonly keyPrefix?: unknown
+    readonly database?: unknown
+  }
   duplicate(overrides: object): NodeRedisDuplicate
   on(event: string, listener: (error: Error) => void): unknown
   connect(): Promise<unknown>
   sendCommand(args: string[]): Promise<unknown>
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
   /** node-redis 5 and newer. */
   destroy?(): void
   /** node-redis 4. */
@@ -127,6 +148,8 @@ function nodeRedis(
       return client.connect()
     },
     send: args => client.sendCommand(args),
+    subscribe: (channel, listener) => client.subscribe(channel, listener),
+    unsubscribe: channel => client.unsubscribe(channel),
     destroy() {
       isDestroyed = true
       // A client destroyed while it connects would connect anyway and stay open, so wait for it.
@@ -136,11 +159,18 @@ function nodeRedis(
 }
 
 interface IoredisDuplicate {
-  readonly options?: { readonly sentinels?: unknown }
+  readonly options?: {
+    readonly sentinels?: unknown
+    readonly keyPrefix?: unknown
+    readonly db?: unknown
+  }
   duplicate(overrides: object): IoredisDuplicate
-  on(event: string, listener: (error: Error) => void): unknown
+  on(event: 'error' | 'close' | 'end', listener: (error: Error) => void): unknown
+  on(event: 'message', listener: (channel: string, message: string) => void): unknown
   connect(): Promise<unknown>
   call(command: string, args: string[]): Promise<unknown>
+  subscribe(channel: string): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
   disconnect(): void
   readonly stream?: { destroy(): void }
 }
@@ -152,6 +182,8 @@ function ioredis(
 ): DriverConnection {
   const client = template.duplicate({
     lazyConnect: true,
+    // ioredis puts it before the keys that it recognizes, and channels are named after keys.
+    keyPrefix: '',
     // The check needs permission for INFO and hides the LOADING error. Only Sentinel requires it.
     enableReadyCheck: Array.isArray(template.options?.sentinels),
     connectTimeout: timeout,
@@ -170,9 +202,19 @@ function ioredis(
   client.on('error', onLost)
   client.on('close', () => onLost(new Error('The connection was closed')))
   client.on('end', () => onLost(new Error('The connection was closed')))
+  const listeners = new Map<string, (message: string) => void>()
+  client.on('message', (channel, message) => listeners.get(channel)?.(message))
   return {
     connect: () => client.connect(),
     send: ([command = '', ...args]) => client.call(command, args),
+    subscribe(channel, listener) {
+      listeners.set(channel, listener)
+      return client.subscribe(channel)
+    },
+    unsubscribe(channel) {
+      listeners.delete(channel)
+      return client.unsubscribe(channel)
+    },
     destroy() {
       client.disconnect()
       // `disconnect` waits for the server to close its side, which a hanging server never does.

@@ -32,6 +32,20 @@ export class Connection {
     return this.#withTimeout(timeout, `no reply to ${args[0]} for`, this.#connection.send(args))
   }
 
+  subscribe(
+    channel: string,
+    listener: (message: string) => void,
+    timeout: number,
+  ): Promise<unknown> {
+    const subscribed = this.#connection.subscribe(channel, listener)
+    return this.#withTimeout(timeout, 'no reply to SUBSCRIBE for', subscribed)
+  }
+
+  unsubscribe(channel: string, timeout: number): Promise<unknown> {
+    const unsubscribed = this.#connection.unsubscribe(channel)
+    return this.#withTimeout(timeout, 'no reply to UNSUBSCRIBE for', unsubscribed)
+  }
+
   destroy(reason: Error): void {
     if (this.#isClosed) return
     this.#isClosed = true

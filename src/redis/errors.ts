@@ -15,6 +15,19 @@ const FIXES: Record<string, string> = {
   WRONGTYPE: 'the key holds something other than a stream; use a different key',
 }
 
+const RUNS_FIXES: Record<string, string> = {
+  ...FIXES,
+  EVICTED: 'Redis evicts keys when it is full; set maxmemory-policy to noeviction',
+  NOPERM:
+    'allow this user EVAL and EVALSHA on all keys and channels that begin with the key in braces',
+  OOM: 'Redis has reached maxmemory; raise it, or let runs expire sooner',
+  WRONGTYPE:
+    'another program uses keys that begin with the same key in braces; use a different key',
+}
+
+/** Redis 5 and 6 put the error of a command into the middle of the script's. */
+const IN_SCRIPT = /^ERR Error running script .*?: -?([A-Z]{3,}) /
+
 /** Whether Redis itself replied with an error, so that nothing was stored. */
 export function isErrorReply(error: unknown): boolean {
   if (!(error instanceof Error)) return false
@@ -26,7 +39,9 @@ export function isErrorReply(error: unknown): boolean {
 /** The first word of an error reply, or the code of a socket error. */
 export function errorKind(error: unknown): string {
   if (!(error instanceof Error)) return ''
-  if (isErrorReply(error)) return error.message.split(' ', 1)[0] as string
+  if (isErrorReply(error)) {
+    return IN_SCRIPT.exec(error.message)?.[1] ?? (error.message.split(' ', 1)[0] as string)
+  }
   return 'code' in error ? String(error.code) : error.message
 }
 
@@ -40,20 +55,31 @@ export function isUnsent(error: unknown): boolean {
 }
 
 export function downError(what: string, cause: unknown): SseError {
-  const fix = FIXES[errorKind(cause)]
-  return new SseError(
-    'ERR_SSE_LOG_DOWN',
-    `redisLog(): ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`,
-    { cause },
-  )
+  return errorOf('ERR_SSE_LOG_DOWN', `redisLog(): ${what}`, cause, FIXES)
 }
 
 export function uncertainError(cause: unknown): SseError {
-  return new SseError(
-    'ERR_SSE_LOG_UNCERTAIN',
-    `redisLog(): the entry may or may not be stored: ${messageOf(cause)}`,
-    { cause },
-  )
+  const what = 'redisLog(): the entry may or may not be stored'
+  return errorOf('ERR_SSE_LOG_UNCERTAIN', what, cause)
+}
+
+export function runsDownError(what: string, cause: unknown): SseError {
+  return errorOf('ERR_SSE_LOG_DOWN', `redisRuns(): ${what}`, cause, RUNS_FIXES)
+}
+
+export function runsUncertainError(what: string, cause: unknown): SseError {
+  return errorOf('ERR_SSE_LOG_UNCERTAIN', `redisRuns(): ${what}`, cause)
+}
+
+function errorOf(
+  code: 'ERR_SSE_LOG_DOWN' | 'ERR_SSE_LOG_UNCERTAIN',
+  what: string,
+  cause: unknown,
+  fixes: Record<string, string> = {},
+): SseError {
+  const fix = fixes[errorKind(cause)]
+  const message = `${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
+  return new SseError(code, message, { cause })
 }
 
 /** Node's AggregateError for a host with several addresses has a code but no message. */

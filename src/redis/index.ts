@@ -18,7 +18,8 @@ import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './op
 import { Tail } from './tail.js'
 
 export type { IoredisClient, NodeRedisClient, RedisClient } from './client.js'
-export type { RedisLogOptions } from './options.js'
+export type { RedisLogOptions, RedisRunsOptions } from './options.js'
+export { redisRuns } from './runs.js'
 
 /** The log that {@link redisLog} returns; pass it to `new ClientPool({ log })`. */
 export interface RedisLog extends EventLog {

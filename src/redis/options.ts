@@ -1,5 +1,14 @@
-/** The options of `redisLog()`: their meaning, defaults and checks. */
-import { isRecord, MIB, optional, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
+/** The options of `redisLog()` and `redisRuns()`: their meaning, defaults and checks. */
+import {
+  isRecord,
+  isWhole,
+  MIB,
+  optional,
+  type Rule,
+  resolve,
+  timeoutMs,
+  whole,
+} from '../lib/rules.js'
 import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import { type CreateConnection, connectionFactory, type RedisClient } from './client.js'
 
@@ -81,23 +90,14 @@ const WAIT_RULES: Record<'replicas' | 'timeout', Rule> = {
 
 const WITH_CLIENT = 'redisLog({ client: createClient({ url }), key })'
 
+/** What a client is created with. */
+const OF_CLIENTS = [
+  ...['url', 'uri', 'host', 'port', 'path', 'socket'],
+  ...['username', 'password', 'database', 'db', 'tls'],
+]
+
 const FOREIGN_OPTIONS: ForeignOptions = [
-  [
-    [
-      'url',
-      'uri',
-      'host',
-      'port',
-      'path',
-      'socket',
-      'username',
-      'password',
-      'database',
-      'db',
-      'tls',
-    ],
-    `pass a client instead: ${WITH_CLIENT}`,
-  ],
+  [OF_CLIENTS, `pass a client instead: ${WITH_CLIENT}`],
   [['redis', 'ioredis', 'connection'], `did you mean "client"? Write ${WITH_CLIENT}`],
   [['stream', 'streamkey', 'name', 'channel'], 'did you mean "key"?'],
   [['keyprefix', 'prefix'], 'put it before "key", or set "keyPrefix" on the client'],
@@ -109,10 +109,15 @@ const FOREIGN_OPTIONS: ForeignOptions = [
 
 /** @throws TypeError that names the option if one is missing, unknown or invalid. */
 export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
-  refuseOtherThanOptions(given)
+  refuseOtherThanOptions(
+    'redisLog()',
+    given,
+    "redisLog({ client, key: 'app:events' })",
+    WITH_CLIENT,
+  )
   refuseForeignOptions('redisLog()', given, FOREIGN_OPTIONS)
   const resolved = resolve('redisLog()', RULES, given)
-  const { createConnection, keyPrefix } = connectionFactory(resolved.client)
+  const { createConnection, keyPrefix } = connectionFactory(resolved.client, 'redisLog()')
   const { wait } = resolved
   return {
     ...resolved,
@@ -122,14 +127,94 @@ export function resolveOptions(given: RedisLogOptions): ResolvedOptions {
   } as ResolvedOptions
 }
 
+/** The options of {@link redisRuns}. */
+export interface RedisRunsOptions {
+  /**
+   * A client made by `createClient()` of the package `redis` or by `new Redis()` of `ioredis`, connected
+   * or not. Only its options are used, for at most two connections of the store's own: the client itself is
+   * never sent a command and never closed. It must be a client of one node, or of ioredis with `sentinels`.
+   * In a Redis Cluster, give a client of the node that holds the slot of `key`.
+   */
+  client: RedisClient
+  /**
+   * What the names of all keys and channels begin with, in braces, so that they share one slot; default
+   * `'koa-sse-pool:runs'`. Use the same in all processes. A `keyPrefix` of the client is put before it.
+   */
+  key?: string | undefined
+  /**
+   * How long to wait for a connection or a reply, in ms, from 1 to 3,600,000; default 5000. Beyond it the
+   * connection is closed and opened again, and the calls without a reply reject.
+   */
+  timeout?: number | undefined
+  /**
+   * How long a producer's events may wait for more before they are stored together, in ms, from 0 to 10,000;
+   * default 50. It makes an answer of a model cost one command per 50 ms instead of one per token.
+   */
+  linger?: number | undefined
+}
+
+export interface ResolvedRunsOptions {
+  readonly createConnection: CreateConnection
+  /** What all names of keys begin with. */
+  readonly prefix: string
+  /** What all names of channels begin with. Channels, unlike keys, are shared by all databases. */
+  readonly channels: string
+  readonly timeout: number
+  readonly linger: number
+}
+
+const RUNS_RULES: Record<keyof RedisRunsOptions, Rule> = {
+  client: RULES.client,
+  key: {
+    default: 'koa-sse-pool:runs',
+    // Redis Cluster takes the slot from what is between the first brace and the next one that closes.
+    expected: 'what the names of all keys begin with, a non-empty string without braces',
+    accepts: value => typeof value === 'string' && /^[^{}]+$/.test(value),
+  },
+  timeout: RULES.timeout,
+  linger: {
+    default: 50,
+    expected: 'milliseconds, a whole number from 0 to 10000',
+    accepts: value => isWhole(value, 0, 10_000),
+  },
+}
+
+const RUNS_WITH_CLIENT = 'redisRuns({ client: createClient({ url }) })'
+
+const RUNS_FOREIGN_OPTIONS: ForeignOptions = [
+  [OF_CLIENTS, `pass a client instead: ${RUNS_WITH_CLIENT}`],
+  [['redis', 'ioredis', 'connection'], `did you mean "client"? Write ${RUNS_WITH_CLIENT}`],
+  [['stream', 'streamkey', 'name', 'channel', 'prefix', 'keyprefix'], 'did you mean "key"?'],
+  [['ttl', 'expires', 'lease', 'maxlength'], 'each run has its own: set it where the run begins'],
+]
+
+/** @throws TypeError that names the option if one is missing, unknown or invalid. */
+export function resolveRunsOptions(given: RedisRunsOptions): ResolvedRunsOptions {
+  refuseOtherThanOptions('redisRuns()', given, 'redisRuns({ client })', RUNS_WITH_CLIENT)
+  refuseForeignOptions('redisRuns()', given, RUNS_FOREIGN_OPTIONS)
+  const { client, key, timeout, linger } = resolve('redisRuns()', RUNS_RULES, given)
+  const { createConnection, keyPrefix, database } = connectionFactory(client, 'redisRuns()')
+  const prefix = `${keyPrefix}{${key}}:`
+  return {
+    createConnection,
+    prefix,
+    channels: `${prefix}news:${database}:`,
+    timeout: timeout as number,
+    linger: linger as number,
+  }
+}
+
 /** Habits of other libraries: the client itself, or its URL, which may contain a password. */
-function refuseOtherThanOptions(given: unknown): void {
+function refuseOtherThanOptions(
+  where: string,
+  given: unknown,
+  withClient: string,
+  withUrl: string,
+): void {
   if (typeof given === 'string') {
-    throw new TypeError(`redisLog(): options must be an object; got a string; write ${WITH_CLIENT}`)
+    throw new TypeError(`${where}: options must be an object; got a string; write ${withUrl}`)
   }
   if (typeof Object(given).duplicate === 'function') {
-    throw new TypeError(
-      "redisLog(): options must be an object; got a client; write redisLog({ client, key: 'app:events' })",
-    )
+    throw new TypeError(`${where}: options must be an object; got a client; write ${withClient}`)
   }
 }

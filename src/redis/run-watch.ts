@@ -1,0 +1,157 @@
+/**
+ * The watchers of runs, on a connection of their own: one subscription for each run that is watched, from its
+ * first watcher to its last.
+ *
+ * Redis keeps no messages, so whatever was published without a subscription is missed. A watcher is therefore
+ * called without news as soon as its subscription stands, and again after each reconnection.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import type { RunNews } from '../log/run-store.js'
+import type { CreateConnection } from './client.js'
+import { type Connection, ManagedConnection } from './connection.js'
+
+/** A connection that is silently dead would leave watchers waiting for ever. */
+const PING_INTERVAL_MS = 5000
+
+export type RunListener = (news: RunNews | undefined) => void
+
+export interface RunWatchOptions {
+  readonly createConnection: CreateConnection
+  readonly channels: string
+  readonly timeout: number
+  /** Undefined if the message does not contain the news. */
+  readonly parse: (message: string) => RunNews | undefined
+}
+
+/** Its listener is removed when it stops, so that news that is on its way does not reach it. */
+interface Watcher {
+  listener: RunListener | undefined
+}
+
+interface Topic {
+  readonly channel: string
+  readonly watchers: Set<Watcher>
+  /** The connection on which the subscription stands. */
+  subscribed: Connection | undefined
+  isChanging: boolean
+}
+
+export class RunWatch {
+  readonly #options: RunWatchOptions
+  readonly #topics = new Map<string, Topic>()
+  readonly #managed: ManagedConnection
+  #connection: Connection | undefined
+  #isClosed = false
+
+  constructor(options: RunWatchOptions) {
+    this.#options = options
+    const { createConnection, timeout } = options
+    this.#managed = new ManagedConnection({
+      createConnection,
+      timeout,
+      use: (connection, onHealthy) => this.#use(connection, onHealthy),
+      onFail: () => {
+        this.#connection = undefined
+      },
+    })
+  }
+
+  watch(id: string, listener: RunListener): () => void {
+    if (this.#isClosed) return () => {}
+    this.#managed.open()
+    const watcher: Watcher = { listener }
+    const topic = this.#topic(id)
+    topic.watchers.add(watcher)
+    // The subscription stands since before; what it brought so far has not reached this watcher.
+    if (this.#isStanding(topic)) call(watcher, undefined)
+    else this.#change(topic)
+    return () => {
+      watcher.listener = undefined
+      topic.watchers.delete(watcher)
+      this.#change(topic)
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    for (const { watchers } of this.#topics.values()) {
+      for (const watcher of watchers) watcher.listener = undefined
+    }
+    this.#topics.clear()
+    await this.#managed.close()
+  }
+
+  #topic(id: string): Topic {
+    const channel = `${this.#options.channels}${id}`
+    let topic = this.#topics.get(channel)
+    if (topic === undefined) {
+      topic = { channel, watchers: new Set(), subscribed: undefined, isChanging: false }
+      this.#topics.set(channel, topic)
+    }
+    return topic
+  }
+
+  #isStanding({ subscribed }: Topic): boolean {
+    return subscribed !== undefined && subscribed === this.#connection
+  }
+
+  async #use(connection: Connection, onHealthy: () => void): Promise<never> {
+    const { timeout } = this.#options
+    this.#connection = connection
+    for (const topic of this.#topics.values()) this.#change(topic)
+    const ended = new AbortController()
+    const closed = connection.closed.then(reason => {
+      ended.abort()
+      throw reason
+    })
+    closed.catch(() => {})
+    for (;;) {
+      await Promise.race([closed, connection.send(['PING'], timeout)])
+      onHealthy()
+      const silence = pause(PING_INTERVAL_MS, undefined, { signal: ended.signal, ref: false })
+      await Promise.race([closed, silence.catch(() => closed)])
+    }
+  }
+
+  /**
+   * Subscribes or unsubscribes, one after the other for each channel: the replies do not say which request they
+   * belong to.
+   */
+  async #change(topic: Topic): Promise<void> {
+    if (topic.isChanging) return
+    topic.isChanging = true
+    const { timeout } = this.#options
+    for (;;) {
+      const connection = this.#connection
+      const isWanted = topic.watchers.size > 0
+      if (connection === undefined || isWanted === this.#isStanding(topic)) break
+      try {
+        if (isWanted) {
+          await connection.subscribe(topic.channel, message => this.#tell(topic, message), timeout)
+          topic.subscribed = connection
+          for (const watcher of topic.watchers) call(watcher, undefined)
+        } else {
+          topic.subscribed = undefined
+          await connection.unsubscribe(topic.channel, timeout)
+        }
+      } catch (error) {
+        // The next connection subscribes again, after a pause.
+        connection.destroy(error instanceof Error ? error : new Error(String(error)))
+        if (connection === this.#connection) this.#connection = undefined
+      }
+    }
+    topic.isChanging = false
+    const isUnused = topic.watchers.size === 0 && !this.#isStanding(topic)
+    if (isUnused && this.#topics.get(topic.channel) === topic) this.#topics.delete(topic.channel)
+  }
+
+  #tell(topic: Topic, message: string): void {
+    const news = message === '' ? undefined : this.#options.parse(message)
+    for (const watcher of topic.watchers) call(watcher, news)
+  }
+}
+
+/** In a microtask of its own, so that a listener that throws keeps no other from its news. */
+function call(watcher: Watcher, news: RunNews | undefined): void {
+  queueMicrotask(() => watcher.listener?.(news))
+}
