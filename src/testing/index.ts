@@ -9,8 +9,23 @@ import type { EventLog } from '../log/log.js'
 import { faultTests } from './faults.js'
 import { append, ids, type LogProcess, start, type TestPlan } from './process.js'
 import type { LogFault, SharedLog } from './shared-log.js'
+import { allOfUnicode } from './unicode.js'
 
 export { type EventLog, formatTarget, type TargetAddress } from '../log/log.js'
+export type {
+  RunAddition,
+  RunAppended,
+  RunCreated,
+  RunCreation,
+  RunLimits,
+  RunNews,
+  RunPage,
+  RunProducer,
+  RunRecord,
+  RunStore,
+} from '../log/run-store.js'
+export { type RunStoreSuiteOptions, runStoreSuite } from './run-store.js'
+export type { RunFault, SharedRuns } from './runs.js'
 export type { LogFault, SharedLog } from './shared-log.js'
 
 /** The options of {@link eventLogSuite}. */
@@ -240,14 +255,4 @@ const manyProcesses: TestPlan = {
     await pause(50)
     assert.equal(leaving.window.length, length)
   },
-}
-
-/** Code points of all lengths in UTF-8: every one of the BMP but the surrogates, and a sample beyond. */
-function allOfUnicode(): string {
-  const some: number[] = []
-  for (let point = 0; point <= 0xffff; point++) {
-    if (point < 0xd800 || point > 0xdfff) some.push(point)
-  }
-  for (let point = 0x10000; point <= 0x10ffff; point += 97) some.push(point)
-  return some.map(point => String.fromCodePoint(point)).join('')
 }
