@@ -1,6 +1,6 @@
 /**
- * The log as a [Redis stream](https://redis.io/docs/latest/develop/data-types/streams/), shared by all
- * processes that use the same key. Requires Redis 5 or newer.
+ * The log as a [Redis stream](https://redis.io/docs/latest/develop/data-types/streams/), and a store for
+ * {@link redisRuns | runs}, shared by all processes that use the same key. Both require Redis 5 or newer.
  *
  * The log opens two connections: one for commands and one that waits for new entries (tail.ts).
  * Nothing is queued and nothing is sent twice: an append is either acknowledged or rejects.

@@ -68,7 +68,7 @@ export class RunWatch {
     return () => {
       watcher.listener = undefined
       topic.watchers.delete(watcher)
-      this.#change(topic)
+      if (!this.#isClosed) this.#change(topic)
     }
   }
 

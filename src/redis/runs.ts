@@ -7,6 +7,7 @@ import type {
   RunCreated,
   RunCreation,
   RunLimits,
+  RunNews,
   RunPage,
   RunRecord,
   RunStore,
@@ -84,15 +85,7 @@ class RedisRuns implements RunStore {
       createConnection,
       timeout,
       channels,
-      parse(message) {
-        const reply = JSON.parse(message) as string[]
-        const at = RECORD_LENGTH
-        return {
-          run: toRecord(reply),
-          after: Number(reply[at]),
-          entries: reply.slice(at + 1),
-        }
-      },
+      parse: toNews,
     })
   }
 
@@ -257,13 +250,14 @@ class RedisRuns implements RunStore {
   }
 }
 
+/** How many texts a record is. */
 const RECORD_LENGTH = 11
 
 function toRecord(reply: RecordReply): RunRecord {
   const [generation = '', meta = '', status, ending = '', start, tail, createdAt, ...rest] = reply
-  const [endedAt, ttl, expiresAt, leaseLeft] = rest.map(text =>
-    text === '' ? undefined : Number(text),
-  )
+  const [endedAt, ttl, expiresAt, leaseLeft] = rest
+    .slice(0, 4)
+    .map(text => (text === '' ? undefined : Number(text)))
   return {
     generation,
     meta,
@@ -276,6 +270,18 @@ function toRecord(reply: RecordReply): RunRecord {
     ttl,
     expiresAt,
     leaseLeft,
+  }
+}
+
+/** Undefined for a message that another program has published. */
+function toNews(message: string): RunNews | undefined {
+  try {
+    const reply = JSON.parse(message) as string[]
+    if (reply.length <= RECORD_LENGTH) return undefined
+    const entries = reply.slice(RECORD_LENGTH + 1)
+    return { run: toRecord(reply), after: Number(reply[RECORD_LENGTH]), entries }
+  } catch {
+    return undefined
   }
 }
 

@@ -387,7 +387,7 @@ describe('the keys of runs', () => {
 
   test('are all in one slot, so that a node of a Redis Cluster can hold them', async () => {
     const node = await startServer('--cluster-enabled', 'yes')
-    await node.command('CLUSTER', 'ADDSLOTSRANGE', 0, 16383)
+    await node.command('CLUSTER', 'ADDSLOTS', ...Array(16_384).keys())
     const info = async () => String(await node.command('CLUSTER', 'INFO'))
     await expect.poll(info).toContain('cluster_state:ok')
     const store = open({ url: node.url, key: 'runs' })
@@ -470,6 +470,17 @@ describe('the keys of runs', () => {
     expect((await store.delete('run'))?.status).toBe('open')
     expect(await own.command('DBSIZE')).toBe(0)
   })
+})
+
+test('news that nobody can read makes a watcher read, like no news', async () => {
+  const store = open()
+  await begin(store, 'run')
+  const watch = await startedWatch(store, 'run')
+  for (const [index, message] of ['{', '{}', '[]', 'null', '["a"]'].entries()) {
+    await server.command('PUBLISH', '{koa-sse-pool:runs}:news:0:run', message)
+    await watch.until('called', () => watch.calls.length > index + 1)
+    expect(watch.calls.at(-1)).toBeUndefined()
+  }
 })
 
 test('news of more than 16 KiB is left out, so that watchers read it instead', async () => {
