@@ -218,7 +218,7 @@ class Run {
 
   get isLeaseOver(): boolean {
     const left = this.#leaseLeft
-    return left !== undefined && left <= 0 && this.isHere
+    return left !== undefined && left <= 0
   }
 
   record(): RunRecord {
@@ -342,7 +342,7 @@ class Run {
   }
 
   get #leaseLeft(): number | undefined {
-    if (this.lease === undefined || this.#endedAt !== undefined) return undefined
+    if (this.lease === undefined || this.#endedAt !== undefined || !this.isHere) return undefined
     return this.#leaseFrom + this.lease.ms - Date.now()
   }
 }

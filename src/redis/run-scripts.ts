@@ -135,7 +135,7 @@ local function keep(run)
 end
 
 local function leaseLeft(run)
-  if not run.leaseMs or run.endedAt then return nil end
+  if not run.leaseMs or run.endedAt or not isHere(run) then return nil end
   return run.leaseFrom + run.leaseMs - now
 end
 
@@ -178,7 +178,7 @@ local function find(id)
   local run = load(id)
   if not run or now >= recordUntil(run) then return nil end
   local left = leaseLeft(run)
-  if left and left <= 0 and isHere(run) then
+  if left and left <= 0 then
     finish(run, run.leaseEnding)
     save(run, { 'ending', 'endedAt' })
     publish(run, run.tail, {})

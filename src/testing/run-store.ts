@@ -318,11 +318,11 @@ const appends: RunPlan = {
     const orders = ['', '\0', '1', '10', '2', 'B', 'a', 'ab', 'ä', '\uffff', '\u{10000}']
     for (const [index, order] of orders.entries()) {
       await expectAppend(store, 'run', { entries: ['x'], order }, 'appended')
+      // Without an order, an append neither needs one nor changes it.
+      await expectAppend(store, 'run', {}, 'appended')
       for (const old of orders.slice(0, index + 1)) {
         await expectAppend(store, 'run', { entries: ['y'], order: old }, 'wrong order')
       }
-      // Without an order, an append neither needs one nor changes it.
-      await expectAppend(store, 'run', {}, 'appended')
     }
     assert.deepEqual(await entriesOf(store, 'run'), Array(orders.length).fill('x'))
   },
@@ -553,6 +553,20 @@ const forks: RunPlan = {
     )
   },
 
+  'a fork that drops its own oldest entries has dropped those of its source': async store => {
+    await begin(store, 'source', { entries: ['1', '2'] })
+    const entries = ['a'.repeat(10), 'b'.repeat(10)]
+    await begin(store, 'fork', { fork: { from: 'source', at: 2 }, maxLength: 15, entries })
+    for (const after of [0, 1, 3]) {
+      const page = await store.read('fork', after, EVERYTHING)
+      assert.equal(page?.run.start, 3)
+      assert.equal(page?.after, 3)
+      assert.deepEqual(page?.entries, entries.slice(1))
+    }
+    const create = { meta: '', fork: { from: 'fork', at: 2 } }
+    assert.deepEqual(await store.create('of it', create), { outcome: 'no position' })
+  },
+
   'a deleted source is kept for its forks, and goes with the last of them': async store => {
     const source = await begin(store, 'source', { entries: ['1', '2'] })
     await begin(store, 'one', { fork: { from: 'source', at: 2 } })
@@ -595,7 +609,7 @@ const forks: RunPlan = {
   },
 
   'a source that expires is kept for its forks': async store => {
-    await begin(store, 'source', { entries: ['1'], ttl: 100 })
+    await begin(store, 'source', { entries: ['1'], ttl: 1000 })
     await begin(store, 'fork', { fork: { from: 'source', at: 1 }, entries: ['2'] })
     await waitForStatus(store, 'source', 'deleted')
     assert.deepEqual(await entriesOf(store, 'fork'), ['1', '2'])
@@ -704,6 +718,23 @@ const times: RunPlan = {
     assert.deepEqual(await entriesOf(store, 'run'), ['a'])
   },
 
+  'a run that has expired or is deleted has no lease, and is not ended by it': async store => {
+    const lease = { ms: 1000, ending: 'lost' }
+    await begin(store, 'expired', { lease, ttl: 20, remember: 600_000 })
+    await begin(store, 'deleted', { lease })
+    await begin(store, 'fork', { fork: { from: 'deleted', at: 0 } })
+    await store.delete('deleted')
+    await begin(store, 'ended', { lease })
+    await waitForStatus(store, 'ended', 'ended')
+    for (const status of ['expired', 'deleted']) {
+      const run = await store.get(status)
+      assert.equal(run?.status, status)
+      assert.equal(run?.ending, '')
+      assert.equal(run?.endedAt, undefined)
+      assert.equal(run?.leaseLeft, undefined)
+    }
+  },
+
   'a lease that is over is found by any call': async store => {
     const lease = { ms: 20, ending: 'lost' }
     const calls: Record<string, (id: string) => Promise<string | undefined>> = {
@@ -803,7 +834,7 @@ const watches: RunPlan = {
   },
 
   'a watcher is called when a lease is found to be over': async store => {
-    await begin(store, 'run', { lease: { ms: 50, ending: 'lost' } })
+    await begin(store, 'run', { lease: { ms: 500, ending: 'lost' } })
     const watch = await startedWatch(store, 'run')
     await waitForStatus(store, 'run', 'ended')
     await watch.until('called', () => watch.calls.length > 1)
