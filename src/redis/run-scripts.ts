@@ -13,9 +13,11 @@
  * Redis deletes the keys when their time has come (PEXPIREAT), even if nobody asks for the run again. The
  * scripts also compare the times themselves, because a hash outlives its run (`remember`, forks).
  *
- * Two rules for changes. The first write of a script must be one that Redis refuses when it is out of memory
- * or the key has another type, because it does not undo what a script has written before it fails. And
- * numbers go through `text()`: Lua writes 15 digits and more as `1e+15`.
+ * Two rules for changes:
+ *
+ * - Redis does not undo what a script has written before it fails. So the first write must be the one that fails
+ *   if Redis is out of memory or the key has another type; after a write, Redis no longer checks its memory.
+ * - Numbers become strings by `text()` only: Lua itself would write 15 digits and more as `1e+15`.
  */
 
 /** Reads the arguments that all scripts have, and defines what they share. */
@@ -165,7 +167,7 @@ local function publish(run, after, entries)
     size = size + #entry
   end
   local message = size + #run.meta <= MAX_NEWS_BYTES and cjson.encode(news) or ''
-  -- What is stored is stored: without permission for the channel, the script must not fail here.
+  -- The entries are stored by now, so a lack of permission for the channel must not fail the script.
   redis.pcall('PUBLISH', channels .. run.id, message)
 end
 
@@ -229,7 +231,8 @@ if run.from then
   if run.at > source.tail or run.at < startOf(source) then return { 'no position' } end
   run.generation = source.generation
 end
--- Of an earlier run that was evicted in part. Only if there are any, because DEL is allowed without memory.
+-- Keys of an earlier run that was evicted in part. DEL is a write that needs no memory, so without such keys it
+-- must not be the first one.
 for _, kind in ipairs({ 'log', 'run', 'forks' }) do
   if redis.call('EXISTS', keyOf(kind, id)) == 1 then redis.call('DEL', keyOf(kind, id)) end
 end

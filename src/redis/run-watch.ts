@@ -10,7 +10,7 @@ import type { RunNews } from '../log/run-store.js'
 import type { CreateConnection } from './client.js'
 import { type Connection, ManagedConnection } from './connection.js'
 
-/** A connection that is silently dead would leave watchers waiting for ever. */
+/** Without a PING, nobody would notice a dead connection, and watchers would wait for ever. */
 const PING_INTERVAL_MS = 5000
 
 export type RunListener = (news: RunNews | undefined) => void
@@ -62,7 +62,7 @@ export class RunWatch {
     const watcher: Watcher = { listener }
     const topic = this.#topic(id)
     topic.watchers.add(watcher)
-    // The subscription stands since before; what it brought so far has not reached this watcher.
+    // This watcher may have missed what the subscription has brought so far.
     if (this.#isStanding(topic)) call(watcher, undefined)
     else this.#change(topic)
     return () => {

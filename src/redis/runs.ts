@@ -78,7 +78,7 @@ class RedisRuns implements RunStore {
         onHealthy()
         throw await connection.closed
       },
-      // Whoever calls the store gets the error.
+      // The next call rejects with the error.
       onFail: () => {},
     })
     this.#watch = new RunWatch({
@@ -173,7 +173,7 @@ class RedisRuns implements RunStore {
     await Promise.all([stopped, this.#commands.close()])
   }
 
-  /** Runs a script whose effects matter. @param uncertain what is not known if the reply is lost */
+  /** Runs a script that changes the run. @param uncertain what to say if the reply is lost */
   #change(name: ScriptName, id: string, args: string[], uncertain: string): Promise<unknown> {
     return this.#run(name, id, args, 'nothing was stored', uncertain)
   }
@@ -225,7 +225,10 @@ class RedisRuns implements RunStore {
     }
   }
 
-  /** Sends a script as a whole the first time, because after a NOSCRIPT later calls could overtake it. */
+  /**
+   * The first call of a script on a connection sends its text, later ones its hash. If all sent the hash, the first
+   * would have to be repeated after a NOSCRIPT, and calls made meanwhile could overtake it.
+   */
   async #send(
     connection: Connection,
     name: ScriptName,
@@ -244,6 +247,7 @@ class RedisRuns implements RunStore {
     try {
       return await connection.send(['EVALSHA', SHA1[name], ...shared], timeout)
     } catch (error) {
+      // Only after a SCRIPT FLUSH.
       if (errorKind(error) !== 'NOSCRIPT') throw error
       return connection.send(whole, timeout)
     }
@@ -298,7 +302,7 @@ function finite(limit: number | undefined): number | undefined {
   return Number.isFinite(limit) ? limit : undefined
 }
 
-/** As it arrives in Redis: the JSON of a lone surrogate is an error there. */
+/** With U+FFFD for lone surrogates: the JSON decoder of Redis rejects them. */
 function wellFormed<T extends string | undefined>(text: T): T {
   return (text === undefined ? text : Buffer.from(text).toString()) as T
 }

@@ -14,7 +14,7 @@ const DOWN_OR_UNCERTAIN = { code: /^ERR_SSE_LOG_(DOWN|UNCERTAIN)$/ }
 
 export const runFaultTests: Record<RunFault, RunPlan> = {
   cut: {
-    'cut connections neither lose nor double what a producer repeats': async (
+    'cut connections neither lose nor duplicate what a producer repeats': async (
       store,
       open,
       shared,

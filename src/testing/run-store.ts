@@ -347,7 +347,7 @@ const appends: RunPlan = {
         await expectAppend(store, 'run', other, 'unknown')
       }
       assert.deepEqual(await store.get('run'), run)
-      // The producer of what was refused for its order may still make that append.
+      // An append that was refused for its order does not use up the producer's number.
       const next = { producer: by(1, 1), order: 'n', ending: 'done' }
       await expectAppend(store, 'run', next, 'appended')
       await expectAppend(store, 'run', { producer: by(0, 5), order: 'a' }, 'ended')
@@ -418,7 +418,7 @@ const reads: RunPlan = {
     assert.deepEqual(page?.entries, entries.slice(0, 3))
   },
 
-  'there is nothing after the tail, and nothing wrong with asking': async store => {
+  'reading after the tail returns no entries': async store => {
     const run = await begin(store, 'run', { entries: ['a', 'b'] })
     for (const after of [2, 3, 1_000_000, Number.MAX_SAFE_INTEGER - 1]) {
       assert.deepEqual(await store.read('run', after, EVERYTHING), { run, after, entries: [] })
@@ -510,7 +510,7 @@ const forks: RunPlan = {
   'forks of forks are read as one, from any position and in any pages': async store => {
     await begin(store, 'a', { entries: ['a1', 'a2', 'a3', 'a4'] })
     await begin(store, 'b', { fork: { from: 'a', at: 3 }, entries: ['b4', 'b5', 'b6'] })
-    // From within the part of its grandparent, from its parent's own, and from the edge.
+    // `c` forks among its parent's own entries, `d` among those of its grandparent, `e` at its parent's tail.
     await begin(store, 'c', { fork: { from: 'b', at: 5 }, entries: ['c6', 'c7'] })
     await begin(store, 'd', { fork: { from: 'b', at: 2 }, entries: ['d3'] })
     await begin(store, 'e', { fork: { from: 'd', at: 3 } })
@@ -630,7 +630,7 @@ const forks: RunPlan = {
 }
 
 const times: RunPlan = {
-  'a run expires after its ttl, whoever asks for its record': async store => {
+  'a run expires after its ttl, even if its record is read meanwhile': async store => {
     await begin(store, 'run', { ttl: 100, entries: ['a'] })
     await waitForStatus(store, 'run', 'unknown')
     assert.equal(await store.read('run', 0, EVERYTHING), undefined)
@@ -703,7 +703,7 @@ const times: RunPlan = {
     const lease = { ms: 100, ending: 'lost' }
     const { leaseLeft } = await begin(store, 'run', { lease, entries: ['a'] })
     assert.ok(leaseLeft !== undefined && leaseLeft > 0 && leaseLeft <= 100)
-    // Reading is not a sign of life of its producer.
+    // Reading does not renew the lease.
     const run = await until('ended', async () => {
       const page = await store.read('run', 0, EVERYTHING)
       return page?.run.status === 'ended' ? page.run : undefined
@@ -735,7 +735,7 @@ const times: RunPlan = {
     }
   },
 
-  'a lease that is over is found by any call': async store => {
+  'any call notices that the lease is over': async store => {
     const lease = { ms: 20, ending: 'lost' }
     const calls: Record<string, (id: string) => Promise<string | undefined>> = {
       append: async id => (await store.append(id, { entries: [] })).run?.status,
@@ -792,7 +792,7 @@ const watches: RunPlan = {
       await watch.until('called', () => watch.calls.length > length)
       assert.equal(watch.calls.length, length + 1)
       const news = watch.calls.at(-1)
-      // A bell would do, too; then a watcher reads.
+      // A store may also call without news; the watcher then reads.
       if (news !== undefined) {
         assert.deepEqual(news, { run, after: at, entries: addition.entries ?? [] })
       }
@@ -865,7 +865,7 @@ const watches: RunPlan = {
     await other.until('called', () => other.calls.length > 1)
     assert.equal(stopped.calls.length, 1)
     assert.equal(atOnce.calls.length, 0)
-    // The last to leave, and one that comes after it.
+    // The last watcher leaves, and another one comes.
     other.stop()
     const late = await startedWatch(store, 'run')
     await expectAppend(store, 'run', { entries: ['b'] }, 'appended')
@@ -900,7 +900,7 @@ const watches: RunPlan = {
 }
 
 const manyProcesses: RunPlan = {
-  'of many that begin the same run at once, one succeeds': async (store, open) => {
+  'of 50 concurrent creations of the same run, exactly one succeeds': async (store, open) => {
     const stores = [store, open()]
     const created = await Promise.all(
       Array.from({ length: 50 }, (_, index) =>

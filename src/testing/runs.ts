@@ -42,7 +42,7 @@ const WAIT_TIMEOUT_MS = 25_000
 /** More than any test stores. */
 export const EVERYTHING = { entries: 100_000, length: 100_000_000 }
 
-/** Resolves to the first result that is not undefined. For what no event tells. */
+/** Resolves to the first result that is not undefined: for conditions that no event announces. */
 export async function until<T>(what: string, check: () => Promise<T | undefined>): Promise<T> {
   const end = performance.now() + WAIT_TIMEOUT_MS
   for (;;) {
@@ -192,8 +192,7 @@ export async function repeat<T>(action: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Whether an action keeps the run `kept` from what happens to the run `left` after `ms`. Repeats it as often as
- * needed until `hasHappened` says that it happened to the latter.
+ * Asserts that an action, repeated, keeps the run `kept` from what happens to the run `left` after `ms`.
  */
 export async function keeps(
   ms: number,
@@ -218,7 +217,7 @@ export async function keeps(
     }
     const isKept = !(await hasHappened(kept))
     longest = Math.max(longest, performance.now() - last)
-    // On a machine that stood still for that long it proves nothing.
+    // If the machine stalled for that long, the kept run may be over too: try again.
     if (longest < ms) {
       assert.ok(isKept, 'it was not kept')
       return

@@ -132,7 +132,7 @@ describe.each(names)('runs in Redis with %s', driver => {
         () => store.delete('other'),
       ]) {
         await call()
-        // Redis is sent a script once for each connection, and then only its name.
+        // The text of a script is sent once for each connection, and then its hash.
         expect(await commands()).toEqual([
           round === 0 && !String(call).includes('create') ? 'eval' : 'evalsha',
         ])
@@ -309,7 +309,7 @@ describe('the keys of runs', () => {
     const { createdAt } = await begin(store, 'sliding', { ttl: 100, entries: ['a'] })
     await begin(store, 'empty', { ttl: 100 })
     await begin(store, 'fixed', { expiresAt: createdAt + 200 })
-    // The log comes into being with the first entry, after the hash.
+    // The first append creates the key of the log, later than that of the hash.
     await store.append('fixed', { entries: ['a'] })
     await begin(store, 'remembered', { ttl: 50, remember: 200, entries: ['a'] })
     await begin(store, 'large', { ttl: 200, maxLength: 1, entries: ['a', 'b'] })
@@ -471,7 +471,7 @@ describe('the keys of runs', () => {
   })
 })
 
-test('news that nobody can read makes a watcher read, like no news', async () => {
+test('a message that another program publishes makes watchers read', async () => {
   const store = open()
   await begin(store, 'run')
   const watch = await startedWatch(store, 'run')
