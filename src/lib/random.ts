@@ -21,3 +21,9 @@ export function nonceSource(): () => string {
     return pool.slice(used - 8, used)
   }
 }
+
+/** Eight of the characters `[0-9a-z]`, 41 bits at random. */
+export function newGeneration(): string {
+  const digits = BigInt(`0x${randomBytes(8).toString('hex')}`).toString(36)
+  return digits.slice(-8).padStart(8, '0')
+}

@@ -1,5 +1,5 @@
 /** Runs in the memory of this process: the default, with nothing to set up. */
-import { randomBytes } from 'node:crypto'
+import { newGeneration } from '../lib/random.js'
 import type {
   RunAddition,
   RunAppended,
@@ -174,7 +174,7 @@ class Run {
     this.#creation = { ...creation, entries: undefined }
     this.#source = source
     if (source !== undefined) source.#forks.add(this)
-    this.generation = source?.generation ?? newGeneration()
+    this.generation = source?.generation ?? creation.generation ?? newGeneration()
     this.#forkedAt = creation.fork?.at ?? 0
     this.#dropped = this.#forkedAt
     this.lease = creation.lease
@@ -366,12 +366,4 @@ function isSame(a: RunProducer, b: RunProducer | undefined): boolean {
 
 function utf8(text: string): Buffer {
   return Buffer.from(text)
-}
-
-/** Eight characters, 41 bits at random. */
-export function newGeneration(): string {
-  return BigInt(`0x${randomBytes(8).toString('hex')}`)
-    .toString(36)
-    .slice(-8)
-    .padStart(8, '0')
 }

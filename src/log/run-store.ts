@@ -79,6 +79,11 @@ export interface RunRecord {
 
 /** How a run begins. */
 export interface RunCreation {
+  /**
+   * Makes the creation repeatable: if its reply was lost, a run that `exists` with this generation is its own.
+   * Default: drawn by the store. A fork always has that of its source.
+   */
+  readonly generation?: string | undefined
   readonly meta: string
   /** Expires this many milliseconds after it was last appended to, renewed or read. */
   readonly ttl?: number | undefined

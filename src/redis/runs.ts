@@ -1,6 +1,6 @@
 /** Runs in Redis, shared by all processes that use the same key. Requires Redis 5 or newer. */
 import { createHash } from 'node:crypto'
-import { newGeneration } from '../log/memory-runs.js'
+import { newGeneration } from '../lib/random.js'
 import type {
   RunAddition,
   RunAppended,
@@ -90,9 +90,20 @@ class RedisRuns implements RunStore {
   }
 
   async create(id: string, creation: RunCreation): Promise<RunCreated> {
-    const { meta, ttl, expiresAt, remember, lease, maxLength, entries, ending, fork } = creation
+    const {
+      generation = newGeneration(),
+      meta,
+      ttl,
+      expiresAt,
+      remember,
+      lease,
+      maxLength,
+      entries,
+      ending,
+      fork,
+    } = creation
     const options = {
-      generation: newGeneration(),
+      generation,
       meta: wellFormed(meta),
       ttl: finite(ttl),
       expiresAt: finite(expiresAt),

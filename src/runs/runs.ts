@@ -9,6 +9,7 @@ import type { Reader } from '../delivery/reader.js'
 import { eventStreams } from '../koa/middleware.js'
 import { got, SseError } from '../lib/errors.js'
 import { isClientId } from '../lib/names.js'
+import { newGeneration } from '../lib/random.js'
 import { isFunction } from '../lib/rules.js'
 import type { RunRecord } from '../log/run-store.js'
 import { type Hub, hubOf } from '../pool/hub.js'
@@ -106,18 +107,8 @@ export class Runs<Events extends object = EventMap> {
     const { onDuplicate } = resolveStart(options)
     if (this.#closing)
       throw new SseError('ERR_SSE_POOL_CLOSED', 'The runs are closed: none can be started')
-    const { store, ttl, remember, lease, maxLength } = this.#options
-    const created = await store.create(id, {
-      meta: META,
-      ttl,
-      remember,
-      maxLength,
-      lease: { ms: lease, ending: LOST },
-    })
-    if (!('run' in created))
-      throw new TypeError('The store has refused to begin a run without a source')
-    const { outcome, run } = created
-    if (outcome === 'created') {
+    const { isOurs, run } = await this.#create(id)
+    if (isOurs) {
       this.#produce(id, run, producer)
       return { ...infoOf(id, run), joined: false }
     }
@@ -226,6 +217,27 @@ export class Runs<Events extends object = EventMap> {
     await Promise.allSettled(endings)
     clearInterval(this.#renewTimer)
     await store.close()
+  }
+
+  /** Begins a run, or finds the one that there is. */
+  async #create(id: string): Promise<{ isOurs: boolean; run: RunRecord }> {
+    const { store, ttl, remember, lease, maxLength } = this.#options
+    const generation = newGeneration()
+    const creation = {
+      generation,
+      meta: META,
+      ttl,
+      remember,
+      maxLength,
+      lease: { ms: lease, ending: LOST },
+    }
+    // If only the reply was lost, the run has begun, and without its producer it would be lost.
+    const created = await store.create(id, creation).catch(error => {
+      if (error?.code !== 'ERR_SSE_LOG_UNCERTAIN') throw error
+      return store.create(id, creation)
+    })
+    if (!('run' in created)) throw new TypeError('The store must begin a run that is no fork')
+    return { isOurs: created.run.generation === generation, run: created.run }
   }
 
   async #find(ctx: Context, id: unknown, format: Format): Promise<RunRecord | undefined> {

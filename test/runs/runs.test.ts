@@ -1,5 +1,5 @@
 /** Runs and their readers. Two `Runs` over one store stand for two processes. */
-import type { PollAnswer } from 'koa-sse-pool'
+import { type PollAnswer, SseError } from 'koa-sse-pool'
 import {
   memoryRuns,
   type Run,
@@ -125,6 +125,23 @@ describe('a run', () => {
       code: 'ERR_SSE_RUN_EXISTS',
       status: 409,
     })
+  })
+
+  test('is started once even if the reply to that was lost', async () => {
+    const store = memoryRuns()
+    const create = store.create.bind(store)
+    let calls = 0
+    store.create = async (...args) => {
+      const created = await create(...args)
+      calls += 1
+      if (calls === 1) throw new SseError('ERR_SSE_LOG_UNCERTAIN', 'The reply was lost')
+      return created
+    }
+    const { runs, origin } = await serveRuns({ store })
+    expect(await runs.start('one', letters)).toMatchObject({ joined: false })
+    const client = await connect(origin, '/runs/one')
+    await client.ended
+    expect(read(client)).toEqual(['a', 'b', 'c', '{"state":"done"}'])
   })
 
   test('is stopped from another process: at once, once and twice', async () => {
