@@ -1,0 +1,38 @@
+/** The raw body of a request. */
+import type { Context } from 'koa'
+import { Refusal } from './durable-request.js'
+
+/** @throws Refusal with 413 for a body that is too large, and 500 if somebody else has read it. */
+export async function readBody({ req, headers }: Context, maxBytes: number): Promise<Buffer> {
+  const length = Number(headers['content-length'])
+  if (length === 0) return Buffer.alloc(0)
+  if (req.readableDidRead) {
+    throw new Refusal(
+      500,
+      'The request body was already read, probably by a body parser. Mount durableStreams() before it',
+    )
+  }
+  if (length > maxBytes) throw tooLarge(maxBytes)
+  const chunks: Buffer[] = []
+  let total = 0
+  for await (const chunk of incoming(req)) {
+    total += chunk.length
+    if (total > maxBytes) throw tooLarge(maxBytes)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** The chunks of a body. Leaving the loop keeps the connection, so that the refusal arrives. */
+async function* incoming(req: Context['req']): AsyncGenerator<Buffer> {
+  try {
+    yield* req.iterator({ destroyOnReturn: false })
+  } catch {
+    // Nobody is there to read the answer.
+    throw new Refusal(400, 'The request body is incomplete')
+  }
+}
+
+function tooLarge(maxBytes: number): Refusal {
+  return new Refusal(413, `The body is larger than ${maxBytes} bytes; send it in parts`)
+}

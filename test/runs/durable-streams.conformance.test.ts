@@ -1,0 +1,35 @@
+/**
+ * The conformance suite of the Durable Streams protocol against `durableStreams()`: all of it but the
+ * webhook subscriptions, which are optional and not offered.
+ */
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { runConformanceTests } from '@durable-streams/server-conformance-tests'
+import Koa from 'koa'
+import { durableStreams, memoryRuns } from 'koa-sse-pool/runs'
+import { afterAll, beforeAll, vi } from 'vitest'
+
+// Some of its tests wait for streams to expire. Many times what they take, for loaded machines.
+vi.setConfig({ testTimeout: 60_000 })
+
+const longPollTimeout = 500
+// The suite reads the URL in each test, so it may be set after the suite was collected.
+const suite = { baseUrl: '', longPollTimeoutMs: longPollTimeout }
+
+const store = memoryRuns()
+const app = new Koa()
+app.use(durableStreams({ store, longPollTimeout }))
+const server = http.createServer(app.callback())
+
+beforeAll(async () => {
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  suite.baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+})
+
+afterAll(async () => {
+  server.closeAllConnections()
+  server.close()
+  await store.close()
+})
+
+runConformanceTests(suite)
