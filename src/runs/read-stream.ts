@@ -72,7 +72,7 @@ async function firstPage({ store, id }: DurableRequest, { offset }: ReadQuery): 
   // lost. To a client it means the same as one that is not kept any more: begin again.
   const isKept = offset.generation === run.generation && page?.after === position
   if (isKept && position <= run.tail) return page as RunPage
-  throw new Refusal(410, 'What comes after this offset is not kept; read from offset -1')
+  throw notKept()
 }
 
 /** Section 5.6. */
@@ -154,10 +154,14 @@ async function nextPage(
   }
 }
 
-/** The stream was deleted while the client waited: answers as every request does from now on. */
+/** @throws Refusal, as the same request would get it now. */
 async function answerGone({ store, id }: DurableRequest): Promise<never> {
   streamOf(await store.get(id))
-  throw new Refusal(404, 'The stream was deleted')
+  throw notKept()
+}
+
+function notKept(): Refusal {
+  return new Refusal(410, 'What comes after this offset is not kept; read from offset -1')
 }
 
 /** Where the reader is after this page. */

@@ -1,6 +1,7 @@
 /** `live=sse` (section 5.8): a stream's entries as Server-Sent Events. */
 import { Readable } from 'node:stream'
 import type { RunPage } from '../log/run-store.js'
+import { transportOf } from '../stream/transport/select.js'
 import { type DurableRequest, onLeave, streamOf } from './durable-request.js'
 import { Follower } from './follower.js'
 import { formatOffset } from './offset.js'
@@ -28,7 +29,9 @@ export function streamEvents(
     stop()
   }
   onLeave(ctx, close)
-  ctx.res.setTimeout(STALL_MS, () => ctx.res.destroy())
+  const transport = transportOf(ctx.res)
+  transport.setTimeout(ctx.res, STALL_MS)
+  ctx.res.once('timeout', () => transport.destroy(ctx.res))
   ctx.status = 200
   ctx.set({
     // Without a charset, which is always UTF-8.
