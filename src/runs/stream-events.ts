@@ -42,13 +42,17 @@ export function streamEvents(
   })
   if (format.isBinary) ctx.set('Stream-SSE-Data-Encoding', 'base64')
   const frames = framesOf(page, follower, format, cursor)
+  let failure: Error | undefined
   ctx.body = new Readable({
     // Asks for the next frame once the socket has taken the last one, so a slow reader holds one page.
     highWaterMark: 1,
     read() {
       frames.next().then(
         ({ value, done }) => this.push(done ? null : value),
-        (error: Error) => this.destroy(error),
+        (error: Error) => {
+          failure = error
+          this.destroy(error)
+        },
       )
     },
     destroy(error, callback) {
@@ -56,6 +60,11 @@ export function streamEvents(
       callback(error)
     },
   })
+  // Koa would report each client that leaves as an error of the app.
+  const report = ctx.onerror
+  ctx.onerror = (error: Error) => {
+    if (!ctx.headerSent || error === failure) report.call(ctx, error)
+  }
 }
 
 async function* framesOf(

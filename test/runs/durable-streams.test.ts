@@ -584,8 +584,8 @@ describe('live readers', () => {
     expect((await head('a')).headers.get('stream-closed')).toBe('true')
   })
 
-  test('leave no watch behind, however they end', async () => {
-    const { put, post, remove, get, root, watches } = await serve({ longPollTimeout: 50 })
+  test('leave no watch behind, however they end, and no error when they leave', async () => {
+    const { put, post, remove, get, root, watches, errors } = await serve({ longPollTimeout: 50 })
     await put('a', TEXT, 'one')
     // What is there already needs none.
     await get('a', 'offset=-1&live=long-poll')
@@ -616,6 +616,21 @@ describe('live readers', () => {
     await remove('b')
     expect(await deleted.ended).toBe(true)
     await watches.until(0)
+    expect(errors).toEqual([])
+  })
+
+  test('are cut off when the store fails, and the app hears of it', async () => {
+    const { put, root, watches, errors, store } = await serve()
+    await put('a', TEXT)
+    const error = new SseError('ERR_SSE_LOG_DOWN', 'down')
+    const read = store.read.bind(store)
+    // The first read is that of the request, the second that of the reader once it watches.
+    const reads = [read, () => Promise.reject(error)]
+    store.read = (...given) => (reads.shift() ?? read)(...given)
+    const client = await follow(root, 'a')
+    expect(await client.ended).toBe(false)
+    await watches.until(0)
+    expect(errors).toEqual([error])
   })
 
   test('that leave during a long poll leave no watch behind', async () => {
