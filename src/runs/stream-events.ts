@@ -60,10 +60,12 @@ export function streamEvents(
       callback(error)
     },
   })
-  // Koa would report each client that leaves as an error of the app.
+  // Koa would report each client that leaves as an error of the app, and the store's error twice.
   const report = ctx.onerror
   ctx.onerror = (error: Error) => {
-    if (!ctx.headerSent || error === failure) report.call(ctx, error)
+    if (ctx.headerSent && error !== failure) return
+    failure = undefined
+    report.call(ctx, error)
   }
 }
 
