@@ -1,6 +1,7 @@
 /** One request to a durable stream, and how it is refused. */
 import { STATUS_CODES } from 'node:http'
 import type { Context } from 'koa'
+import { isGone } from '../koa/opening.js'
 import type { RunRecord } from '../log/run-store.js'
 import { transportOf } from '../stream/transport/select.js'
 import type { DurableSettings } from './durable-options.js'
@@ -52,7 +53,10 @@ export function isClosing({ headers }: Context): boolean {
 }
 
 /** Calls the listener when the response is over, in whichever way. */
-export function onLeave({ res }: Context, listener: () => void): void {
+export function onLeave(ctx: Context, listener: () => void): void {
+  const { res } = ctx
+  // The client left while the store was read, and there is no event to come.
+  if (isGone(ctx)) listener()
   res.once('close', listener)
   transportOf(res).onceAborted?.(res, listener)
 }

@@ -12,7 +12,7 @@ import {
   memoryRuns,
   type RunStore,
 } from 'koa-sse-pool/runs'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { deferred, serveApp } from '../helpers/app.js'
 import { connect2, session2 } from '../helpers/http2.js'
 import { connect, listen, rawConnection, type TestClient } from '../helpers/server.js'
@@ -56,6 +56,7 @@ function requests(root: string) {
 function countWatches(store: RunStore) {
   let count = 0
   let changed = deferred()
+  let onStop = () => {}
   const change = (by: number) => {
     count += by
     changed.resolve()
@@ -68,10 +69,18 @@ function countWatches(store: RunStore) {
     return () => {
       stop()
       change(-1)
+      onStop()
     }
   }
   return {
     now: () => count,
+    /** Calls the listener whenever a watch ends, until the returned function is called. */
+    stopped: (listener: () => void) => {
+      onStop = listener
+      return () => {
+        onStop = () => {}
+      }
+    },
     until: async (wanted: number) => {
       while (count !== wanted) await changed.promise
     },
@@ -642,6 +651,47 @@ describe('live readers', () => {
     abort.abort()
     await expect(poll).rejects.toThrow()
     await watches.until(0)
+  })
+
+  test('that left while the store was read leave no watch behind', async () => {
+    const { put, root, watches, store, server } = await serve({ longPollTimeout: 3_600_000 })
+    await put('a', TEXT)
+    const read = store.read.bind(store)
+    for (const live of ['long-poll', 'sse']) {
+      const [reading, left, over] = [deferred(), deferred(), deferred()]
+      store.read = async (...given) => {
+        reading.resolve()
+        await left.promise
+        return read(...given)
+      }
+      server.once('request', (_, res) => res.once('close', left.resolve))
+      const stop = watches.stopped(over.resolve)
+      const abort = new AbortController()
+      const request = fetch(`${root}/a?offset=-1&live=${live}`, { signal: abort.signal })
+      await reading.promise
+      abort.abort()
+      await expect(request).rejects.toThrow()
+      await over.promise
+      stop()
+      expect(watches.now()).toBe(0)
+    }
+  })
+
+  test('by SSE are ended after a while, and go on with the next request', async () => {
+    const { put, root, watches } = await serve()
+    await put('a', TEXT, 'one')
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const client = await follow(root, 'a')
+    await client.until(() => controls(client).length === 1)
+    vi.advanceTimersByTime(54_000)
+    expect(watches.now()).toBe(1)
+    vi.advanceTimersByTime(2000)
+    expect(await client.ended).toBe(true)
+    expect(watches.now()).toBe(0)
+    const next = await follow(root, 'a', controls(client)[0].streamNextOffset)
+    await next.until(() => controls(next).length === 1)
+    expect(data(next)).toEqual([])
   })
 
   test('over HTTP/2 get the same, and leave no watch behind', async () => {
