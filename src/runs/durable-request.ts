@@ -47,9 +47,12 @@ export function streamOf(run: RunRecord | undefined): DurableStream {
   return { run, config }
 }
 
-/** Whether the header has the value `true`; every other value counts as absent (section 4.1). */
-export function isClosing({ headers }: Context): boolean {
-  return String(headers['stream-closed']).toLowerCase() === 'true'
+/**
+ * How the request ends the run, if it closes the stream. `Stream-Closed` with a value other than `true` counts as
+ * absent (section 4.1).
+ */
+export function endingOf({ headers }: Context): string | undefined {
+  return String(headers['stream-closed']).toLowerCase() === 'true' ? 'closed' : undefined
 }
 
 /** Calls the listener when the response is over, in whichever way. */

@@ -6,10 +6,11 @@
 import type { Context, Middleware, Next } from 'koa'
 import { SseError } from '../lib/errors.js'
 import type { RunStore } from '../log/run-store.js'
+import { appendToStream } from './append-stream.js'
+import { createStream } from './create-stream.js'
 import { resolveDurableOptions } from './durable-options.js'
-import { type DurableRequest, Refusal } from './durable-request.js'
+import { type DurableRequest, Refusal, streamOf } from './durable-request.js'
 import { readHead, readStream } from './read-stream.js'
-import { appendToStream, createStream, deleteStream } from './write-stream.js'
 
 /** The options of {@link durableStreams}. */
 export interface DurableStreamsOptions {
@@ -91,6 +92,14 @@ async function handle(request: DurableRequest): Promise<void> {
     default:
       throw new Refusal(405, `Use one of ${METHODS}`, { Allow: METHODS })
   }
+}
+
+/** Section 5.4. */
+async function deleteStream({ ctx, store, id }: DurableRequest): Promise<void> {
+  streamOf(await store.get(id))
+  // Another request may have been faster.
+  streamOf(await store.delete(id))
+  ctx.status = 204
 }
 
 /**

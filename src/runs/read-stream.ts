@@ -105,8 +105,8 @@ function answerPage({ ctx }: DurableRequest, page: RunPage, query: ReadQuery): v
  * answer without the app's authorization. An app whose streams are public sets its own header after `next()`.
  */
 function cacheControlOf({ offset }: ReadQuery, isUpToDate: boolean): string {
-  // What was read from -1 may be of a stream that is deleted, and a tail moves: a reader that polls must not be
-  // told for a minute that there is nothing new. The ETag makes asking cheap.
+  // A page from -1 may belong to a stream that has been deleted since, and a tail moves: from a cached copy a
+  // reader that polls would see nothing new for a minute. The ETag makes asking cheap.
   return offset === -1 || isUpToDate
     ? 'private, no-cache'
     : 'private, max-age=60, stale-while-revalidate=300'

@@ -1,8 +1,9 @@
-/** The raw body of a request. */
+/** The raw body of a request, and the entries that it becomes. */
 import type { Context } from 'koa'
 import { Refusal } from './durable-request.js'
+import { formatOf } from './stream-format.js'
 
-/** @throws Refusal with 413 for a body that is too large, and 500 if somebody else has read it. */
+/** @throws Refusal with 413 for a body that is too large, and 500 if something else has read it. */
 export async function readBody({ req, headers }: Context, maxBytes: number): Promise<Buffer> {
   const length = Number(headers['content-length'])
   if (length === 0) return Buffer.alloc(0)
@@ -28,11 +29,21 @@ async function* incoming(req: Context['req']): AsyncGenerator<Buffer> {
   try {
     yield* req.iterator({ destroyOnReturn: false })
   } catch {
-    // Nobody is there to read the answer.
+    // The client has left, so this answer only ends the request.
     throw new Refusal(400, 'The request body is incomplete')
   }
 }
 
 function tooLarge(maxBytes: number): Refusal {
   return new Refusal(413, `The body is larger than ${maxBytes} bytes; send it in parts`)
+}
+
+/** @throws Refusal with 400 for a body that is not of the stream's content type. */
+export function entriesOf(contentType: string, body: Buffer): string[] {
+  try {
+    return formatOf(contentType).entriesOf(body)
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new Refusal(400, `The body is not JSON: ${error.message}`)
+  }
 }

@@ -22,7 +22,7 @@ export interface StreamConfig {
     | undefined
 }
 
-/** The version of the format, by which a configuration is told from the meta of other runs. */
+/** The version of the format; it also distinguishes a configuration from the meta of other runs. */
 const FORMAT = 1
 
 export function formatConfig(config: StreamConfig): string {

@@ -52,7 +52,7 @@ function requests(root: string) {
   }
 }
 
-/** Counts who watches, and lets tests wait until so many do. */
+/** Counts the watches, and lets tests wait for a number of them. */
 function countWatches(store: RunStore) {
   let count = 0
   let changed = deferred()

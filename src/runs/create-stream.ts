@@ -1,22 +1,11 @@
-/** PUT, POST and DELETE of durable streams (sections 5.1 to 5.4). */
-import type { RunAddition, RunAppended, RunProducer, RunRecord } from '../log/run-store.js'
+/** PUT of durable streams (sections 4.2 and 5.1). */
+import type { RunRecord } from '../log/run-store.js'
 import { type CreationRequest, creationRequestOf } from './creation-request.js'
-import {
-  type DurableRequest,
-  type DurableStream,
-  isClosing,
-  Refusal,
-  streamOf,
-} from './durable-request.js'
+import { type DurableRequest, endingOf, Refusal } from './durable-request.js'
 import { type ForkPoint, findForkPoint, forkPositionIn, sourceIdOf } from './fork-stream.js'
 import { formatOffset } from './offset.js'
-import { producerOf } from './producer-headers.js'
-import { readBody } from './request-body.js'
+import { entriesOf, readBody } from './request-body.js'
 import { formatConfig, mimeOf, parseConfig, type StreamConfig } from './stream-config.js'
-import { formatOf } from './stream-format.js'
-
-/** How the run of a closed stream has ended. */
-const CLOSED = 'closed'
 
 const DEFAULT_TYPE = 'application/octet-stream'
 
@@ -37,7 +26,7 @@ export async function createStream(request: DurableRequest): Promise<void> {
     expiresAt: config.expiresAt === undefined ? undefined : Date.parse(config.expiresAt),
     maxLength: request.maxStreamLength,
     entries,
-    ending: isClosing(ctx) ? CLOSED : undefined,
+    ending: endingOf(ctx),
     fork: config.fork && { from: config.fork.from, at: point?.sharedTo ?? 0 },
   })
   switch (created.outcome) {
@@ -71,7 +60,7 @@ function answerExisting(request: DurableRequest, asked: CreationRequest, run: Ru
     config === undefined ||
     // Its forks still need the entries.
     !isHere ||
-    isClosed !== isClosing(request.ctx) ||
+    isClosed !== (endingOf(request.ctx) !== undefined) ||
     !isTypeEqual(asked, config) ||
     !isLifetimeEqual(asked, config) ||
     !isForkEqual(request, asked, config, run)
@@ -136,116 +125,4 @@ function configOf(
     inheritsExpiry,
     fork: { from: sourceIdOf(fork, request) as string, at, sub: fork.sub },
   }
-}
-
-/** @throws Refusal with 400 for a body that is not of the stream's content type. */
-function entriesOf(contentType: string, body: Buffer): string[] {
-  try {
-    return formatOf(contentType).entriesOf(body)
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error
-    throw new Refusal(400, `The body is not JSON: ${error.message}`)
-  }
-}
-
-export async function appendToStream(request: DurableRequest): Promise<void> {
-  const { ctx, store, id, maxBodyBytes } = request
-  const producer = producerOf(ctx)
-  const body = await readBody(ctx, maxBodyBytes)
-  const closes = isClosing(ctx)
-  if (body.length === 0 && !closes) {
-    throw new Refusal(
-      400,
-      'The body is empty; only a request with Stream-Closed: true may have none',
-    )
-  }
-  const contentType = ctx.headers['content-type'] ?? ''
-  if (body.length > 0 && contentType === '') throw new Refusal(400, 'Content-Type is missing')
-  const stream = streamOf(await store.get(id))
-  const addition: RunAddition = {
-    entries: checkedEntries(stream, contentType, body),
-    ending: closes ? CLOSED : undefined,
-    // A stream that was deleted and created again meanwhile is not the one that was checked.
-    generation: stream.run.generation,
-    producer,
-    order: body.length > 0 ? ctx.headers['stream-seq']?.toString() : undefined,
-  }
-  const appended = await store.append(id, addition)
-  answerAppended(request, appended, producer, body.length > 0)
-}
-
-/** What is appended: nothing if the stream is closed, which comes before all other conflicts (section 5.2). */
-function checkedEntries(
-  { run, config }: DurableStream,
-  contentType: string,
-  body: Buffer,
-): readonly string[] {
-  if (body.length === 0 || run.status === 'ended') return []
-  if (mimeOf(contentType) !== mimeOf(config.contentType)) {
-    throw new Refusal(409, `The stream is ${config.contentType}; got ${contentType}`)
-  }
-  const entries = entriesOf(config.contentType, body)
-  if (entries.length === 0)
-    throw new Refusal(400, 'The array is empty, so there is nothing to append')
-  return entries
-}
-
-function answerAppended(
-  { ctx }: DurableRequest,
-  { outcome, run, producer: known }: RunAppended,
-  producer: RunProducer | undefined,
-  hasBody: boolean,
-): void {
-  if (outcome === 'unknown' || run === undefined) {
-    // Throws for what there is now, else it is another stream than the one that was checked.
-    streamOf(run)
-    throw new Refusal(404, 'The stream was deleted')
-  }
-  const progress = progressOf(run)
-  switch (outcome) {
-    case 'ended':
-      if (!hasBody && producer === undefined) break
-      throw new Refusal(409, 'The stream is closed', progress)
-    case 'stale epoch':
-      throw new Refusal(403, 'The producer has begun a newer epoch', {
-        'Producer-Epoch': String(known?.epoch),
-      })
-    case 'wrong start':
-      throw new Refusal(400, 'A new epoch must begin with Producer-Seq 0')
-    case 'gap':
-      throw new Refusal(409, 'Appends of the producer are missing', {
-        'Producer-Expected-Seq': String(known === undefined ? 0 : known.seq + 1),
-        'Producer-Received-Seq': String(producer?.seq),
-      })
-    case 'wrong order':
-      throw new Refusal(409, 'Stream-Seq must be greater than that of the last append')
-  }
-  ctx.set(progress)
-  if (producer !== undefined) {
-    ctx.set('Producer-Epoch', String(producer.epoch))
-    ctx.set('Producer-Seq', String(known?.seq ?? producer.seq))
-  }
-  const isNewData = outcome === 'appended' && hasBody
-  if (producer === undefined || !isNewData) {
-    ctx.status = 204
-    return
-  }
-  // Section 5.2.1: this status tells new data of a producer from a duplicate.
-  ctx.status = 200
-  ctx.body = ''
-}
-
-function progressOf(run: RunRecord): Record<string, string> {
-  return {
-    'Stream-Next-Offset': formatOffset(run.tail, run),
-    ...(run.status === 'ended' && { 'Stream-Closed': 'true' }),
-  }
-}
-
-/** Section 5.4. */
-export async function deleteStream({ ctx, store, id }: DurableRequest): Promise<void> {
-  streamOf(await store.get(id))
-  // Another request may have been faster.
-  streamOf(await store.delete(id))
-  ctx.status = 204
 }
