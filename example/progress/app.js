@@ -5,61 +5,60 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import Koa from 'koa'
-import { ClientPool, SseError, sse } from 'koa-sse-pool'
+import { ClientPool, sse } from 'koa-sse-pool'
+import { Runs } from 'koa-sse-pool/runs'
 import { servePage } from '../shared/serve.js'
 
 export function createApp({
   pool = new ClientPool(),
   stepMs = 1000, // between two steps of a job
   retryMs = 3000, // until a browser reconnects after a cut
-  forgetMs = 600_000, // until a client without a page is forgotten, and its jobs stop
 } = {}) {
   const app = new Koa()
   const router = new Router()
-  /** @type {Map<string, Map<string, number>>} The progress of each client's jobs. In your app, a table. */
-  const clients = new Map()
+  const runs = new Runs({ pool })
+  /** @type {Map<string, string[]>} The jobs of each client. In your app, a table. */
+  const jobs = new Map()
 
   // In this example anyone may listen to any id. In your app take it from ctx.session.userId.
-  // `replay`: a reloaded page gets every step of its jobs again, as long as the log has them.
-  const options = {
-    pool,
-    id: ctx => ctx.query.id,
-    retry: retryMs,
-    replay: /** @type {const} */ ('all'),
-  }
-  router.get('/event/push', sse(options), ctx => {
-    const { id } = ctx.sse
+  const id = ctx => ctx.query.id
+  const jobsOf = id => jobs.get(String(id)) ?? []
+  // Only for the demo: a socket to destroy, below.
+  const keepSocket = ctx => {
     ctx.sse.state = { socket: ctx.req.socket }
-    if (!clients.has(id)) clients.set(id, new Map())
-    // Arrives after the replay, so it also tells the page that it is up to date.
-    ctx.sse.send({ event: 'ready', data: { id } })
-  })
+  }
 
-  router.post('/event/progress', ctx => {
-    const { id } = bodyOf(ctx)
-    const jobs = clients.get(id) ?? ctx.throw(404, 'no such client')
+  router.get('/event/push', sse({ pool, id, retry: retryMs }), keepSocket)
+
+  router.post('/event/progress', async ctx => {
+    const id = String(bodyOf(ctx).id)
     const job = randomUUID().slice(0, 8)
-    jobs.set(job, 0)
-    run(id, jobs, job).catch(() => {}) // already reported by the pool's `error` event, below
+    await runs.start(job, work)
+    jobs.set(id, [...jobsOf(id), job])
+    // Every page of the client then reads the run.
+    await pool.send(id, { event: 'job', data: { job } })
     ctx.status = 202
     ctx.body = { job }
   })
 
-  // Needs no connection: the log keeps each step until the page is back.
-  async function run(id, jobs, job) {
+  // Works on without a page: the run keeps each step for the pages that come later.
+  async function work({ id, append, signal }) {
     for (let count = 5; count <= 100; count += 5) {
-      await sleep(stepMs)
-      if (clients.get(id) !== jobs) return // the client was forgotten
-      jobs.set(job, count)
-      // With `key: job`, a reconnecting client would get only the newest step instead of every step.
-      await pool.send(id, { event: 'update', data: { job, count } })
+      await sleep(stepMs, undefined, { signal })
+      await append({ event: 'update', data: { job: id, count } })
     }
   }
 
-  // The state, for a page that was away for longer than the log goes back.
   router.get('/event/jobs', ctx => {
-    ctx.body = Object.fromEntries(clients.get(String(ctx.query.id)) ?? [])
+    ctx.body = jobsOf(ctx.query.id)
   })
+
+  const steps = runs.stream({
+    id: ctx => jobsOf(ctx.query.id).find(job => job === ctx.params.job),
+    identify: ctx => ({ id: id(ctx) }),
+    retry: retryMs,
+  })
+  router.get('/event/jobs/:job', steps, keepSocket)
 
   // Only for the demo: simulates a network failure.
   router.post('/event/cut', ctx => {
@@ -69,18 +68,11 @@ export function createApp({
     ctx.status = 204
   })
 
-  pool.on('error', error => {
-    const atShutdown = error instanceof SseError && error.code === 'ERR_SSE_POOL_CLOSED'
-    if (!atShutdown) app.emit('error', error)
-  })
-
-  pool.on('close', ({ id }) => {
-    setTimeout(() => pool.has(id) || clients.delete(id), forgetMs).unref()
-  })
+  pool.on('error', error => app.emit('error', error))
 
   servePage(router, import.meta.url)
   app.use(bodyParser()).use(router.routes()).use(router.allowedMethods())
-  return { app, pool }
+  return { app, pool, runs }
 }
 
 /** @returns {{ id?: any }} */

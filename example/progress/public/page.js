@@ -18,13 +18,13 @@ const words = {
   zh: {
     title: '断线也不丢消息',
     intro:
-      '开始一个任务，服务端会推送它的进度。断开连接后任务照常进行；浏览器重连时，会先补上错过的每一步。',
+      '开始一个任务，服务端会推送它的进度。断开连接或刷新页面，任务照常进行，并会先补上错过的每一步。',
     start: '开始任务',
     cut: '断开连接',
     jobs: '任务',
     live: '实时',
     replayed: '补发',
-    noJobs: '还没有任务，可以同时开始几个。',
+    noJobs: '还没有任务，可以同时开始两个。',
     log: '收到的事件',
     noEvents: '还没有事件。',
     heartbeat: '心跳',
@@ -59,9 +59,9 @@ $('#client').textContent = id
 $('#twin').href = query
 
 let isLost = false // from the loss of the connection until it is back
-let isReplay = true // until everything that was sent before has arrived
 
-const events = new PoolEventSource(`event/push${query}`, { json: true, onGap: loadJobs })
+// Tells of new jobs. All tabs share this stream; each reads the jobs by itself.
+const events = new PoolEventSource(`event/push${query}`, { json: true, share: true })
 setState('connecting')
 
 events.addEventListener('status', ({ status }) => {
@@ -69,27 +69,15 @@ events.addEventListener('status', ({ status }) => {
   if (status === 'ended') note('ended')
   else if (isOpen === isLost) note(isLost ? 'back' : 'lost')
   isLost = !isOpen
-  isReplay ||= isLost
   setState(status)
 })
-// Sent by the handler on the server; arrives after the replay.
-events.addEventListener('ready', event => {
-  log(event)
-  isReplay = false
-  $('#start').disabled = false
-})
-events.addEventListener('update', event => {
-  const { job, count } = event.data
-  log(event)
-  showJob(job, count, isReplay ? 'replayed' : 'live')
-})
-events.addEventListener('sse.gap', log)
+events.addEventListener('open', findJobs)
+events.addEventListener('job', ({ data }) => readJob(data.job))
 events.addEventListener('sse.cursor', () => {
   $('#heartbeat').hidden = false
   $('#heartbeat time').textContent = clock()
   restart($('#heartbeat'))
 })
-events.addEventListener('close', log)
 // The page may come back from the browser's cache long after this heartbeat.
 addEventListener('pagehide', () => {
   $('#heartbeat').hidden = true
@@ -97,9 +85,7 @@ addEventListener('pagehide', () => {
 
 $('#start').onclick = async () => {
   const response = await post('event/progress', { id })
-  if (!response?.ok) return note('failed')
-  const { job } = await response.json()
-  showJob(job, 0)
+  if (!response?.ok) note('failed')
 }
 
 $('#cut').onclick = () => post('event/cut', { id })
@@ -120,37 +106,62 @@ function setState(status) {
     isAgain ? 'reconnecting' : status === 'offline' ? status : pill.dataset.state,
   )
   $('#cut').disabled = !isOpen
-  if (isFinal) $('#start').disabled = true
+  allowStart()
   // Its green dot means a live connection. The next heartbeat shows it again.
   if (!isOpen) $('#heartbeat').hidden = true
 }
 
-// ---- The jobs: each has a bar of twenty cells, one per step
-
-/** The state, after a gap: events that arrive meanwhile are held back. */
-async function loadJobs() {
-  const response = await fetch(`event/jobs?${new URLSearchParams({ id })}`).catch(() => undefined)
-  if (!response?.ok) return
-  const counts = await response.json()
-  for (const job in counts) showJob(job, counts[job])
-  for (const item of document.querySelectorAll('.job')) {
-    if (item.matches('[data-done]') || item.dataset.job in counts) continue
-    item.dataset.stopped = ''
-    item.querySelector('.count').textContent = t('stopped')
-  }
+/** Not while two are at work: over HTTP/1.1 a browser opens six connections to a host, for all tabs. */
+function allowStart() {
+  const atWork = document.querySelectorAll('.job:not([data-state])').length
+  $('#start').disabled = events.readyState !== PoolEventSource.OPEN || atWork >= 2
 }
 
-/** Without `how`, the job is known to have got this far, but the steps did not arrive in this page. */
-function showJob(job, count, how) {
-  const item = document.querySelector(`.job[data-job="${CSS.escape(job)}"]`) ?? addJob(job)
+// ---- The jobs: each has a bar of twenty cells, one per step
+
+/** Those that were started before this page was opened, or while it was away. */
+async function findJobs() {
+  const response = await fetch(`event/jobs${query}`).catch(() => undefined)
+  if (!response?.ok) return
+  for (const job of await response.json()) readJob(job)
+}
+
+/** From its first step, whether it is at work or has ended. */
+function readJob(job) {
+  if (document.querySelector(`.job[data-job="${CSS.escape(job)}"]`)) return
+  const item = addJob(job)
+  const run = new PoolEventSource(`event/jobs/${job}${query}`, { json: true })
+  let isReplay = true // until every step that there was has arrived
+  run.addEventListener('status', () => {
+    if (run.readyState === PoolEventSource.OPEN) return
+    isReplay = true
+    // Without a close event the job is not known any more.
+    if (run.readyState === PoolEventSource.CLOSED && !item.dataset.state) endJob(item, 'lost')
+  })
+  run.addEventListener('sse.cursor', () => {
+    isReplay = false
+  })
+  run.addEventListener('update', event => {
+    log(event, isReplay)
+    showStep(item, event.data.count, isReplay)
+  })
+  run.addEventListener('close', event => {
+    log(event)
+    endJob(item, event.data.state)
+  })
+}
+
+function showStep(item, count, isReplay) {
   const bar = item.querySelector('progress')
-  bar.value = Math.max(bar.value, count)
-  item.querySelector('.count').textContent = `${bar.value}%`
-  item.toggleAttribute('data-done', bar.value === bar.max)
-  item.removeAttribute('data-stopped')
-  const cells = item.querySelectorAll('.cell')
-  for (let i = 0; i < bar.value / 5; i++) cells[i].dataset.step ??= 'known'
-  if (how) cells[count / 5 - 1].dataset.step = how
+  bar.value = count
+  item.querySelector('.count').textContent = `${count}%`
+  item.querySelectorAll('.cell')[count / 5 - 1].dataset.step = isReplay ? 'replayed' : 'live'
+}
+
+function endJob(item, state) {
+  item.dataset.state = state
+  if (state !== 'done') item.querySelector('.count').textContent = t('stopped')
+  allowStart()
 }
 
 function addJob(job) {
@@ -161,25 +172,25 @@ function addJob(job) {
   for (let i = 0; i < 20; i++) cells.append(element('i', { className: 'cell' }))
   const item = element('li', { className: 'job' })
   item.dataset.job = job
-  const count = element('span', { className: 'count' })
+  const count = element('span', { className: 'count', textContent: '0%' })
   item.append(label, element('code', { textContent: job }), count, bar, cells)
   $('#jobs').prepend(item)
+  allowStart()
   return item
 }
 
 // ---- The log: newest first
 
-function log(event) {
-  const own = event.type === 'ready' ? '' : event.lastEventId // `ready` carries no id
-  const isReplayed = isReplay && event.type === 'update'
+function log(event, isReplayed = false) {
+  const id = event.type === 'close' ? '' : event.lastEventId // that of the end is no position in the run
   const item = element('li')
   item.dataset.event = event.type
-  item.dataset.id = own
+  item.dataset.id = id
   item.toggleAttribute('data-replayed', isReplayed)
   item.append(
     element('strong', { textContent: event.type }),
     element('em', { textContent: isReplayed ? t('replayed') : '' }),
-    element('code', { className: 'id', textContent: own }),
+    element('code', { className: 'id', textContent: id }),
     element('time', { textContent: clock() }),
     element('code', { className: 'data', textContent: JSON.stringify(event.data) }),
   )
