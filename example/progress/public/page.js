@@ -73,11 +73,7 @@ events.addEventListener('status', ({ status }) => {
 })
 events.addEventListener('open', findJobs)
 events.addEventListener('job', ({ data }) => readJob(data.job))
-events.addEventListener('sse.cursor', () => {
-  $('#heartbeat').hidden = false
-  $('#heartbeat time').textContent = clock()
-  restart($('#heartbeat'))
-})
+events.addEventListener('sse.cursor', showHeartbeat)
 // The page may come back from the browser's cache long after this heartbeat.
 addEventListener('pagehide', () => {
   $('#heartbeat').hidden = true
@@ -117,6 +113,12 @@ function allowStart() {
   $('#start').disabled = events.readyState !== PoolEventSource.OPEN || atWork >= 2
 }
 
+function showHeartbeat() {
+  $('#heartbeat').hidden = false
+  $('#heartbeat time').textContent = clock()
+  restart($('#heartbeat'))
+}
+
 // ---- The jobs: each has a bar of twenty cells, one per step
 
 /** Those that were started before this page was opened, or while it was away. */
@@ -140,6 +142,7 @@ function readJob(job) {
   })
   run.addEventListener('sse.cursor', () => {
     isReplay = false
+    showHeartbeat()
   })
   run.addEventListener('update', event => {
     log(event, isReplay)
