@@ -52,20 +52,29 @@ export function readRun(
     readonly offset: string
     readonly signal: AbortSignal | undefined
   }
-  return events(id, offset, signal, source)
+  const left = new AbortController()
+  const iteration = events(id, offset, [left.signal, ...(signal ? [signal] : [])], source)
+  const leave = iteration.return.bind(iteration)
+  // A generator that waits for news would not reach its `finally` before there are some.
+  iteration.return = value => {
+    left.abort()
+    return leave(value)
+  }
+  return iteration
 }
 
 async function* events(
   id: string,
   offset: string,
-  signal: AbortSignal | undefined,
+  signals: readonly AbortSignal[],
   source: Source,
-): AsyncIterableIterator<RunEvent> {
+): AsyncGenerator<RunEvent, void> {
+  const isAborted = () => signals.some(({ aborted }) => aborted)
   const feed = source.feed(await source.find())
   let wake = () => {}
   const stopListening = feed.listen(() => wake())
   const stop = () => wake()
-  signal?.addEventListener('abort', stop)
+  for (const signal of signals) signal.addEventListener('abort', stop)
   try {
     let { position, gap } = startOf(feed, offset)
     for (;;) {
@@ -73,7 +82,7 @@ async function* events(
       const news = new Promise<void>(resolve => {
         wake = resolve
       })
-      if (signal?.aborted) return
+      if (isAborted()) return
       if (gap !== undefined) {
         yield* decoded(gapPage(gap, formatOffset(position, feed)))
         gap = undefined
@@ -84,7 +93,7 @@ async function* events(
         position = page.after
         if (gap !== undefined) continue
         for (const event of decoded(page.as(true))) {
-          if (signal?.aborted) return
+          if (isAborted()) return
           yield event
         }
         position = page.end
@@ -99,7 +108,7 @@ async function* events(
       await news
     }
   } finally {
-    signal?.removeEventListener('abort', stop)
+    for (const signal of signals) signal.removeEventListener('abort', stop)
     stopListening()
   }
 }

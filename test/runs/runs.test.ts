@@ -522,6 +522,16 @@ describe('read', () => {
     expect(got).toEqual(['a', 'b'])
   })
 
+  test('can be left while it waits for the next event', async () => {
+    const { runs } = await serveRuns()
+    const { producer } = directed()
+    await runs.start('one', producer)
+    const events = runs.read('one')
+    const next = events.next()
+    await events.return?.()
+    expect(await next).toEqual({ done: true, value: undefined })
+  })
+
   test('throws for a run that is unknown', async () => {
     const { runs } = await serveRuns()
     await expect(runs.read('none').next()).rejects.toMatchObject({ code: 'ERR_SSE_RUN_UNKNOWN' })
