@@ -242,17 +242,15 @@ export class Runs<Events extends object = EventMap> {
 
   async #find(ctx: Context, id: unknown, format: Format): Promise<RunRecord | undefined> {
     const record = isClientId(id) ? await this.#options.store.get(id) : undefined
+    // The AI SDK resumes with a GET, whatever became of the newest answer. One that has ended, it shows from what
+    // the app has stored; an error would stand above it.
+    const resumes = format === FORMATS['ui-messages'] && ctx.method === 'GET'
     // "A client can be told to stop reconnecting using the HTTP 204 No Content response code" (WHATWG HTML).
-    if (record === undefined) {
+    if (record === undefined || (resumes && record.status !== 'open')) {
       ctx.status = 204
       return undefined
     }
     if (!isThere(record)) throw expiredError(id as string)
-    // The AI SDK resumes with a GET, and shows an answer that has ended from what the app has stored.
-    if (format === FORMATS['ui-messages'] && ctx.method === 'GET' && record.status !== 'open') {
-      ctx.status = 204
-      return undefined
-    }
     return record
   }
 
