@@ -30,6 +30,13 @@ import type { ClusterLogOptions } from 'koa-sse-pool/cluster'
 import type { CompatOptions } from 'koa-sse-pool/compat'
 import type { NatsLogOptions } from 'koa-sse-pool/nats'
 import type { RedisLogOptions } from 'koa-sse-pool/redis'
+import {
+  type ReadOptions,
+  type RunStreamOptions,
+  Runs,
+  type RunsOptions,
+  type StartOptions,
+} from 'koa-sse-pool/runs'
 import type { EventLogSuiteOptions } from 'koa-sse-pool/testing'
 import type { StreamTicketsOptions, TicketCookieOptions } from 'koa-sse-pool/tickets'
 import { describe, expectTypeOf, test } from 'vitest'
@@ -69,6 +76,39 @@ describe('a typed pool', () => {
   test('refuses an id, which the log assigns', () => {
     // @ts-expect-error
     pool.send('ada', { event: 'done', data: 'ok', id: 1 })
+  })
+})
+
+describe('typed runs', () => {
+  const runs = new Runs<{ token: string; usage: { tokens: number } }>({ pool })
+
+  test('take their own events, whatever those of their pool are', () => {
+    runs.start('one', async run => {
+      await run.append({ event: 'token', data: 'Hi' })
+      await run.append({ event: 'usage', data: { tokens: 1 } })
+    })
+    new Runs<{ token: string }>({ pool: anyPool })
+  })
+
+  test('refuse a wrong event', () => {
+    runs.start('one', async run => {
+      // @ts-expect-error there is no event "tokens"
+      await run.append({ event: 'tokens', data: 'Hi' })
+      // @ts-expect-error the data of a token is a string
+      await run.append({ event: 'token', data: 1 })
+      // @ts-expect-error nor is there a nameless one
+      await run.append('Hi')
+      // @ts-expect-error nothing in a run supersedes anything
+      await run.append({ event: 'token', data: 'Hi', key: 'a' })
+    })
+  })
+
+  test('take any event if they have no types', () => {
+    new Runs({ pool }).start('one', async run => {
+      await run.append('Hi')
+      await run.append({ data: { type: 'finish' } })
+      await run.append({ event: 'whatever', data: [1] })
+    })
   })
 })
 
@@ -386,6 +426,10 @@ test('every optional property accepts undefined with exactOptionalPropertyTypes 
   expectTypeOf<Strict<EventLogSuiteOptions>>().toBeNever()
   expectTypeOf<Strict<Omit<StreamTicketsOptions, 'pool' | 'secret' | 'secrets'>>>().toBeNever()
   expectTypeOf<Strict<TicketCookieOptions>>().toBeNever()
+  expectTypeOf<Strict<Omit<RunsOptions, 'pool' | 'store'>>>().toBeNever()
+  expectTypeOf<Strict<StartOptions>>().toBeNever()
+  expectTypeOf<Strict<Omit<ReadOptions, 'signal'>>>().toBeNever()
+  expectTypeOf<Strict<RunStreamOptions>>().toBeNever()
 })
 
 test('a pool that may be undefined is not one to make a new pool for (fault 90)', () => {

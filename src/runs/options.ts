@@ -18,10 +18,13 @@ import { hasHub } from '../pool/hub.js'
 import type { ClientPool } from '../pool/pool.js'
 import type { FormatName } from './formats.js'
 
+/** A member that does not depend on the pool's events, so that a pool of any events will do. */
+type AnyPool = Pick<ClientPool, 'claim'>
+
 /** Options of {@link Runs}. */
 export interface RunsOptions {
-  /** Its streams are members of this pool: heartbeats, limits, `authorize`, drain. */
-  pool: ClientPool
+  /** Its streams are members of this pool, whatever its events are: heartbeats, limits, `authorize`, drain. */
+  pool: AnyPool
   /**
    * Where runs are kept. Default: in the memory of this process. `redisRuns()` of `koa-sse-pool/redis` shares them
    * between processes.
@@ -83,7 +86,7 @@ export interface RunStreamOptions
 export type RunId = string | null | undefined
 
 export interface ResolvedRunsOptions {
-  readonly pool: ClientPool
+  readonly pool: AnyPool
   readonly store: RunStore
   readonly ttl: number
   readonly remember: number
