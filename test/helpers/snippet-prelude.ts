@@ -25,6 +25,7 @@ declare global {
   const app: import('koa')
   const server: Server
   const tickets: import('koa-sse-pool/tickets').StreamTickets
+  const runs: import('koa-sse-pool/runs').Runs
 
   // The reader's own.
   const id: string
@@ -37,6 +38,7 @@ declare global {
   const signedIn: Middleware
   const handler: Middleware
   function serve(pool: Pool): void
+  function completions(options: { messages: object[]; signal: AbortSignal }): AsyncIterable<object>
   function generateTokens(options: { signal: AbortSignal }): AsyncIterable<string>
   function queueForLater(id: string, event: PoolEvent): Promise<void>
   function sendReport(): Promise<void>
@@ -67,6 +69,13 @@ export {}
 
 /** As much of React and Vue as the code for pages uses. */
 export const MODULES = `
+declare module '@ai-sdk/react' {
+  import type { AbstractChat, ChatInit, UIMessage } from 'ai'
+  type Chat = Pick<AbstractChat<UIMessage>, 'sendMessage' | 'resumeStream' | 'status' | 'error'>
+  export function useChat(
+    options: ChatInit<UIMessage> & { resume?: boolean },
+  ): Chat & { messages: UIMessage[]; setMessages(messages: any): void }
+}
 declare module 'react' {
   export function useEffect(effect: () => () => void, dependencies: unknown[]): void
   export function useRef<Value>(value: Value): { current: Value }
