@@ -63,8 +63,13 @@ it('the package has the same public surface for import and require', async () =>
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
   expect(surface['koa-sse-pool/cluster'].imported).toEqual(['clusterLog'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
-  expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog'])
-  expect(surface['koa-sse-pool/testing'].imported).toEqual(['eventLogSuite', 'formatTarget'])
+  expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog', 'redisRuns'])
+  expect(surface['koa-sse-pool/testing'].imported).toEqual([
+    'eventLogSuite',
+    'formatTarget',
+    'runStoreSuite',
+  ])
+  expect(surface['koa-sse-pool/runs'].imported).toEqual(['Runs', 'durableStreams', 'memoryRuns'])
   expect(surface['koa-sse-pool/tickets'].imported).toEqual(['streamTickets'])
   for (const { imported, required } of Object.values<Record<string, string[]>>(surface)) {
     expect(required).toEqual(imported)
