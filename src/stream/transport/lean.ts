@@ -84,7 +84,8 @@ const OF_SOCKET = {
   timeout: 'socketOnTimeout',
 } as const
 
-const OF_RESPONSE = { finish: 'bound resOnFinish' } as const
+/** Since Node 26.12 it is the second one. */
+const OF_RESPONSE = ['bound resOnFinish', 'onResponseFinish'] as const
 
 /**
  * Takes the socket out of Node's HTTP server, in the middle of a chunked response. Emits `finish` on
@@ -109,7 +110,8 @@ export function detachSocket(res: ServerResponse): Socket | undefined {
     (res as LastResponse)._last === false
   if (!isOrdinary) return undefined
   const ofSocket = findAll(socket, OF_SOCKET)
-  if (ofSocket === undefined || findAll(res, OF_RESPONSE) === undefined) return undefined
+  const hasFinish = OF_RESPONSE.some(finish => findAll(res, { finish }) !== undefined)
+  if (ofSocket === undefined || !hasFinish) return undefined
 
   // Node takes the socket back from the parser as soon as it has a `data` listener.
   socket.on('data', ignore)

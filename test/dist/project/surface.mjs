@@ -9,6 +9,7 @@ for (const entry of [
   'koa-sse-pool/cluster',
   'koa-sse-pool/nats',
   'koa-sse-pool/redis',
+  'koa-sse-pool/runs',
   'koa-sse-pool/testing',
   'koa-sse-pool/tickets',
 ]) {
