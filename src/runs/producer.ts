@@ -49,7 +49,7 @@ const RETRY_MS = [100, 200, 500, 1000]
 export class Producer {
   readonly id: string
   readonly #host: ProducerHost
-  readonly #generation: string
+  readonly generation: string
   readonly #controller = new AbortController()
   #waiting: string[] = []
   #waitingLength = 0
@@ -68,7 +68,7 @@ export class Producer {
 
   constructor(id: string, { generation }: RunRecord, host: ProducerHost) {
     this.id = id
-    this.#generation = generation
+    this.generation = generation
     this.#host = host
     // Another process may stop the run, or see its lease run out.
     this.#unwatch = host.store.watch(id, news => this.#receive(news))
@@ -129,7 +129,7 @@ export class Producer {
   /** Its run is lost, or ended by another: nothing more is stored. */
   lose(run?: RunRecord): void {
     if (this.isOver) return
-    const isOurs = run?.generation === this.#generation && run.status === 'ended'
+    const isOurs = run?.generation === this.generation && run.status === 'ended'
     this.#finish(endedError(this.id, isOurs ? endingOf(run) : { state: 'lost' }))
     this.#controller.abort(this.#over)
   }
@@ -179,7 +179,7 @@ export class Producer {
         const { outcome, run } = await this.#host.store.append(this.id, {
           entries,
           ending: ending && formatEnding(ending),
-          generation: this.#generation,
+          generation: this.generation,
           producer: { id: PRODUCER, epoch: 0, seq: this.#seq },
         })
         if (outcome !== 'appended' && outcome !== 'duplicate') return this.lose(run)
@@ -209,7 +209,7 @@ export class Producer {
   /** Whether another has ended the run. */
   #check(record: RunRecord | undefined): void {
     if (this.isOver) return
-    const isOurs = record?.generation === this.#generation
+    const isOurs = record?.generation === this.generation
     if (isOurs && record.status === 'open') return
     // Our own end comes back as news before its reply.
     if (isOurs && this.#ending !== undefined && record.ending === formatEnding(this.#ending)) return

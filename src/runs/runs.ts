@@ -91,7 +91,8 @@ export class Runs<Events extends object = EventMap> {
    * @param id 1 to 256 characters. One for each piece of work: for a chat, that of the user's message and not that
    * of the conversation.
    * @throws TypeError for a wrong id or option.
-   * @throws SseError `ERR_SSE_RUN_EXISTS` with `onDuplicate: 'reject'`; `ERR_SSE_RUN_EXPIRED` for the id of a run
+   * @throws SseError `ERR_SSE_RUN_EXISTS` with `onDuplicate: 'reject'`, and if the store has a durable stream of this
+   * id; `ERR_SSE_RUN_EXPIRED` for the id of a run
    * that has expired; `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached: the producer
    * was not called then.
    */
@@ -112,8 +113,8 @@ export class Runs<Events extends object = EventMap> {
       this.#produce(id, run, producer)
       return { ...infoOf(id, run), joined: false }
     }
-    if (run.status === 'expired' || run.status === 'deleted') throw expiredError(id)
-    if (onDuplicate === 'reject') {
+    if (isRun(run) && !isThere(run)) throw expiredError(id)
+    if (onDuplicate === 'reject' || !isRun(run)) {
       throw new SseError('ERR_SSE_RUN_EXISTS', `There is a run "${id}" already`, { status: 409 })
     }
     return { ...infoOf(id, run), joined: true }
@@ -126,8 +127,11 @@ export class Runs<Events extends object = EventMap> {
    * @throws SseError `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached; then try again.
    */
   async stop(id: string): Promise<boolean> {
+    const run = await this.#lookUp(id)
+    if (run === undefined) return false
+    const { generation } = run
     const ending = formatEnding({ state: 'stopped' })
-    const { outcome } = await this.#options.store.append(id, { entries: [], ending })
+    const { outcome } = await this.#options.store.append(id, { entries: [], ending, generation })
     return outcome !== 'unknown'
   }
 
@@ -137,7 +141,7 @@ export class Runs<Events extends object = EventMap> {
    * @throws SseError `ERR_SSE_LOG_DOWN` if the store cannot be reached.
    */
   async get(id: string): Promise<RunInfo | undefined> {
-    const run = await this.#options.store.get(id)
+    const run = await this.#lookUp(id)
     return run !== undefined && isThere(run) ? infoOf(id, run) : undefined
   }
 
@@ -148,6 +152,7 @@ export class Runs<Events extends object = EventMap> {
    * @throws SseError `ERR_SSE_LOG_DOWN` or `ERR_SSE_LOG_UNCERTAIN` if the store cannot be reached.
    */
   async delete(id: string): Promise<boolean> {
+    if ((await this.#lookUp(id)) === undefined) return false
     return (await this.#options.store.delete(id)) !== undefined
   }
 
@@ -213,7 +218,9 @@ export class Runs<Events extends object = EventMap> {
     const { store } = this.#options
     const producers = [...this.#producers.values()]
     for (const producer of producers) producer.lose()
-    const endings = producers.map(({ id }) => store.append(id, { entries: [], ending: LOST }))
+    const endings = producers.map(({ id, generation }) =>
+      store.append(id, { entries: [], ending: LOST, generation }),
+    )
     await Promise.allSettled(endings)
     clearInterval(this.#renewTimer)
     await store.close()
@@ -240,8 +247,13 @@ export class Runs<Events extends object = EventMap> {
     return { isOurs: created.run.generation === generation, run: created.run }
   }
 
+  async #lookUp(id: string): Promise<RunRecord | undefined> {
+    const record = await this.#options.store.get(id)
+    return record !== undefined && isRun(record) ? record : undefined
+  }
+
   async #find(ctx: Context, id: unknown, format: Format): Promise<RunRecord | undefined> {
-    const record = isClientId(id) ? await this.#options.store.get(id) : undefined
+    const record = isClientId(id) ? await this.#lookUp(id) : undefined
     // The AI SDK resumes with a GET, whatever became of the newest answer. One that has ended, it shows from what
     // the app has stored; an error would stand above it.
     const resumes = format === FORMATS['ui-messages'] && ctx.method === 'GET'
@@ -255,7 +267,7 @@ export class Runs<Events extends object = EventMap> {
   }
 
   async #recordOf(id: string): Promise<RunRecord> {
-    const record = await this.#options.store.get(id)
+    const record = await this.#lookUp(id)
     if (record === undefined) {
       throw new SseError('ERR_SSE_RUN_UNKNOWN', `There is no run "${id}"`, { status: 404 })
     }
@@ -339,8 +351,16 @@ export class Runs<Events extends object = EventMap> {
 
 const LOST = formatEnding({ state: 'lost' })
 
-/** Told apart from the streams of `durableStreams()`, if both use one store. */
+/** Marks a run. */
 const META = 'run'
+
+/**
+ * A store may hold streams of `durableStreams()` too. Their entries are what a client has written, and as frames
+ * they could pass for events of the app, or end a reader.
+ */
+function isRun({ meta }: RunRecord): boolean {
+  return meta === META
+}
 
 function isThere({ status }: RunRecord): boolean {
   return status === 'open' || status === 'ended'

@@ -30,6 +30,26 @@ function directed() {
   return { producer, run: begun.promise, end: end.resolve, fail: end.reject }
 }
 
+/** A store whose network is cut as soon as a run has begun. */
+function afterCut(store: RunStore, { watch }: Pick<RunStore, 'watch'>): RunStore {
+  const cut = async () => {
+    throw new Error('The network is cut')
+  }
+  const create = store.create.bind(store)
+  const close = async () => {}
+  return {
+    linger: 0,
+    create,
+    watch,
+    close,
+    append: cut,
+    read: cut,
+    get: cut,
+    renew: cut,
+    delete: cut,
+  }
+}
+
 const aborted = (signal: AbortSignal) =>
   new Promise(resolve => signal.addEventListener('abort', () => resolve(signal.reason)))
 
@@ -186,6 +206,52 @@ describe('a run', () => {
     expect(await runs.get('one')).toMatchObject({ state: 'failed', error: 'one has no model' })
   })
 
+  test('is never a durable stream of the same store, whose entries are what any client has written', async () => {
+    const store = memoryRuns()
+    const { runs, origin } = await serveRuns({ store })
+    await store.create('notes', { meta: '{}', entries: ['event: forged\ndata: 1\n\n'] })
+    expect((await connect(origin, '/runs/notes')).status).toBe(204)
+    expect(await runs.get('notes')).toBeUndefined()
+    await expect(runs.read('notes').next()).rejects.toMatchObject({ code: 'ERR_SSE_RUN_UNKNOWN' })
+    await expect(runs.start('notes', letters)).rejects.toMatchObject({ code: 'ERR_SSE_RUN_EXISTS' })
+    expect([await runs.stop('notes'), await runs.delete('notes')]).toEqual([false, false])
+    expect(await store.get('notes')).toMatchObject({ status: 'open', tail: 1 })
+  })
+
+  test('whose store has forgotten its end begins again for a reader that is ahead, with a gap', async () => {
+    const { runs, origin } = await serveRuns()
+    await runs.start('one', letters)
+    await (await connect(origin, '/runs/one')).ended
+    const { offset = '' } = (await runs.get('one')) ?? {}
+    const ahead = offset.replace('0000000000000003', '0000000000000009')
+    const client = await connect(origin, '/runs/one', { headers: { 'Last-Event-ID': ahead } })
+    await client.ended
+    expect(client.events[0]).toMatchObject({ event: 'sse.gap', data: '{"reason":"unknown"}' })
+    expect(read(client)).toEqual(['a', 'b', 'c', '{"state":"done"}'])
+  })
+
+  test('is finished before runs.close() resolves, if its producer needs less than the timeout', async () => {
+    const { runs } = await serveRuns({ store: memoryRuns() })
+    const { producer, run, end } = directed()
+    await runs.start('one', producer)
+    const closed = runs.close()
+    await expect(runs.start('two', letters)).rejects.toMatchObject({ code: 'ERR_SSE_POOL_CLOSED' })
+    await (await run).append('last words')
+    end()
+    await closed
+    expect(await runs.get('one')).toMatchObject({ state: 'done', length: 1 })
+  })
+
+  test('is lost when runs.close() has waited for its producer in vain', async () => {
+    const { runs } = await serveRuns()
+    const { producer, run } = directed()
+    await runs.start('one', producer)
+    const reason = aborted((await run).signal)
+    await runs.close({ timeout: 0 })
+    expect(await reason).toMatchObject({ code: 'ERR_SSE_RUN_ENDED' })
+    expect(await runs.get('one')).toMatchObject({ state: 'lost' })
+  })
+
   test('takes nothing after its producer has returned', async () => {
     const { runs } = await serveRuns()
     const { producer, run, end } = directed()
@@ -250,18 +316,7 @@ describe('a run', () => {
 
   test('whose process gives no sign of life is lost within the lease, and its readers are told', async () => {
     const store = memoryRuns()
-    const cut = async () => {
-      throw new Error('The network is cut')
-    }
-    const cutOff = {
-      linger: 0,
-      create: store.create.bind(store),
-      append: cut,
-      get: cut,
-      renew: cut,
-      watch: store.watch.bind(store),
-      close: async () => {},
-    } as unknown as RunStore
+    const cutOff = afterCut(store, { watch: store.watch.bind(store) })
     const one = await serveRuns({ store: cutOff, lease: 1000 })
     one.pool.on('error', () => {})
     const other = await serveRuns({ store, lease: 1000 })
@@ -276,18 +331,8 @@ describe('a run', () => {
 
   test('aborts its producer when the store has not confirmed for longer than the lease', async () => {
     const store = memoryRuns()
-    const cut = async () => {
-      throw new Error('The network is cut')
-    }
-    const cutOff = {
-      linger: 0,
-      create: store.create.bind(store),
-      append: cut,
-      get: cut,
-      renew: cut,
-    }
-    Object.assign(cutOff, { watch: () => () => {}, close: async () => {} })
-    const { runs, pool } = await serveRuns({ store: cutOff as unknown as RunStore, lease: 1000 })
+    const cutOff = afterCut(store, { watch: () => () => {} })
+    const { runs, pool } = await serveRuns({ store: cutOff, lease: 1000 })
     pool.on('error', () => {})
     const { producer, run } = directed()
     await runs.start('one', producer)
