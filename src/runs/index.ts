@@ -16,7 +16,7 @@ export type {
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
-export { type DurableStreamsOptions, durableStreams } from './durable-streams.js'
+export { type DurableStreamsOptions, durableStreams } from './durable/durable-streams.js'
 export type { FormatName } from './formats.js'
 export type { RunId, RunStreamOptions, RunsOptions, StartOptions } from './options.js'
 export type { Run } from './producer.js'

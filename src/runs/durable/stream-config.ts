@@ -1,5 +1,5 @@
 /** What a stream was created with. It is the run's `meta`: a second `PUT` must be able to compare it. */
-import { isRecord } from '../lib/rules.js'
+import { isRecord } from '../../lib/rules.js'
 
 export interface StreamConfig {
   /** As it was given. */

@@ -10,8 +10,8 @@ import {
   type Rule,
   resolve,
   whole,
-} from '../lib/rules.js'
-import type { RunStore } from '../log/run-store.js'
+} from '../../lib/rules.js'
+import type { RunStore } from '../../log/run-store.js'
 
 export interface DurableSettings {
   readonly store: RunStore

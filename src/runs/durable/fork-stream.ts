@@ -1,8 +1,8 @@
 /** Where a fork leaves its source (section 4.2). */
-import type { RunRecord } from '../log/run-store.js'
+import type { RunRecord } from '../../log/run-store.js'
+import { parseOffset } from '../offset.js'
 import type { CreationRequest } from './creation-request.js'
-import { type DurableRequest, type DurableStream, Refusal } from './durable-request.js'
-import { parseOffset } from './offset.js'
+import { type DurableRequest, type DurableStream, Refusal } from './request.js'
 import { mimeOf, parseConfig } from './stream-config.js'
 import { bytesOf, entryOf, formatOf } from './stream-format.js'
 

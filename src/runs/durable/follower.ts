@@ -1,5 +1,5 @@
 /** A live reader of a stream: it waits for what comes after a position, without a queue of its own. */
-import type { RunNews, RunPage, RunRecord, RunStore } from '../log/run-store.js'
+import type { RunNews, RunPage, RunRecord, RunStore } from '../../log/run-store.js'
 
 /** How much is read at once: a page costs as much memory as it has characters. */
 export const PAGE = { entries: 10_000, length: 1024 * 1024 }

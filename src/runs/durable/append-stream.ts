@@ -1,14 +1,8 @@
 /** POST of durable streams (sections 5.2 and 5.3). */
-import type { RunAddition, RunAppended, RunProducer, RunRecord } from '../log/run-store.js'
-import {
-  type DurableRequest,
-  type DurableStream,
-  endingOf,
-  Refusal,
-  streamOf,
-} from './durable-request.js'
-import { formatOffset } from './offset.js'
+import type { RunAddition, RunAppended, RunProducer, RunRecord } from '../../log/run-store.js'
+import { formatOffset } from '../offset.js'
 import { producerOf } from './producer-headers.js'
+import { type DurableRequest, type DurableStream, endingOf, Refusal, streamOf } from './request.js'
 import { entriesOf, readBody } from './request-body.js'
 import { mimeOf } from './stream-config.js'
 

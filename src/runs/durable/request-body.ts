@@ -1,6 +1,6 @@
 /** The raw body of a request, and the entries that it becomes. */
 import type { Context } from 'koa'
-import { Refusal } from './durable-request.js'
+import { Refusal } from './request.js'
 import { formatOf } from './stream-format.js'
 
 /** @throws Refusal with 413 for a body that is too large, and 500 if something else has read it. */

@@ -1,9 +1,9 @@
 /** PUT of durable streams (sections 4.2 and 5.1). */
-import type { RunRecord } from '../log/run-store.js'
+import type { RunRecord } from '../../log/run-store.js'
+import { formatOffset } from '../offset.js'
 import { type CreationRequest, creationRequestOf } from './creation-request.js'
-import { type DurableRequest, endingOf, Refusal } from './durable-request.js'
 import { type ForkPoint, findForkPoint, forkPositionIn, sourceIdOf } from './fork-stream.js'
-import { formatOffset } from './offset.js'
+import { type DurableRequest, endingOf, Refusal } from './request.js'
 import { entriesOf, readBody } from './request-body.js'
 import { formatConfig, mimeOf, parseConfig, type StreamConfig } from './stream-config.js'
 

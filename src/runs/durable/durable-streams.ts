@@ -4,13 +4,13 @@
  * run in a store; sections in comments are those of the protocol.
  */
 import type { Context, Middleware, Next } from 'koa'
-import { SseError } from '../lib/errors.js'
-import type { RunStore } from '../log/run-store.js'
+import { SseError } from '../../lib/errors.js'
+import type { RunStore } from '../../log/run-store.js'
 import { appendToStream } from './append-stream.js'
 import { createStream } from './create-stream.js'
-import { resolveDurableOptions } from './durable-options.js'
-import { type DurableRequest, Refusal, streamOf } from './durable-request.js'
+import { resolveDurableOptions } from './options.js'
 import { readHead, readStream } from './read-stream.js'
+import { type DurableRequest, Refusal, streamOf } from './request.js'
 
 /** The options of {@link durableStreams}. */
 export interface DurableStreamsOptions {

@@ -1,9 +1,9 @@
 /** GET and HEAD of durable streams (sections 5.5 to 5.8). */
 import type { Context } from 'koa'
-import type { RunPage } from '../log/run-store.js'
-import { type DurableRequest, onLeave, Refusal, streamOf } from './durable-request.js'
+import type { RunPage } from '../../log/run-store.js'
+import { formatOffset, parseOffset } from '../offset.js'
 import { Follower, PAGE } from './follower.js'
-import { formatOffset, parseOffset } from './offset.js'
+import { type DurableRequest, onLeave, Refusal, streamOf } from './request.js'
 import { nextCursor } from './stream-cursor.js'
 import { streamEvents } from './stream-events.js'
 import { formatOf } from './stream-format.js'

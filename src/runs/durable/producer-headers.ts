@@ -1,7 +1,7 @@
 /** The headers of idempotent producers (section 5.2.1). */
 import type { Context } from 'koa'
-import type { RunProducer } from '../log/run-store.js'
-import { Refusal } from './durable-request.js'
+import type { RunProducer } from '../../log/run-store.js'
+import { Refusal } from './request.js'
 
 /**
  * Undefined for a request without these headers.

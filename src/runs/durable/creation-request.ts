@@ -1,6 +1,6 @@
 /** What a `PUT` asks for (sections 4.2 and 5.1). */
 import type { Context } from 'koa'
-import { Refusal } from './durable-request.js'
+import { Refusal } from './request.js'
 import { mimeOf } from './stream-config.js'
 
 export interface CreationRequest {

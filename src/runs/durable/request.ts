@@ -1,10 +1,10 @@
 /** One request to a durable stream, and how it is refused. */
 import { STATUS_CODES } from 'node:http'
 import type { Context } from 'koa'
-import { isGone } from '../koa/opening.js'
-import type { RunRecord } from '../log/run-store.js'
-import { transportOf } from '../stream/transport/select.js'
-import type { DurableSettings } from './durable-options.js'
+import { isGone } from '../../koa/opening.js'
+import type { RunRecord } from '../../log/run-store.js'
+import { transportOf } from '../../stream/transport/select.js'
+import type { DurableSettings } from './options.js'
 import { parseConfig, type StreamConfig } from './stream-config.js'
 
 export interface DurableRequest extends DurableSettings {

@@ -1,10 +1,10 @@
 /** `live=sse` (section 5.8): a stream's entries as Server-Sent Events. */
 import { Readable } from 'node:stream'
-import type { RunPage } from '../log/run-store.js'
-import { transportOf } from '../stream/transport/select.js'
-import { type DurableRequest, onLeave, streamOf } from './durable-request.js'
+import type { RunPage } from '../../log/run-store.js'
+import { transportOf } from '../../stream/transport/select.js'
+import { formatOffset } from '../offset.js'
 import { Follower } from './follower.js'
-import { formatOffset } from './offset.js'
+import { type DurableRequest, onLeave, streamOf } from './request.js'
 import { nextCursor } from './stream-cursor.js'
 import { countWhole, formatOf, type StreamFormat } from './stream-format.js'
 
