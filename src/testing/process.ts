@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { nonceSource } from '../lib/random.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
+import { Checks } from './checks.js'
 import type { SharedLog } from './shared-log.js'
 
 /** Tests by name; `open` starts one more process. */
@@ -25,9 +26,6 @@ export interface LogProcess {
   has(frames: readonly string[]): Promise<void>
 }
 
-/** How long to wait for an engine to recover from a fault, in ms. */
-const WAIT_TIMEOUT_MS = 25_000
-
 export const nonce = nonceSource()
 
 /** Appends an entry for everyone; resolves to its id. */
@@ -43,43 +41,27 @@ export function start(log: EventLog): LogProcess {
   let window: Entry[] = []
   let isUp = true
   const resets: string[] = []
-  const checks = new Set<() => void>()
-  const runChecks = () => {
-    for (const check of checks) check()
-  }
+  const checks = new Checks()
   const sink: LogSink = {
     reset(entries, reason) {
       window = [...entries]
       resets.push(reason)
-      runChecks()
+      checks.run()
     },
     append(entries) {
       window.push(...entries)
-      runChecks()
+      checks.run()
     },
     state(up) {
       isUp = up
-      runChecks()
+      checks.run()
     },
     error() {},
   }
+  const state = () =>
+    `${window.length} entries, resets: ${resets.join(', ')}, ${isUp ? 'up' : 'down'}`
   const until = (what: string, condition: () => boolean) =>
-    new Promise<void>((resolve, reject) => {
-      const state = () =>
-        `${window.length} entries, resets: ${resets.join(', ')}, ${isUp ? 'up' : 'down'}`
-      const timer = setTimeout(() => {
-        checks.delete(check)
-        reject(new assert.AssertionError({ message: `Never ${what}; there are ${state()}` }))
-      }, WAIT_TIMEOUT_MS)
-      const check = () => {
-        if (!condition()) return
-        clearTimeout(timer)
-        checks.delete(check)
-        resolve()
-      }
-      checks.add(check)
-      check()
-    })
+    checks.until(condition, () => `Never ${what}; there are ${state()}`)
   const opened = log.open(sink)
   opened.catch(() => {})
   const self: LogProcess = {

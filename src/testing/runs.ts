@@ -9,6 +9,7 @@ import type {
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
+import { Checks, WAIT_TIMEOUT_MS } from './checks.js'
 
 /** A fresh, empty engine for one test, and the ways to make it fail. */
 export interface SharedRuns {
@@ -35,9 +36,6 @@ export type RunPlan = Record<
   string,
   (store: RunStore, open: () => RunStore, shared: SharedRuns) => Promise<void>
 >
-
-/** How long to wait for what has to happen, in ms: much longer than it takes. */
-const WAIT_TIMEOUT_MS = 25_000
 
 /** More than any test stores. */
 export const EVERYTHING = { entries: 100_000, length: 100_000_000 }
@@ -104,14 +102,14 @@ export interface Watch {
 
 export function startWatch(store: RunStore, id: string): Watch {
   const calls: (RunNews | undefined)[] = []
-  const checks = new Set<() => void>()
+  const checks = new Checks()
   let isSynchronous = true
   let isStopped = false
   const stop = store.watch(id, news => {
     assert.ok(!isSynchronous, 'the listener was called synchronously')
     assert.ok(!isStopped, 'the listener was called after it was stopped')
     calls.push(news)
-    for (const check of checks) check()
+    checks.run()
   })
   isSynchronous = false
   return {
@@ -121,20 +119,7 @@ export function startWatch(store: RunStore, id: string): Watch {
       stop()
     },
     until: (what, condition) =>
-      new Promise((resolve, reject) => {
-        const timer = setTimeout(() => {
-          checks.delete(check)
-          reject(new assert.AssertionError({ message: `Never ${what}; ${calls.length} calls` }))
-        }, WAIT_TIMEOUT_MS)
-        const check = () => {
-          if (!condition()) return
-          clearTimeout(timer)
-          checks.delete(check)
-          resolve()
-        }
-        checks.add(check)
-        check()
-      }),
+      checks.until(condition, () => `Never ${what}; ${calls.length} calls`),
   }
 }
 
