@@ -15,8 +15,11 @@ export type UseEvents<Status> = (
 
 declare global {
   interface Window {
-    /** Mounts the components that are new, unmounts those that are not given, and renders the others. */
-    render(feeds: Feeds): void
+    /**
+     * Mounts the components that are new, unmounts those that are not given, and renders the others. Done when
+     * they are rendered: an event that comes before would meet the old handlers.
+     */
+    render(feeds: Feeds): void | Promise<void>
   }
 }
 

@@ -1,5 +1,6 @@
 /** The page of React components with the hook of the recipe. */
 import { createElement, Fragment, StrictMode, useState } from 'react'
+import { flushSync } from 'react-dom'
 import { createRoot } from 'react-dom/client'
 import { textOf, type UseEvents } from './hooks-page.js'
 
@@ -16,8 +17,9 @@ export function install(useEvents: UseEvents<string>, isStrict: boolean): void {
 
   let root: ReturnType<typeof createRoot>
   window.render = ({ ids, version }) => {
-    root ??= createRoot(document.body)
+    const mounted = root ?? createRoot(document.body)
+    root = mounted
     const feeds = ids.map(id => createElement(Feed, { key: id, id, version }))
-    root.render(createElement(isStrict ? StrictMode : Fragment, null, feeds))
+    flushSync(() => mounted.render(createElement(isStrict ? StrictMode : Fragment, null, feeds)))
   }
 }

@@ -1,5 +1,5 @@
 /** The page of Vue components with the hook of the recipe. */
-import { createApp, h, type Ref, ref, shallowReactive } from 'vue'
+import { createApp, h, nextTick, type Ref, ref, shallowReactive } from 'vue'
 import { textOf, type UseEvents } from './hooks-page.js'
 
 export function install(useEvents: UseEvents<Ref<string>>): void {
@@ -20,9 +20,9 @@ export function install(useEvents: UseEvents<Ref<string>>): void {
 
   const feeds = shallowReactive<Parameters<typeof window.render>[0]>({ ids: [], version: 0 })
   let isMounted = false
-  window.render = given => {
+  window.render = async given => {
     Object.assign(feeds, given)
-    if (isMounted) return
+    if (isMounted) return nextTick()
     isMounted = true
     createApp(() => feeds.ids.map(id => h(Feed, { key: id, id, version: feeds.version }))).mount(
       document.body,
