@@ -239,13 +239,12 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   hub.countRefusal(refusal)
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
   const milliseconds = randomBetween(RETRY_MS)
-  // A 503 would stop the browsers that a closing pool itself has told to reconnect. A poll parses JSON,
-  // and its client decides on its own when to poll again.
-  const isDraining = refusal === 'draining' && !(route.longPoll && isPoll(ctx))
-  if (route.overflow === 'retry' || isDraining) {
+  // A 503 would stop the browsers that a closing pool itself has told to reconnect.
+  const comesBack = route.overflow === 'retry' || refusal === 'draining'
+  if (comesBack && isForBrowsers(ctx, route)) {
     ctx.set(streamHeaders(ctx))
     // On the same connection the client would come back to this process, and keep it from ending.
-    if (isDraining) leaveConnection(ctx.res)
+    if (refusal === 'draining') leaveConnection(ctx.res)
     ctx.status = 200
     ctx.body = retryLater(refusal, milliseconds)
     return
@@ -261,6 +260,14 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
     expose: true,
     headers: { 'Retry-After': String(Math.ceil(milliseconds / 1000)) },
   })
+}
+
+/**
+ * Whether the client understands an empty stream with a `retry`. A poll parses JSON; a client of a route with `done`
+ * would take an empty stream for an empty answer. Both decide on their own when to try again.
+ */
+function isForBrowsers(ctx: Context, route: ResolvedRouteOptions): boolean {
+  return route.done === undefined && !(route.longPoll && isPoll(ctx))
 }
 
 /** Spread over some seconds, so that refused clients do not all return at once. */

@@ -29,3 +29,14 @@ export const ENDINGS: Record<CloseReason, Ending> = {
   slow: 'destroy',
   client: 'nothing',
 }
+
+/**
+ * The same for a route with `done`. Its clients have no ids to resume from, and most of them take a clean end for
+ * the end of the data even without `done`: a truncated answer would look like a complete one.
+ */
+export const DONE_ENDINGS: Record<CloseReason, Ending> = {
+  ...ENDINGS,
+  drain: 'cut',
+  rotated: 'cut',
+  expired: 'cut',
+}

@@ -15,7 +15,7 @@ import type { Window } from '../delivery/window.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
 import { Chunk, type EncodeOptions } from '../wire/event.js'
 import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
-import { ENDINGS } from './closing.js'
+import { DONE_ENDINGS, ENDINGS } from './closing.js'
 import type { Connections } from './connections.js'
 import { DirectSends } from './direct.js'
 import type { EventStream } from './event-stream.js'
@@ -388,7 +388,7 @@ export class Stream extends Reader {
     if (this.#reason !== undefined) return
     // Only the end of the run itself comes after all pages, and then there are none left.
     this.closePages()
-    const ending = ENDINGS[reason]
+    const ending = this.#route.done === undefined ? ENDINGS[reason] : DONE_ENDINGS[reason]
     if (ending === 'close event') this.#endWithEvent(reason, options)
     else if (ending === 'quiet end') this.#endQuietly(reason, options)
     else if (ending === 'immediate end') this.#endNow(reason)

@@ -30,10 +30,13 @@ describe.each(['reject', 'retry'] as const)("with overflow: '%s'", overflow => {
   )
 })
 
-test('a long poll gets a 503 from a draining pool, as its client reads JSON (fault 66)', async () => {
-  const pool = testPool()
-  const { origin } = await serveStreams({ pool, longPoll: true })
-  await pool.close()
-  const poll = () => request(origin).get('/').set('Accept', 'application/json')
-  await poll().expect(503).expect('Retry-After', /^\d+$/)
-})
+test.each(['reject', 'retry'] as const)(
+  'a long poll gets a 503 from a draining pool, as its client reads JSON, with overflow: %s (fault 66)',
+  async overflow => {
+    const pool = testPool()
+    const { origin } = await serveStreams({ pool, longPoll: true, overflow })
+    await pool.close()
+    const poll = () => request(origin).get('/').set('Accept', 'application/json')
+    await poll().expect(503).expect('Retry-After', /^\d+$/)
+  },
+)

@@ -20,7 +20,7 @@ import type Koa from 'koa'
 import type { ClientPool, PoolOptions } from 'koa-sse-pool'
 import { Runs, type RunsOptions } from 'koa-sse-pool/runs'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { serveApp, watchCloses } from '../helpers/app.js'
+import { nextOpen, serveApp, watchCloses } from '../helpers/app.js'
 import { fetchCounting } from '../helpers/heartbeats.js'
 import { importSnippet } from '../helpers/run-snippets.js'
 import { testPool } from '../helpers/server.js'
@@ -413,6 +413,33 @@ describe('the chat of the AI SDK', () => {
     await late.resumeStream()
     expect(late.shown).toEqual(['error', '', 'A part of the answer is missing'])
     model.finish()
+  })
+
+  test('resumes an answer whose stream the server has ended before it was complete', async () => {
+    const model = new TestModel().say('Fine')
+    const { open, pool } = await serveChat(model.generate)
+    const opened = nextOpen(pool)
+    const chat = open()
+    const sent = chat.sendMessage({ text: 'How are you?' })
+    await chat.until(({ answer }) => answer === 'Fine')
+    const stream = await opened
+    stream.rotate()
+    await sent
+    // An end without an error would look like that of the answer.
+    expect(chat.status).toBe('error')
+    const resumed = chat.resumeStream()
+    await chat.until(({ status }) => status === 'streaming')
+    model.say(', thanks').finish()
+    await resumed
+    expect(chat.shown).toEqual(['ready', 'Fine, thanks'])
+  })
+
+  test('is refused by a pool that is closing, and does not take that for an answer', async () => {
+    const { open, pool } = await serveChat(new TestModel().say('Fine').finish().generate)
+    await pool.close()
+    const chat = open()
+    await chat.sendMessage({ text: 'How are you?' })
+    expect(chat.shown).toEqual(['error', '', 'The event stream is draining; try again later'])
   })
 
   test('gets an answer of 10,000 deltas', async () => {
