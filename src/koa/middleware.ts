@@ -76,9 +76,12 @@ export function sse<Events extends object = EventMap>(options: SseOptions<Events
 
 /**
  * Finds the log that a request reads instead of the pool's events. Undefined if there is none: it has answered
- * the request then, or throws an error with a status.
+ * the request then, or throws an error with a status. `'store'` if that cannot be known now.
  */
-export type FindPages = (ctx: Context, lastEventId: string) => Promise<OpenPages | undefined>
+export type FindPages = (
+  ctx: Context,
+  lastEventId: string,
+) => Promise<OpenPages | 'store' | undefined>
 
 /** The middleware of a route. @param find for a route that has logs of its own, such as runs. */
 export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindPages): Middleware {
@@ -125,6 +128,7 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
     if (isGone(ctx)) return undefined
     const openPages = find && (await find(ctx, lastEventId))
     if (find !== undefined && (openPages === undefined || isGone(ctx))) return undefined
+    if (openPages === 'store') return refuse(ctx, hub, route, openPages)
     const isHead = ctx.method === 'HEAD'
     const polls = route.longPoll && isPoll(ctx)
     if (isHead && !polls) return headersOnly(ctx)
@@ -239,8 +243,10 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   hub.countRefusal(refusal)
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
   const milliseconds = randomBetween(RETRY_MS)
-  // A 503 would stop the browsers that a closing pool itself has told to reconnect.
-  const comesBack = route.overflow === 'retry' || refusal === 'draining'
+  // A 503 would stop the browsers that a closing pool itself has told to reconnect, and those whose stream was cut
+  // by the outage that now refuses them.
+  const isPassing = refusal === 'draining' || refusal === 'store'
+  const comesBack = route.overflow === 'retry' || isPassing
   if (comesBack && isForBrowsers(ctx, route)) {
     ctx.set(streamHeaders(ctx))
     // On the same connection the client would come back to this process, and keep it from ending.
@@ -254,7 +260,9 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
     ? 'Too many streams from this address'
     : refusal === 'connection'
       ? 'This connection has too many streams open'
-      : `The event stream is ${refusal}`
+      : refusal === 'store'
+        ? 'The store of the run is out of reach'
+        : `The event stream is ${refusal}`
   // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
   ctx.throw(isOfAddress ? 429 : 503, `${why}; try again later`, {
     expose: true,

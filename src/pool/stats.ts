@@ -14,6 +14,7 @@ import type { CloseReason } from '../lib/reasons.js'
  * - `type`: the request does not accept `text/event-stream`.
  * - `expired`: the time that `identify` gave as `expiresAt` had passed.
  * - `id`: the client's id or a channel name was wrong, or there were more than 100 channels.
+ * - `store`: the store of its run was out of reach.
  */
 export type Refusal =
   | 'full'
@@ -26,6 +27,7 @@ export type Refusal =
   | 'type'
   | 'expired'
   | 'id'
+  | 'store'
 
 /** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
@@ -101,6 +103,7 @@ export class Counts {
     type: 0,
     expired: 0,
     id: 0,
+    store: 0,
   }
 
   /** A copy, because the figures keep growing. */

@@ -72,6 +72,7 @@ export class Runs<Events extends object = EventMap> {
   /** The runs that are read on this process. */
   readonly #feeds = new Map<string, RunFeed>()
   #renewTimer: NodeJS.Timeout | undefined
+  #isStoreDown = false
   #closing: Promise<void> | undefined
 
   /** @throws TypeError that names the option, when one is unknown, missing or wrong. */
@@ -178,7 +179,8 @@ export class Runs<Events extends object = EventMap> {
    * begins after the `Last-Event-ID`, else at the beginning, and closes when the run has ended.
    *
    * Answers 204 if there is no such run, which stops an `EventSource`, 410 if it has expired, and otherwise as
-   * `sse()` does.
+   * `sse()` does. If the store is out of reach, browsers are told to come back, and other clients get a 503 with
+   * `Retry-After`; the pool emits the first such error of an outage as `error`.
    *
    * @throws TypeError that names the option, when one is unknown, missing or wrong.
    */
@@ -187,8 +189,8 @@ export class Runs<Events extends object = EventMap> {
     const format = FORMATS[name]
     const find = async (ctx: Context, lastEventId: string) => {
       const id = await idOf(ctx)
-      const record = await this.#find(ctx, id, format)
-      if (record === undefined) return undefined
+      const record = await this.#find(ctx, id, format).catch(error => this.#outage(error))
+      if (record === undefined || record === 'store') return record
       ctx.set(format.headers)
       const offset = format.hasIds ? lastEventId : ''
       const { pingInterval, heartbeat } = this.#hub.options
@@ -254,6 +256,7 @@ export class Runs<Events extends object = EventMap> {
 
   async #find(ctx: Context, id: unknown, format: Format): Promise<RunRecord | undefined> {
     const record = isClientId(id) ? await this.#lookUp(id) : undefined
+    this.#isStoreDown = false
     // The AI SDK resumes with a GET, whatever became of the newest answer. One that has ended, it shows from what
     // the app has stored; an error would stand above it.
     const resumes = format === FORMATS['ui-messages'] && ctx.method === 'GET'
@@ -273,6 +276,15 @@ export class Runs<Events extends object = EventMap> {
     }
     if (!isThere(record)) throw expiredError(id)
     return record
+  }
+
+  /** @throws the error, unless it says that the store is out of reach. */
+  #outage(error: unknown): 'store' {
+    if (!(error instanceof SseError) || error.code !== 'ERR_SSE_LOG_DOWN') throw error
+    // Once for an outage, and not for each of its readers.
+    if (!this.#isStoreDown) this.#hub.error(error)
+    this.#isStoreDown = true
+    return 'store'
   }
 
   /** To be read from at once: it closes as soon as its last reader leaves. */

@@ -40,6 +40,15 @@ test.for(['redis', 'nats'] as const)(
   },
 )
 
+test('runs that are started, read, stopped and killed on different processes end, and their readers get everything', async () => {
+  const faults = ['kill', 'part']
+  const { runs } = await runChaos({ engine: 'redis', seed: 5, rounds: 1, faults })
+  expect(Object.keys(runs?.states ?? {})).toEqual(
+    expect.arrayContaining(['done', 'stopped', 'lost']),
+  )
+  expect(runs?.events).toBeGreaterThan(1000)
+})
+
 test('the same seed gives the same rounds', () => {
   const rounds = (seed: number) => {
     const random = new Random(seed)
@@ -53,6 +62,8 @@ describe('the chaos run finds the planted bug', () => {
   test.for(Object.keys(mutants))('%s', async name => {
     const { engine, faults } = mutants[name] as (typeof mutants)[string]
     const run = runChaos({ engine, faults, mutant: name, seed: 7, seconds: 30, clients: 100 })
-    await expect(run).rejects.toThrow(/client\d+ (never got|got .+ twice|got no gap)/)
+    await expect(run).rejects.toThrow(
+      /client\d+ (never got|got .+ twice|got no gap)|reader of run\d+ got event/,
+    )
   })
 })

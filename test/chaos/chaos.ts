@@ -9,10 +9,11 @@ import { startEngine } from './engines.js'
 import { type FaultName, lanes, type Scene } from './faults.js'
 import { Fleet } from './fleet.js'
 import type { Send } from './history.js'
-import type { EngineName } from './messages.js'
+import type { EngineName, News } from './messages.js'
 import { Model, Violation } from './model.js'
 import type { ServerProcess } from './processes.js'
 import { Random } from './random.js'
+import { type RunFigures, RunTraffic } from './runs.js'
 import { planRound } from './schedule.js'
 import { CHANNELS, Traffic } from './traffic.js'
 
@@ -40,6 +41,8 @@ export interface Report extends ClientFigures {
   readonly clients: number
   readonly sends: Record<string, number>
   readonly faults: Partial<Record<FaultName, number>>
+  /** Only on Redis, as NATS stores no runs. */
+  readonly runs: RunFigures | undefined
 }
 
 /** Entries in the window of each process. */
@@ -87,6 +90,7 @@ class Chaos {
   readonly #deadlines = new Set<NodeJS.Timeout>()
   readonly #ends: (() => Promise<void>)[] = []
   #fleet: Fleet | undefined
+  #runs: RunTraffic | undefined
   /** Resolves when the faults of this round are over. Until then they may start processes to be ended. */
   #happening: Promise<unknown> = Promise.resolve()
   #rounds = 0
@@ -140,6 +144,7 @@ class Chaos {
       ...this.#figures,
       sends: { ...this.#model.outcomes },
       faults: { ...this.#faults },
+      runs: this.#runs?.figures,
     }
   }
 
@@ -152,7 +157,8 @@ class Chaos {
       ...{ engine: engine.name, port: engine.port, window, maxEntries: LOG * window },
     }
     const onSettled = () => this.#told()
-    const fleet = await Fleet.start(processes, { file, config, model, onSettled })
+    const onRun = (news: News & { type: 'run' }) => this.#runs?.told(news)
+    const fleet = await Fleet.start(processes, { file, config, model, onSettled, onRun })
     this.#ends.push(() => fleet.stop())
     this.#fleet = fleet
     const traffic = new Traffic({
@@ -160,6 +166,14 @@ class Chaos {
       names: () => this.#clients.map(({ ledger }) => ledger.name),
     })
     this.#ends.push(async () => traffic.stop())
+    if (engine.name === 'redis') {
+      const runs = new RunTraffic({
+        ...{ model, random: this.#chance, processes: () => fleet.processes },
+        onTold: () => this.#told(),
+      })
+      this.#runs = runs
+      this.#ends.push(async () => runs.close())
+    }
     this.#addClients(clients)
     await this.#until('all clients have a cursor', () =>
       model.ledgers.every(ledger => ledger.hasReached({ major: 0, minor: 0 })),
@@ -196,6 +210,7 @@ class Chaos {
     const plan = planRound(this.#plan, this.#options.faults)
     this.#happened = []
     scene.traffic.start()
+    this.#runs?.start()
     this.#happening = Promise.all(
       plan.lanes.map(async (steps, index) => {
         for (const { name, after, seed } of steps) {
@@ -210,7 +225,9 @@ class Chaos {
     await this.#happening
     await pause(plan.rest)
     scene.traffic.stop()
+    this.#runs?.stop()
     await this.#settle(scene)
+    this.#runs?.check()
     this.#model.check()
     // A violation that the check has found rejects first.
     await Promise.race([this.#model.broken, pause(0)])
@@ -221,6 +238,7 @@ class Chaos {
     await this.#until('every outcome is known', () =>
       [...model.sends.values()].every(({ state }) => state !== 'pending'),
     )
+    await this.#until('all runs are over', () => this.#runs?.isOver ?? true)
     for (const client of this.#clients) client.connect()
     const fences = await Promise.all(fleet.processes.map(process => this.#fence(traffic, process)))
     const behind = () =>

@@ -1,5 +1,5 @@
 /** The server processes. One that was ended is replaced, so their number stays the same. */
-import type { ServerConfig } from './messages.js'
+import type { News, ServerConfig } from './messages.js'
 import type { Model } from './model.js'
 import { ServerProcess } from './processes.js'
 import type { Random } from './random.js'
@@ -9,6 +9,7 @@ export interface FleetOptions {
   readonly config: ServerConfig
   readonly model: Model
   readonly onSettled: () => void
+  readonly onRun: (news: News & { type: 'run' }) => void
 }
 
 export class Fleet {

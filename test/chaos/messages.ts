@@ -37,6 +37,8 @@ export type Order =
       /** Whether the send is repeated if its outcome is uncertain. */
       readonly persist: boolean
     }
+  | { readonly type: 'run'; readonly id: string; readonly length: number }
+  | { readonly type: 'stop run'; readonly id: string }
   | { readonly type: 'drain'; readonly spread: number }
 
 export type News =
@@ -50,5 +52,12 @@ export type News =
       /** Whether it was sent more than once. */
       readonly wasRetried: boolean
       readonly error?: string
+    }
+  | {
+      readonly type: 'run'
+      readonly id: string
+      readonly what: 'begun' | 'failed' | 'acknowledged'
+      /** How many of its events are acknowledged. */
+      readonly count: number
     }
   | { readonly type: 'failed'; readonly error: string }

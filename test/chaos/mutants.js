@@ -68,4 +68,12 @@ export const mutants = {
     find: 'if (ids.has(nonce)) return false',
     replace: '',
   },
+  /** A reader of a run that comes back misses the first event after its offset. */
+  'run-off-by-one': {
+    engine: 'redis',
+    faults: ['part'],
+    file: 'runs/run-pages.ts',
+    find: 'return { position: given.position }',
+    replace: 'return { position: Math.min(given.position + 1, record.tail) }',
+  },
 }

@@ -4,11 +4,13 @@ import { once } from 'node:events'
 import type { News, Order, ServerConfig } from './messages.js'
 
 type Settled = News & { type: 'settled' }
+type RunNews = News & { type: 'run' }
 
 export interface ProcessOptions {
   readonly file: string
   readonly config: ServerConfig
   readonly onSettled: (news: Settled) => void
+  readonly onRun: (news: RunNews) => void
   /** Called when the process reports something that must not happen, or ends by itself. */
   readonly onFailed: (error: string) => void
 }
@@ -18,6 +20,8 @@ export class ServerProcess {
   readonly #child: ChildProcess
   /** Sends that it was told to make and has not reported on. */
   readonly #unsettled = new Set<number>()
+  /** Runs that it was told to start and has not reported on. */
+  readonly #unbegun = new Set<string>()
   readonly #over: Promise<void>
   #isToEnd = false
 
@@ -43,6 +47,9 @@ export class ServerProcess {
       if (news.type === 'settled') {
         this.#unsettled.delete(news.n)
         options.onSettled(news)
+      } else if (news.type === 'run') {
+        this.#unbegun.delete(news.id)
+        options.onRun(news)
       } else if (news.type === 'failed') options.onFailed(news.error)
     })
     // Until then, reports from before it was killed may still arrive.
@@ -50,6 +57,7 @@ export class ServerProcess {
       for (const n of this.#unsettled) {
         options.onSettled({ type: 'settled', n, outcome: 'uncertain', wasRetried: false })
       }
+      for (const id of this.#unbegun) options.onRun({ type: 'run', id, what: 'failed', count: 0 })
       if (!this.#isToEnd) options.onFailed(`a server has ended with code ${child.exitCode}`)
     })
   }
@@ -60,6 +68,11 @@ export class ServerProcess {
 
   publish(order: Order & { type: 'publish' }): void {
     this.#unsettled.add(order.data.n)
+    this.#tell(order)
+  }
+
+  order(order: Order & { type: 'run' | 'stop run' }): void {
+    if (order.type === 'run') this.#unbegun.add(order.id)
     this.#tell(order)
   }
 

@@ -8,7 +8,8 @@ import { Redis } from 'ioredis'
 import Koa from 'koa'
 import { ClientPool, type SseError, sse } from '../../src/index.js'
 import { natsLog } from '../../src/nats/index.js'
-import { redisLog } from '../../src/redis/index.js'
+import { redisLog, redisRuns } from '../../src/redis/index.js'
+import { Runs } from '../../src/runs/index.js'
 import type { News, Order, ServerConfig } from './messages.js'
 
 const config = JSON.parse(process.argv[2] as string) as ServerConfig
@@ -23,7 +24,14 @@ const pool = new ClientPool({
 // Each error is also a rejection, or an outage that the driver caused.
 pool.on('error', () => {})
 
+// NATS stores no runs.
+const runs = config.engine === 'redis' ? openRuns() : undefined
+
 const app = new Koa()
+if (runs !== undefined) {
+  const stream = runs.stream({ id: ctx => ctx.path.slice('/runs/'.length) })
+  app.use((ctx, next) => (ctx.path.startsWith('/runs/') ? stream(ctx, async () => {}) : next()))
+}
 app.use(
   sse({
     pool,
@@ -42,7 +50,10 @@ process.on('uncaughtException', error => {
 process.on('disconnect', () => process.exit())
 process.on('message', async (order: Order) => {
   if (order.type === 'publish') await publish(order)
+  else if (order.type === 'run') await run(order)
+  else if (order.type === 'stop run') await runs?.stop(order.id).catch(() => {})
   else {
+    await runs?.close({ timeout: 1000 })
     await pool.close({ spread: order.spread })
     process.disconnect()
   }
@@ -66,6 +77,32 @@ function openLog() {
     waitOnFirstConnect: true,
   })
   return natsLog({ connection, stream: 'log', maxEntries, timeout })
+}
+
+function openRuns() {
+  const client = new Redis(config.port, '127.0.0.1', { lazyConnect: true })
+  const store = redisRuns({ client, key: 'runs', timeout: 1500 })
+  return new Runs({ pool, store, lease: 3000 })
+}
+
+async function run({ id, length }: Order & { type: 'run' }): Promise<void> {
+  const report = (what: (News & { type: 'run' })['what'], count: number) =>
+    tell({ type: 'run', id, what, count })
+  try {
+    await runs?.start(id, async run => {
+      for (let n = 0; n < length && !run.signal.aborted; n++) {
+        await run.append({ data: n })
+        if (n % 5 === 4) {
+          await run.flush()
+          report('acknowledged', n + 1)
+        }
+        await pause(20)
+      }
+    })
+    report('begun', 0)
+  } catch {
+    report('failed', 0)
+  }
 }
 
 async function publish({ to, key, data, persist }: Order & { type: 'publish' }): Promise<void> {
