@@ -1,11 +1,14 @@
 /** Which sites may connect, and what their pages can read. */
+import { once } from 'node:events'
+import http2 from 'node:http2'
 import Router from '@koa/router'
-import type { Middleware } from 'koa'
+import Koa, { type Middleware } from 'koa'
 import { type RouteOptions, sse } from 'koa-sse-pool'
 import request from 'supertest'
 import { describe, expect, test, vi } from 'vitest'
 import { type Handler, serveApp } from '../helpers/app.js'
-import { connect, serveStreams, testPool } from '../helpers/server.js'
+import { session2 } from '../helpers/http2.js'
+import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 const ALLOWED = 'https://app.example'
 const allowedOrigins = [ALLOWED]
@@ -99,6 +102,56 @@ describe('a preflight', () => {
     const { headers } = await preflight(origin).set('Origin', 'https://evil.example').expect(403)
     expect(headers).not.toHaveProperty('access-control-allow-headers')
   })
+})
+
+test.each<[string, RouteOptions, Record<string, string>, string, string | undefined]>([
+  [
+    'without allowedOrigins',
+    {},
+    { 'Access-Control-Request-Headers': 'x-token' },
+    'Content-Type, Last-Event-ID',
+    undefined,
+  ],
+  [
+    'that asks for no headers',
+    { allowedOrigins },
+    fromAllowed,
+    'Content-Type, Last-Event-ID',
+    'Origin',
+  ],
+  [
+    'that asks for headers',
+    { allowedOrigins },
+    { ...fromAllowed, 'Access-Control-Request-Headers': 'x-token' },
+    'x-token',
+    'Origin, Access-Control-Request-Headers',
+  ],
+])('a preflight %s is told which headers it may send', async (_, options, sent, allowed, vary) => {
+  const { origin } = await serveStreams({ pool: testPool(), ...options })
+  const { headers } = await request(origin).options('/').set(sent).expect(204)
+  expect(headers['access-control-allow-headers']).toBe(allowed)
+  expect(headers.vary).toBe(vary)
+})
+
+test('a Referer proves nothing to a browser that sends Sec-Fetch-Site', async () => {
+  const { origin } = await serveStreams({ pool: testPool(), allowedOrigins })
+  const { status } = await request(origin)
+    .get('/')
+    .set({ Referer: `${ALLOWED}/page`, 'Sec-Fetch-Site': 'cross-site' })
+  expect(status).toBe(403)
+})
+
+test.each([
+  ['app.example:8443', 200],
+  ['evil.example', 403],
+])('over HTTP/2 the host name is that of the URL: %s is answered %i', async (authority, status) => {
+  const app = new Koa()
+  app.use(sse({ pool: testPool(), allowedHosts: ['app.example'] }))
+  const { origin } = await listen(http2.createServer(app.callback()))
+  const stream = session2(origin).request({ ':path': '/', ':authority': authority })
+  const [headers] = await once(stream, 'response')
+  expect(headers[':status']).toBe(status)
+  stream.close()
 })
 
 describe('over plain HTTP, where browsers send no Sec-Fetch-Site,', () => {
