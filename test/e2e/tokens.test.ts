@@ -1,8 +1,12 @@
-import { once } from 'node:events'
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { answers } from '../../example/tokens/answers.js'
 import { start } from '../../example/tokens/server.js'
+import { RedisServer } from '../helpers/redis.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
+import { fireTransition, photograph, press, stateIs, wantsShots } from './page.js'
+
+const [QUESTION = '', SECOND = ''] = answers.keys()
+const ANSWER = answers.get(QUESTION) as string
 
 describe.each(ENGINES)('example/tokens in %s', engine => {
   let browser: Browser
@@ -13,190 +17,332 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
   afterAll(() => browser.close())
 
   let example: Awaited<ReturnType<typeof start>>
-  let page: Page
 
-  describe('with a streamed response', () => {
-    beforeEach(() => open({ everyMs: 15 }))
-
-    test('streams the whole answer to a POST and ends', async () => {
-      await ask('direct')
-      await hasNote('done')
-      await producerIs('finished')
-      expect(await textOf(page, '#answer')).toBe(example.answer)
-      expect(example.pool.size).toBe(0)
-    })
-
-    test('stops the producer when the page aborts', async () => {
-      await ask('direct')
-      await hasToken(10)
-      await press(page, '#stop')
-      await producerIs('stopped: the stream closed, client')
-      expect(await isPartOfAnswer()).toBe(true)
-      expect(example.pool.size).toBe(0)
-    })
-
-    test('loses the rest when the connection is cut, and stops the producer', async () => {
-      await ask('direct')
-      await hasToken(10)
-      await press(page, '#cut')
-      await hasNote('lost')
-      await producerIs('stopped: the stream closed, client')
-      expect(await isPartOfAnswer()).toBe(true)
-    })
+  beforeEach(async () => {
+    example = await serve()
   })
 
-  describe('with a job', () => {
-    test('continues where it was cut off and loses or duplicates nothing', async () => {
-      await open({ everyMs: 20, retryMs: 300 })
-      await ask('jobs')
-      await hasToken(20)
-      await press(page, '#cut')
-      await hasNote('cut')
-      await hasNote('resumed')
-      await hasNote('done')
-      expect(await textOf(page, '#answer')).toBe(example.answer)
-      expect(await replayed()).toBeGreaterThan(0)
-      // The id of the close event is not shown, and not kept: it is no position to resume from.
-      await lastIdIs('none')
-      expect(example.pool.stats()).toMatchObject({ opened: 2, replays: 1, gaps: 0 })
-    })
-
-    test('gets the rest if the job has ended in the meantime', async () => {
-      await open({ everyMs: 2, retryMs: 3000 })
-      await ask('jobs')
-      await hasToken(5)
-      await press(page, '#cut')
-      await producerIs('finished')
-      await hasNote('done')
-      expect(await textOf(page, '#answer')).toBe(example.answer)
-    })
-
-    test('continues after the page was in the back/forward cache', async () => {
-      await open({ everyMs: 10 })
-      await ask('jobs')
-      await hasToken(10)
-      const left = new Promise(resolve => example.pool.once('close', resolve))
-      await fireTransition(page, 'pagehide')
-      await left
-      await fireTransition(page, 'pageshow')
-      await hasNote('done')
-      expect(await textOf(page, '#answer')).toBe(example.answer)
-      expect(example.pool.stats()).toMatchObject({ opened: 2, replays: 1, gaps: 0 })
-    })
-
-    test('stops the producer when the page cancels', async () => {
-      await open({ everyMs: 20 })
-      await ask('jobs')
-      await hasToken(10)
-      await press(page, '#stop')
-      await producerIs('stopped: cancelled')
-      expect(await isPartOfAnswer()).toBe(true)
-    })
-
-    test('does not reconnect when the server has stopped the job', async () => {
-      await open({ everyMs: 20, retryMs: 10 })
-      await ask('jobs')
-      await hasToken(10)
-      const [job] = example.jobs.values()
-      job?.stop.abort('abandoned')
-      await hasNote('stopped')
-      await lastIdIs('none')
-      await stateIs(page, 'closed')
-      expect(example.pool.stats()).toMatchObject({ opened: 1, streams: 0 })
-    })
-
-    test('stops the producer when no page has come back for a while', async () => {
-      await open({ everyMs: 20, abandonMs: 1 })
-      await ask('jobs')
-      await hasToken(10)
-      const [job] = example.jobs.values()
-      const stopped = once(job?.stop.signal as AbortSignal, 'abort')
-      await page.goto('about:blank')
-      await stopped
-      expect(job?.stop.signal.reason).toBe('abandoned')
-      expect(job?.text.length).toBeLessThan(example.answer.length)
-    })
-
-    test('fetches the text when the log goes back no further', async () => {
-      await open({ everyMs: 20, retryMs: 600, kept: 5 })
-      await ask('jobs')
-      await hasToken(20)
-      await press(page, '#cut')
-      await hasNote('gap')
-      await hasNote('done')
-      await waitFor(
-        page,
-        whole => document.querySelector('#answer')?.textContent === whole,
-        example.answer,
-      )
-      expect(example.pool.stats()).toMatchObject({ gaps: 1 })
-    })
-  })
-
-  if (wantsShots) {
+  if (wantsShots && engine === 'chromium') {
     test('is photographed', { timeout: 120_000 }, async () => {
-      await photograph('tokens', async shown => {
-        await open({ everyMs: 30, retryMs: 1500 }, shown)
-        await ask('jobs')
-        await hasToken(50)
+      await photograph('tokens', async page => {
+        const { port } = await serve({ everyMs: 30, retryMs: 1500 })
+        await page.goto(`http://127.0.0.1:${port}`)
+        await waitFor(page, () => document.querySelector('#ask:enabled'))
+        await choose(page, SECOND)
+        await press(page, '#ask')
+        await stateIs(page, 'open')
+        await press(page, '#stop')
+        await hasNote(page, 'stopped')
+        await press(page, '#new')
+        await choose(page, QUESTION)
+        await press(page, '#ask')
+        await hasTokens(page, 30)
         await press(page, '#cut')
-        await hasNote('resumed')
-        await hasToken(130)
+        await hasNote(page, 'resumed')
+        await hasTokens(page, 110)
       })
     })
   }
 
-  async function open(options: Parameters<typeof start>[0], shown?: Page): Promise<void> {
-    const started = await start(options)
-    example = started
-    onTestFinished(async () => {
-      await started.close()
-      started.server.closeAllConnections()
-    })
-    page = shown ?? (await browser.open())
-    if (!shown) onTestFinished(() => page.close())
-    await page.goto(`http://127.0.0.1:${example.port}`)
-  }
-
-  async function ask(mode: 'direct' | 'jobs'): Promise<void> {
-    await page.eval(
-      value => document.querySelector<HTMLInputElement>(`[value="${value}"]`)?.click(),
-      mode,
-    )
+  test('writes the whole answer, and stores it when it has ended', async () => {
+    const page = await openPage()
     await press(page, '#ask')
-    await stateIs(page, 'open')
+    hurry()
+    await hasNote(page, 'done')
+    expect(await answerOf(page)).toBe(ANSWER)
+    await isStored(page)
+    expect(messages()).toEqual([
+      { role: 'user', text: QUESTION },
+      { role: 'assistant', text: ANSWER, state: 'done' },
+    ])
+    await page.goto(await page.eval(() => location.href))
+    await answerIs(page, ANSWER)
+  })
+
+  test('goes on when the page is reloaded, which then gets it from the beginning', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 20)
+    await reload(page)
+    await hasTokens(page, 30)
+    hurry()
+    await hasNote(page, 'done')
+    expect(await answerOf(page)).toBe(ANSWER)
+    expect((await replayed(page)).length).toBeGreaterThan(0)
+    expect(ANSWER.startsWith(await replayed(page))).toBe(true)
+  })
+
+  test('is stored when no page is open', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 5)
+    const url = await page.eval(() => location.href)
+    await page.goto('about:blank')
+    hurry()
+    const [conversation] = example.conversations.values()
+    const id = conversation?.running as string
+    let text = ''
+    for await (const { data } of example.processes[0]?.runs.read(id) ?? []) text += data
+    expect(text).toBe(ANSWER)
+    await page.goto(url)
+    await answerIs(page, ANSWER)
+  })
+
+  test('grows in two tabs at once, and is stopped from the other one', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 10)
+    const other = await openPage(await page.eval(() => location.href))
+    await hasTokens(other, 20)
+    await hasTokens(page, 20)
+    await press(other, '#stop')
+    for (const tab of [page, other]) {
+      await hasNote(tab, 'stopped')
+      await stateIs(tab, 'closed')
+    }
+    const text = await answerOf(page)
+    expect(text.length).toBeLessThan(ANSWER.length)
+    expect(ANSWER.startsWith(text)).toBe(true)
+    expect(await answerOf(other)).toBe(text)
+    await isStored(page)
+    expect(messages()[1]).toEqual({ role: 'assistant', text, state: 'stopped' })
+  })
+
+  test('shows a question that was asked in another tab, on the other process', async () => {
+    const page = await openPage()
+    const other = await openPage((await page.eval(() => location.href)).replace('=a', '=b'))
+    await waitFor(other, () => document.querySelector<HTMLInputElement>('[value="b"]')?.checked)
+    await press(page, '#ask')
+    await hasTokens(other, 10)
+    hurry()
+    for (const tab of [page, other]) {
+      await hasNote(tab, 'done')
+      expect(await answerOf(tab)).toBe(ANSWER)
+    }
+  })
+
+  test('continues where it was cut off and loses or duplicates nothing', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 20)
+    await press(page, '#cut')
+    await hasNote(page, 'cut')
+    await hasNote(page, 'resumed')
+    hurry()
+    await hasNote(page, 'done')
+    expect(await answerOf(page)).toBe(ANSWER)
+    expect((await replayed(page)).length).toBeGreaterThan(0)
+    expect(gaps()).toBe(0)
+  })
+
+  test('continues after the page was in the back/forward cache', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 10)
+    await fireTransition(page, 'pagehide')
+    await fireTransition(page, 'pageshow')
+    hurry()
+    await hasNote(page, 'done')
+    expect(await answerOf(page)).toBe(ANSWER)
+    expect(gaps()).toBe(0)
+  })
+
+  test('continues on the other process in mid-answer, and can be stopped there', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 20)
+    await choose(page, 'b')
+    await hasTokens(page, 40)
+    expect(example.processes[1]?.pool.stats()).toMatchObject({ streams: 2 })
+    const text = await answerOf(page)
+    expect(ANSWER.startsWith(text)).toBe(true)
+    await press(page, '#stop')
+    await hasNote(page, 'stopped')
+    await isStored(page)
+    expect(messages()[1]).toMatchObject({ state: 'stopped' })
+    expect(gaps()).toBe(0)
+  })
+
+  test('is written once if the question is submitted twice', async () => {
+    const page = await openPage()
+    const answered = await page.eval(async () => {
+      const responses: Promise<Response>[] = []
+      const { fetch } = window
+      window.fetch = (...args) => {
+        const response = fetch(...args)
+        if (args[1]?.method === 'POST') responses.push(response)
+        return response
+      }
+      const form = document.querySelector<HTMLFormElement>('#form')
+      form?.requestSubmit()
+      form?.requestSubmit()
+      window.fetch = fetch
+      return (await Promise.all(responses)).map(({ status }) => status)
+    })
+    expect(answered).toEqual([202, 202])
+    hurry()
+    await hasNote(page, 'done')
+    expect(await answerOf(page)).toBe(ANSWER)
+    await isStored(page)
+    expect(messages()).toHaveLength(2)
+  })
+
+  test('says so when the process that wrote it has ended, and keeps what there is of it', async () => {
+    const page = await openPage(`http://127.0.0.1:${example.port}/?process=b`)
+    await press(page, '#ask')
+    await hasTokens(page, 10)
+    await choose(page, 'a')
+    await hasTokens(page, 20)
+    await example.processes[1]?.runs.close({ timeout: 0 })
+    await hasNote(page, 'lost')
+    const text = await answerOf(page)
+    expect(ANSWER.startsWith(text)).toBe(true)
+    await isStored(page)
+    expect(messages()[1]).toMatchObject({ state: 'lost', text })
+  })
+
+  test('leaves a running answer for another conversation, and finds it again', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 10)
+    await press(page, '#new')
+    await waitFor(page, () => document.querySelector('#messages')?.childElementCount === 0)
+    await choose(page, SECOND)
+    await press(page, '#ask')
+    await hasTokens(page, 5)
+    await press(page, '#list li:last-child button')
+    hurry()
+    await answerIs(page, ANSWER)
+    await press(page, '#list li:first-child button')
+    await answerIs(page, answers.get(SECOND) as string)
+    expect(await page.eval(() => document.querySelectorAll('#list li').length)).toBe(2)
+  })
+
+  async function openPage(url = `http://127.0.0.1:${example.port}`): Promise<Page> {
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    await page.goto(url)
+    await waitFor(page, () => document.querySelector('#ask:enabled, #stop:enabled'))
+    return page
   }
 
-  function hasToken(n: number): Promise<void> {
-    return waitFor(
-      page,
-      wanted => Number(document.querySelector('#received')?.textContent) >= wanted,
-      n,
-    )
+  /** The rest of the answers comes at once. */
+  function hurry(): void {
+    example.pace.everyMs = 0
   }
 
-  function hasNote(name: string): Promise<void> {
-    return waitFor(page, wanted => document.querySelector(`#log [data-note="${wanted}"]`), name)
+  /** What is stored of the only conversation. The ids are random. */
+  function messages() {
+    const [conversation] = example.conversations.values()
+    return conversation?.messages.map(({ id, ...message }) => message) ?? []
   }
 
-  function producerIs(state: string): Promise<void> {
-    return waitFor(
-      page,
-      wanted => document.querySelector('#producer')?.textContent === wanted,
-      state,
-    )
-  }
-
-  function lastIdIs(id: string): Promise<void> {
-    return waitFor(page, wanted => document.querySelector('#last-id')?.textContent === wanted, id)
-  }
-
-  function replayed(): Promise<number> {
-    return page.eval(() => document.querySelectorAll('#answer [data-how="replayed"]').length)
-  }
-
-  async function isPartOfAnswer(): Promise<boolean> {
-    const text = await textOf(page, '#answer')
-    return text.length > 0 && text.length < example.answer.length && example.answer.startsWith(text)
+  function gaps(): number {
+    return example.processes.reduce((sum, { pool }) => sum + pool.stats().gaps, 0)
   }
 })
+
+test('with the answers in Redis, goes on when the process that wrote it is another one, and ends everywhere', async () => {
+  const redis = await RedisServer.start()
+  onTestFinished(() => redis.stop())
+  vi.stubEnv('REDIS_URL', redis.url)
+  onTestFinished(() => void vi.unstubAllEnvs())
+  const browser = await launch('chromium')
+  onTestFinished(() => browser.close())
+  const example = await serve()
+  const page = await browser.open()
+  await page.goto(`http://127.0.0.1:${example.port}`)
+  await press(page, '#ask')
+  await hasTokens(page, 10)
+  await choose(page, 'b')
+  await hasTokens(page, 20)
+  await reload(page)
+  await hasTokens(page, 30)
+  example.pace.everyMs = 0
+  await hasNote(page, 'done')
+  expect(await answerOf(page)).toBe(ANSWER)
+  expect(await redis.command('KEYS', '*koa-sse-pool:tokens*')).not.toEqual([])
+})
+
+test('the chat fits a phone of 360 pixels', async () => {
+  const browser = await launch('chromium', { viewport: { width: 360, height: 740 } })
+  onTestFinished(() => browser.close())
+  const { port } = await serve()
+  const page = await browser.open()
+  await page.goto(`http://127.0.0.1:${port}`)
+  await press(page, '#ask')
+  await hasTokens(page, 20)
+  expect(await page.eval(() => document.documentElement.scrollWidth)).toBe(360)
+})
+
+/** An outage lasts several tokens, so that there is something to miss. */
+async function serve(options: Parameters<typeof start>[0] = { everyMs: 20, retryMs: 300 }) {
+  const example = await start(options)
+  onTestFinished(async () => {
+    await example.close()
+    example.server.closeAllConnections()
+  })
+  return example
+}
+
+/** Chooses a question, or the process that serves the tab. */
+function choose(page: Page, value: string): Promise<void> {
+  return page.eval(wanted => {
+    const select = document.querySelector<HTMLSelectElement>('#question')
+    const radio = document.querySelector<HTMLInputElement>(`[name="process"][value="${wanted}"]`)
+    if (radio) radio.click()
+    else if (select) select.value = wanted
+  }, value)
+}
+
+function hasTokens(page: Page, count: number): Promise<void> {
+  return waitFor(
+    page,
+    wanted => Number(document.querySelector('#received')?.textContent) >= wanted,
+    count,
+  )
+}
+
+function hasNote(page: Page, name: string): Promise<void> {
+  return waitFor(page, wanted => document.querySelector(`#log [data-note="${wanted}"]`), name)
+}
+
+/** The text of the newest answer. */
+function answerOf(page: Page): Promise<string> {
+  return page.eval(() => {
+    const [...answers] = document.querySelectorAll('#messages [data-role="assistant"]')
+    const answer = answers.at(-1)?.cloneNode(true) as HTMLElement
+    answer.querySelector('small')?.remove()
+    return answer.textContent ?? ''
+  })
+}
+
+function answerIs(page: Page, text: string): Promise<void> {
+  return waitFor(
+    page,
+    wanted => {
+      const [...answers] = document.querySelectorAll('#messages [data-role="assistant"]')
+      return answers.at(-1)?.textContent === wanted
+    },
+    text,
+  )
+}
+
+/** The page shows that no answer is being written, which it learns when the answer has been stored. */
+function isStored(page: Page): Promise<void> {
+  return waitFor(page, () => document.querySelector('#list [aria-current] em')?.textContent === '')
+}
+
+function replayed(page: Page): Promise<string> {
+  return page.eval(() => {
+    const [...spans] = document.querySelectorAll('#messages [data-how="replayed"]')
+    return spans.map(({ textContent }) => textContent).join('')
+  })
+}
+
+/** Leaves the page and comes back, which the old page cannot be mistaken for. */
+async function reload(page: Page): Promise<void> {
+  const url = await page.eval(() => location.href)
+  await page.goto('about:blank')
+  await page.goto(url)
+}

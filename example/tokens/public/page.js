@@ -1,196 +1,241 @@
-import { createParser } from 'eventsource-parser'
-
 const $ = selector => document.querySelector(selector)
 
-let run // the current answer
-const producers = new Map() // the newest report of each producer, by number
+const page = token()
+let process = new URLSearchParams(location.search).get('process') === 'b' ? 'b' : 'a'
+let conversation = location.hash.slice(1) || token()
+let question = token() // the id of the next one
+let changes // the stream that tells of conversations
+let run // the answer that this page reads, or has read last
+let loads = 0
 
-/**
- * EventSource can only GET, and it reconnects even when it should not. For a POST the page reads the
- * response, passes the text to a parser, and decides for itself what to do after a cut.
- */
-async function read(url, { method, lastId, signal, onEvent, onRetry }) {
-  const headers = { Accept: 'text/event-stream' }
-  if (lastId) headers['Last-Event-ID'] = lastId
-  const response = await fetch(url, { method, headers, signal })
-  if (!response.ok) throw Object.assign(new Error(response.statusText), { isRefused: true })
-  const parser = createParser({ onEvent, onRetry })
-  // A character may be split between two chunks; the decoder joins it.
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    parser.feed(value)
-  }
+// ---- Asking and stopping
+
+async function ask() {
+  // The button pressed twice, or again after a failure, sends the same id: there will be one answer.
+  const id = question
+  const url = `${process}/conversations/${conversation}/messages`
+  const response = await send(url, 'POST', { id, text: $('#question').value })
+  if (!response?.ok) return note('refused', 'The server has not taken the question')
+  if (question === id) question = token()
+  await load()
 }
 
-function ask() {
-  const { value: mode } = $('[name="mode"]:checked')
-  run = { mode, id: '', lastId: '', n: 0, retry: 2000, state: 'writing', isBehind: false }
-  $('#answer').replaceChildren()
-  $('#received').textContent = 0
+function send(url, method, data) {
+  const body = data && new URLSearchParams(data)
+  return fetch(url, { method, body }).catch(() => undefined)
+}
+
+// ---- The conversations
+
+/** Opens the stream of this tab's process. All tabs of one process share it. */
+function watch() {
+  changes?.close()
+  changes = new PoolEventSource(`${process}/changes`, { json: true, share: true })
+  changes.addEventListener('open', async () => {
+    const response = await send(`${process}/conversations`, 'GET')
+    if (response?.ok) for (const summary of await response.json()) list(summary)
+    load()
+  })
+  changes.addEventListener('conversation', ({ data }) => {
+    list(data)
+    if (data.id === conversation) load()
+  })
+}
+
+function list({ id, title, running }) {
+  let button = $(`#list [data-id="${CSS.escape(id)}"]`)
+  if (!button) {
+    button = element('button', { type: 'button', onclick: () => open(id) })
+    button.dataset.id = id
+    const item = element('li')
+    item.append(button)
+    $('#list').prepend(item)
+  }
+  const badge = element('em', { textContent: running ? 'writing' : '' })
+  button.replaceChildren(element('span', { textContent: title }), badge)
+  mark()
+}
+
+function open(id) {
+  run?.source.close()
+  run = undefined
+  conversation = id
+  question = token()
+  $('#messages').replaceChildren()
+  mark()
   show()
-  run.following = follow(run)
+  load()
 }
 
-/** Reads to the end, reconnecting as often as needed. */
-async function follow(mine) {
-  const isOn = () => mine === run && mine.state === 'writing' && !mine.isHidden
-  while (isOn()) {
-    mine.connection = new AbortController()
-    try {
-      await read(mine.id ? `jobs/${mine.id}` : mine.mode, {
-        method: mine.id ? 'GET' : 'POST',
-        lastId: mine.lastId,
-        signal: mine.connection.signal,
-        onEvent: event => mine === run && take(mine, event),
-        onRetry: ms => {
-          mine.retry = ms
-        },
-      })
-    } catch (error) {
-      if (error.isRefused) mine.id = ''
-    }
-    if (!isOn()) return
-    if (mine.mode === 'direct' || !mine.id) {
-      finish(mine, 'lost', 'Connection cut: the rest is lost, and the producer has stopped')
-      return
-    }
-    note('cut', 'Connection cut: the job continues')
-    mine.isBehind = true
-    show('connecting')
-    await new Promise(resolve => setTimeout(resolve, mine.retry))
+/** Marks where this tab is: in the list, and in the URL, for a reload. */
+function mark() {
+  history.replaceState(null, '', `?process=${process}#${conversation}`)
+  $('#twin').href = location.href
+  for (const button of document.querySelectorAll('#list button')) {
+    const isCurrent = button.dataset.id === conversation
+    if (isCurrent) button.setAttribute('aria-current', 'true')
+    else button.removeAttribute('aria-current')
   }
 }
 
-function take(mine, { event, id, data }) {
-  // Only pool events and heartbeats have an id: how far this page has read.
-  if (id !== undefined) mine.lastId = id
-  const handlers = {
-    start() {
-      const { id, producer } = JSON.parse(data)
-      mine.id = id
-      mine.producer = producer
-      note('start', `Producer ${producer} has started`)
-      show('open')
-    },
-    token() {
-      const token = { ...JSON.parse(data), how: mine.isBehind ? 'replayed' : 'live' }
-      if (mine.held) mine.held.push(token)
-      else write(mine, token)
-    },
-    // Arrives after the replay.
-    ready() {
-      note('resumed', `Reconnected: up to date with token ${mine.n}`)
-      mine.isBehind = false
-      show('open')
-    },
-    // The log does not go back far enough, so fetch the text instead.
-    'sse.gap'() {
-      note('gap', 'Away for longer than the log goes back: fetching the text')
-      fetchText(mine)
-    },
-    done() {
-      finish(mine, 'done', 'Finished')
-    },
-    // The stream has ended for good. The id of this event, sse.end, is no position to resume from.
-    close() {
-      mine.lastId = ''
-      if (mine.state === 'writing') finish(mine, 'stopped', 'The server has stopped the job')
-    },
-  }
-  handlers[event]?.()
-  $('#last-id').textContent = mine.lastId || 'none'
-}
-
-async function fetchText(mine) {
-  mine.held = [] // tokens that arrive meanwhile belong after that text
-  const response = await fetch(`jobs/${mine.id}/text`)
-  const { n, text } = await response.json()
-  if (mine !== run) return
-  $('#answer').replaceChildren()
-  mine.n = 0
-  for (const token of [{ n, text, how: 'replayed' }, ...mine.held]) write(mine, token)
-  mine.held = undefined
-}
-
-function write(mine, { n, text, how }) {
-  if (n <= mine.n) return // the fetched text already contains it
-  mine.n = n
-  const token = document.createElement('span')
-  token.textContent = text
-  token.dataset.how = how
-  $('#answer').append(token)
-  $('#received').textContent = n
-}
-
-function stop() {
-  const { mode, id } = run
-  finish(run, 'stopped', 'Stopped')
-  // A direct answer needs no more: the server sees the stream close, and its signal aborts.
-  run.connection.abort()
-  if (mode === 'jobs' && id) fetch(`jobs/${id}`, { method: 'DELETE' })
-}
-
-function finish(mine, state, text) {
-  mine.state = state
-  note(state, text)
+/** Fetches the conversation. It has the answers that have ended, and the id of the one that is being written. */
+async function load() {
+  const mine = ++loads
+  const response = await send(`${process}/conversations/${conversation}`, 'GET')
+  if (!response?.ok) return
+  const { messages, running } = await response.json()
+  // A newer request is on its way.
+  if (mine !== loads) return
+  $('#chat-title').textContent = messages[0]?.text ?? 'New conversation'
+  const items = messages.map(message => itemOf(message) ?? newItem(message))
+  if (running) items.push(itemOf({ id: running, role: 'assistant' }) ?? read(running))
+  $('#messages').replaceChildren(...items)
+  toEnd()
   show()
 }
 
-$('#ask').onclick = ask
-$('#stop').onclick = stop
-$('#cut').onclick = () => fetch(`cut/${run.id}`, { method: 'POST' })
-show()
+/** What the page shows already stays, with its colours. */
+function itemOf({ id, role }) {
+  return $(`#messages [data-role="${role}"][data-id="${CSS.escape(id)}"]`)
+}
 
-addEventListener('pagehide', () => {
-  if (run) run.isHidden = true
-  run?.connection.abort()
-})
-addEventListener('pageshow', async event => {
-  if (!event.persisted) return
+function newItem({ id, role, text, state }) {
+  const item = element('li', { textContent: text })
+  item.dataset.role = role
+  item.dataset.id = id
+  if (state) setEnd(item, state)
+  return item
+}
+
+function setEnd(item, state) {
+  const words = {
+    stopped: 'Stopped',
+    failed: 'The model has failed',
+    lost: 'Lost: the process that wrote it has ended',
+  }
+  item.dataset.state = state
+  if (state in words) item.append(element('small', { textContent: words[state] }))
+}
+
+// ---- The answer that is being written
+
+/** Reads an answer from its beginning. */
+function read(id) {
+  run?.source.close()
+  const item = newItem({ id, role: 'assistant', text: '', state: 'open' })
+  run = { id, item, count: 0 }
+  connect()
+  return item
+}
+
+/** To this tab's process; it continues where this page is in the answer. */
+function connect() {
   const mine = run
-  // Wait until the aborted loop has ended, or two loops would read the same answer.
-  await mine?.following
-  if (mine?.state !== 'writing') return
-  mine.isHidden = false
-  mine.isBehind = true
-  mine.following = follow(mine)
-})
-
-// ---- The state of the producers
-
-const watching = new PoolEventSource('producers', { json: true })
-watching.addEventListener('producer', ({ data }) => {
-  producers.set(data.producer, data)
-  showProducer()
-})
-
-function showProducer() {
-  const report = producers.get(run?.producer)
-  $('#producer').textContent = report?.state ?? 'none'
-  $('#written').textContent = report ? `${report.n} of ${report.of}` : 0
+  mine.source?.close()
+  const lastEventId = mine.source?.lastEventId ?? ''
+  const source = new PoolEventSource(`${process}/answers/${mine.id}?page=${page}`, { lastEventId })
+  mine.source = source
+  mine.isReplay = true // until everything that was written before has arrived
+  source.addEventListener('token', ({ data }) => write(mine, data))
+  source.addEventListener('sse.cursor', () => {
+    if (mine.isCut) note('resumed', `Reconnected: up to date with token ${mine.count}`)
+    mine.isReplay = false
+    mine.isCut = false
+  })
+  source.addEventListener('close', ({ data }) => finish(mine, JSON.parse(data).state))
+  source.addEventListener('status', () => {
+    if (source.readyState === PoolEventSource.CONNECTING && !mine.isCut) {
+      note('cut', 'Connection cut: the answer goes on')
+      mine.isCut = true
+      mine.isReplay = true
+    }
+    show()
+    if (source.readyState !== PoolEventSource.CLOSED || mine.item.dataset.state !== 'open') return
+    // The run has expired: what there is of it is in the conversation.
+    mine.item.remove()
+    load()
+  })
 }
 
-function show(connection = 'connecting') {
-  const isOn = run?.state === 'writing'
-  const words = { connecting: 'Connecting', open: 'Writing' }
-  const idle = { done: 'Done', stopped: 'Stopped', lost: 'Lost' }
-  $('#state').dataset.state = isOn ? connection : run?.state === 'done' ? 'open' : 'closed'
-  $('#state').textContent = isOn ? words[connection] : (idle[run?.state] ?? 'Idle')
-  $('#answer').ariaBusy = String(isOn)
+function write(mine, text) {
+  const how = mine.isReplay ? 'replayed' : 'live'
+  let span = mine.item.lastChild
+  if (span?.dataset.how !== how) {
+    span = element('span')
+    span.dataset.how = how
+    mine.item.append(span)
+  }
+  span.append(text)
+  mine.count += 1
+  show()
+  toEnd()
+}
+
+function finish(mine, state) {
+  setEnd(mine.item, state)
+  note(state, state === 'done' ? 'Finished' : `The answer has ended: ${state}`)
+  show()
+}
+
+function toEnd() {
+  $('#messages').scrollTop = $('#messages').scrollHeight
+}
+
+// ---- What the page shows of all that
+
+function show() {
+  const state = run?.item.dataset.state
+  const isOn = state === 'open'
+  const isOpen = isOn && run.source.readyState === PoolEventSource.OPEN
+  const ends = { done: 'Done', stopped: 'Stopped', failed: 'Failed', lost: 'Lost' }
+  $('#state').dataset.state = isOpen || state === 'done' ? 'open' : isOn ? 'connecting' : 'closed'
+  const text = isOpen ? 'Writing' : isOn ? 'Connecting' : (ends[state] ?? 'Idle')
+  if ($('#state').textContent !== text) $('#state').textContent = text
+  $('#messages').ariaBusy = String(isOn)
+  $('#received').textContent = run?.count ?? 0
   $('#ask').disabled = isOn
   $('#stop').disabled = !isOn
-  $('#cut').disabled = !isOn || connection !== 'open'
-  showProducer()
+  $('#cut').disabled = !isOpen
 }
 
 function note(name, text) {
-  const item = document.createElement('li')
-  item.className = 'note'
+  const item = element('li', { className: 'note' })
   item.dataset.note = name
-  const time = document.createElement('time')
-  time.textContent = new Date().toLocaleTimeString('en-GB')
-  item.append(Object.assign(document.createElement('span'), { textContent: text }), time)
+  const time = element('time', { textContent: new Date().toLocaleTimeString('en-GB') })
+  item.append(element('span', { textContent: text }), time)
   $('#log').prepend(item)
 }
+
+function element(name, properties = {}) {
+  return Object.assign(document.createElement(name), properties)
+}
+
+// crypto.randomUUID() is missing over plain HTTP, for example on a phone in your network.
+function token() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), n => n.toString(36)).join('')
+}
+
+// ---- Start
+
+$('#form').onsubmit = event => {
+  event.preventDefault()
+  ask()
+}
+$('#stop').onclick = () => send(`${process}/answers/${run.id}`, 'DELETE')
+$('#cut').onclick = () => send(`${process}/cut/${page}`, 'POST')
+$('#new').onclick = () => open(token())
+for (const radio of document.querySelectorAll('[name="process"]')) {
+  radio.checked = radio.value === process
+  radio.onchange = () => {
+    process = radio.value
+    note('switched', `Served by process ${process.toUpperCase()}`)
+    mark()
+    watch()
+    if (run?.item.dataset.state === 'open') connect()
+  }
+}
+const questions = await (await fetch('questions')).json()
+$('#question').append(...questions.map(text => element('option', { textContent: text })))
+mark()
+show()
+watch()
