@@ -9,8 +9,9 @@ import Koa from 'koa'
 import { durableStreams, memoryRuns } from 'koa-sse-pool/runs'
 import { afterAll, beforeAll, vi } from 'vitest'
 
-// Some of its tests wait for streams to expire. Many times what they take, for loaded machines.
-vi.setConfig({ testTimeout: 60_000 })
+// Half of the suite's time is the waiting for streams to expire, in tests that may all wait at the same time. The
+// time limit is many times what they take, for loaded machines.
+vi.setConfig({ testTimeout: 60_000, maxConcurrency: 20 })
 
 const longPollTimeout = 500
 // The suite reads the URL in each test, so it may be set after the suite was collected.
