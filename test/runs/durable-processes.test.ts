@@ -113,6 +113,17 @@ test('an idempotent producer that reaches both processes appends each batch once
   expect(await itemsOf(b)).toEqual(Array.from({ length: 100 }, (_, n) => n))
 })
 
+test('the largest array that is accepted is stored in one step, and read on the other process', async () => {
+  const { a, b } = newStream()
+  await put(a)
+  const items = Array.from({ length: 100_000 }, (_, n) => n)
+  expect((await post(a, {}, JSON.stringify([...items, 0]))).status).toBe(413)
+  expect((await post(a, { 'Stream-Closed': 'true' }, JSON.stringify(items))).status).toBe(204)
+  // Without `live`, the client would read the first page only.
+  const response = await stream<number>({ url: b, live: 'long-poll' })
+  expect((await response.json()).join()).toBe(items.join())
+})
+
 describe('changes on both processes at the same time', () => {
   test('one of them creates the stream, and all others find it', async () => {
     const { a, b } = newStream()

@@ -347,6 +347,24 @@ describe('bodies', () => {
     expect((await head('b')).status).toBe(404)
   })
 
+  test('an array of more than 100,000 messages is refused with 413, because a store adds them in one step', async () => {
+    const { put, post, head } = await serve()
+    const arrayOf = (count: number) => JSON.stringify(Array(count).fill([]))
+    expect((await put('a', JSON_TYPE, arrayOf(100_000))).status).toBe(201)
+    const appended = await post('a', JSON_TYPE, arrayOf(100_000))
+    expect(appended.status).toBe(204)
+    const refused = await post('a', JSON_TYPE, arrayOf(100_001))
+    expect(refused.status).toBe(413)
+    expect(await refused.text()).toBe(
+      'The array has more than 100000 messages; send them in several requests',
+    )
+    expect((await put('b', JSON_TYPE, arrayOf(100_001))).status).toBe(413)
+    expect(offsetOf(await head('a'))).toBe(offsetOf(appended))
+    expect((await head('b')).status).toBe(404)
+    // In an array, it is one message.
+    expect((await post('a', JSON_TYPE, `[${arrayOf(100_001)}]`)).status).toBe(204)
+  })
+
   test('an upload that is cut off appends nothing', async () => {
     const { put, head, port } = await serve()
     const tail = offsetOf(await put('a', TEXT, 'x'))

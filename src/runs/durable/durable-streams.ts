@@ -24,7 +24,8 @@ export interface DurableStreamsOptions {
   prefix?: string | undefined
   /**
    * The largest request body, in bytes; a larger one is answered with 413. It is held in memory until it is
-   * stored. Default 10 485 760 (10 MiB).
+   * stored. Default 10 485 760 (10 MiB). A JSON array of more than 100 000 messages is answered with 413 too,
+   * because a store must add them in one step.
    */
   maxBodyBytes?: number | undefined
   /**

@@ -1,5 +1,6 @@
 /** The raw body of a request, and the entries that it becomes. */
 import type { Context } from 'koa'
+import { MAX_MESSAGES } from './json-messages.js'
 import { Refusal } from './request.js'
 import { formatOf } from './stream-format.js'
 
@@ -38,8 +39,17 @@ function tooLarge(maxBytes: number): Refusal {
   return new Refusal(413, `The body is larger than ${maxBytes} bytes; send it in parts`)
 }
 
-/** @throws Refusal with 400 for a body that is not of the stream's content type. */
+/** @throws Refusal with 400 for a body that is not of the stream's content type, and 413 for too many messages. */
 export function entriesOf(contentType: string, body: Buffer): string[] {
+  const entries = parse(contentType, body)
+  if (entries.length <= MAX_MESSAGES) return entries
+  throw new Refusal(
+    413,
+    `The array has more than ${MAX_MESSAGES} messages; send them in several requests`,
+  )
+}
+
+function parse(contentType: string, body: Buffer): string[] {
   try {
     return formatOf(contentType).entriesOf(body)
   } catch (error) {
