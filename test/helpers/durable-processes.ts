@@ -88,7 +88,7 @@ function alternate(ports: readonly number[]): http.Server {
     })
     // A process may answer and cut the connection before it has read the whole body.
     forwarded.on('error', () => response.writableEnded || response.destroy())
-    response.on('close', () => forwarded.destroy())
+    response.on('close', () => response.writableFinished || forwarded.destroy())
     request.on('error', () => {})
     request.pipe(forwarded)
   })
