@@ -74,7 +74,7 @@ export async function startDurableProcesses(
 function alternate(ports: readonly number[]): http.Server {
   const agent = new http.Agent({ keepAlive: true })
   let requests = 0
-  return http.createServer((request, response) => {
+  const proxy = http.createServer((request, response) => {
     const port = ports[requests % ports.length] as number
     requests += 1
     const { method, url, headers } = request
@@ -92,6 +92,9 @@ function alternate(ports: readonly number[]): http.Server {
     request.on('error', () => {})
     request.pipe(forwarded)
   })
+  // Otherwise a client on a loaded machine could send a request on a connection that is being closed.
+  proxy.keepAliveTimeout = 0
+  return proxy
 }
 
 async function end(child: ChildProcess): Promise<void> {

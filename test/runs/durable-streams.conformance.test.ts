@@ -21,6 +21,8 @@ const store = memoryRuns()
 const app = new Koa()
 app.use(durableStreams({ store, longPollTimeout }))
 const server = http.createServer(app.callback())
+// Otherwise a request on a loaded machine could be sent on a connection that is being closed.
+server.keepAliveTimeout = 0
 
 beforeAll(async () => {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
