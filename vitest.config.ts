@@ -2,6 +2,9 @@ import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 import { subpaths } from './scripts/subpaths.js'
 
+/** Tests that mostly wait for servers and processes of their own. */
+const ENGINES = ['test/{cluster,nats,redis,suites}/*.test.ts', 'test/runs/durable-*.test.ts']
+
 export default defineConfig({
   resolve: {
     alias: subpaths.map(({ specifier, source }) => ({
@@ -24,12 +27,22 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/{chaos,dist,e2e,proxies}/**'],
+          exclude: ['test/{chaos,dist,e2e,proxies}/**', ...ENGINES],
           typecheck: {
             enabled: true,
             include: ['test/**/*.test-d.ts'],
             tsconfig: './test/tsconfig.json',
           },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'engines',
+          include: ENGINES,
+          // They mostly wait for Redis, NATS and time limits.
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -45,7 +58,7 @@ export default defineConfig({
           ],
           env: { TEST_LEAN: 'true' },
           setupFiles: 'test/setup/lean.ts',
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -55,7 +68,7 @@ export default defineConfig({
           include: ['test/dist/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
       {
@@ -66,7 +79,7 @@ export default defineConfig({
           testTimeout: 60_000,
           // They mostly wait for timeouts and reconnects.
           maxWorkers: 4,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
       {
@@ -81,7 +94,7 @@ export default defineConfig({
           hookTimeout: 90_000,
           // They mostly wait for reconnects, but every worker runs one or two browsers.
           maxWorkers: 2,
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 5 },
         },
       },
       {
@@ -90,7 +103,7 @@ export default defineConfig({
           name: 'chaos',
           include: ['test/chaos/*.test.ts'],
           testTimeout: 300_000,
-          sequence: { groupOrder: 5 },
+          sequence: { groupOrder: 6 },
         },
       },
     ],

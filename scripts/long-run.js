@@ -34,6 +34,13 @@ for (const [name, [variable, byDefault, concerned]] of Object.entries(options)) 
 }
 const vitest = ['vitest', 'run']
 if (kind === 'tabs') vitest.push('--project', 'browser', 'test/e2e/client-kills.test.ts')
-else vitest.push('--project', 'unit', ...(tests.length > 0 ? tests : [`test/${kind}/`]))
+else
+  vitest.push(
+    '--project',
+    'unit',
+    '--project',
+    'engines',
+    ...(tests.length > 0 ? tests : [`test/${kind}/`]),
+  )
 const { status } = spawnSync('npx', vitest, { stdio: 'inherit', env })
 process.exitCode = status ?? 1
