@@ -8,6 +8,7 @@
  *     npm run bench -- --before=../old --only=before,ours --workloads=broadcast,targeted,idle
  *                                 two builds of this package, in the same rounds
  *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
+ *     npm run bench -- --workloads=runs       runs, about five minutes; replaces that section of RESULTS.md
  *
  * It prints one Markdown table of the figures and one of the targets. What keeps the figures honest:
  *
@@ -29,14 +30,15 @@
  *   it. See servers/ and workloads/, one file each.
  */
 import { execSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ENGINE_ROWS, ENGINES, measureEngine } from './engines/index.js'
 import { tableOf } from './parts/table.js'
-import { targetsOf } from './parts/targets.js'
+import { RUN_TARGETS, TARGETS, targetsOf } from './parts/targets.js'
 import { isPinned, Skipped } from './parts/worker.js'
+import { measureRuns, RUN_ROWS, RUN_SERVERS } from './runs/index.js'
 import { isHere as nchanIsHere } from './servers/nchan.js'
 import { measure, WORKLOADS } from './workloads/index.js'
 
@@ -94,19 +96,38 @@ const chosen = Object.keys(WORKLOADS).filter(name =>
 /** Several processes on one log; no peer offers that. */
 const hasEngines =
   (wanted ? wanted.includes('engines') : !options.quick) && (!only || only.includes('ours'))
+const hasRuns =
+  (wanted ? wanted.includes('runs') : !options.quick) && (!only || only.includes('ours'))
 const left = Object.keys(WORKLOADS).filter(name => !chosen.includes(name))
 if (!hasEngines) left.push('engines')
+if (!hasRuns) left.push('runs')
+const isOnlyRuns =
+  options.workloads === 'runs' && !(options.quick || options.only || options.before)
 
 /** @type {import('./parts/table.js').Figures} */
 const figures = new Map()
 /** @type {Set<string>} */
 const failures = new Set()
+/** @type {Set<string>} */
+const runFailures = new Set()
+const RUN_NOTES = [
+  'Koa with `res.write` keeps an array of frames: no end, limit, resumption or back-pressure.',
+  'resumable-stream: a reader is the first one, which gets the stream from the call that created it and ' +
+    'costs no commands to Redis, or it has resumed the stream. Only the producer’s memory keeps the entries, so ' +
+    'they are lost with its process.',
+  'The Durable Streams reference server keeps entries in memory, and they are appended by a call and not by ' +
+    'POST. It sends a control event after each batch.',
+  'Redis runs on the client’s core with `appendonly yes`, and its CPU time is not part of the rows that do not ' +
+    'name it. koa-sse-pool stores entries in Redis together every 50 ms, hence the latency.',
+]
 
 for (let round = 0; round < rounds; round += 1) {
   if (chosen.length > 0) for (const server of servers) await measureOnce(server, round)
   if (hasEngines) for (const engine of ENGINES) await measureEngineOnce(engine, round)
+  if (hasRuns) for (const server of RUN_SERVERS) await measureRunsOnce(server, round)
 }
 
+const resultsFile = new URL('RESULTS.md', import.meta.url)
 const results = [
   '# Results',
   '',
@@ -115,19 +136,19 @@ const results = [
   '',
   ...(chosen.length > 0 ? [tableOf(figures, titles(), servers), ''] : []),
   ...(hasEngines ? engineResults() : []),
+  ...(hasRuns ? runResults() : []),
   '## Targets',
   '',
   'Targets of koa-sse-pool. A ratio is the median of the ratios within each round.',
   '',
-  sized(targetsOf(figures, rounds, isPartial)),
+  sized(targetsOf(TARGETS, figures, rounds, isPartial)),
   '',
   ...notes().map(note => `- ${note}`),
   '',
 ].join('\n')
 process.stdout.write(results)
-if (!isPartial) {
-  writeFileSync(new URL('RESULTS.md', import.meta.url), results)
-}
+if (!isPartial) writeFileSync(resultsFile, results)
+else if (isOnlyRuns) replaceRuns()
 
 /** @param {SERVERS[number]} server @param {number} round */
 async function measureOnce({ file, only: few = chosen }, round) {
@@ -156,6 +177,53 @@ async function measureEngineOnce(engine, round) {
   } catch (error) {
     failures.add(`engines, ${engine.file}: ${/** @type {Error} */ (error).message}`)
   }
+}
+
+/** @param {typeof RUN_SERVERS[number]} server @param {number} round */
+async function measureRunsOnce(server, round) {
+  const { file } = server
+  process.stderr.write(`round ${round + 1} of ${rounds}: runs, ${file}`)
+  const fail = (/** @type {string} */ workload, /** @type {Error} */ error) =>
+    runFailures.add(`${file}, ${workload}: ${error.message}`)
+  try {
+    await measureRuns(server, (metric, value) => keep(metric, file, round, value), fail)
+  } catch (error) {
+    fail('all', /** @type {Error} */ (error))
+  }
+  process.stderr.write('\n')
+}
+
+function runResults() {
+  const rows = Object.fromEntries(
+    Object.entries(RUN_ROWS).map(([metric, title]) => [metric, sized(title)]),
+  )
+  return [
+    '## Runs',
+    '',
+    `**Median** ×ratio to Koa with \`res.write\` (least–most) of ${rounds} interleaved rounds. Lower is better, ` +
+      'except where a row says otherwise. CPU is that of the one process that has producers and readers.',
+    '',
+    tableOf(figures, rows, RUN_SERVERS, 'runs-by-hand'),
+    '',
+    targetsOf(RUN_TARGETS, figures, rounds, isPartial),
+    '',
+    ...RUN_NOTES.map(note => `- ${note}`),
+    `- ${machine()}`,
+    ...[...runFailures].map(failure => `- Not measured: ${failure}.`),
+    '',
+  ]
+}
+
+/** Leaves the rest of RESULTS.md as an earlier complete run wrote it. */
+function replaceRuns() {
+  const before = readFileSync(resultsFile, 'utf8')
+  const section = `${runResults().join('\n')}\n`
+  const from = before.indexOf('## Runs\n')
+  const targets = before.indexOf('## Targets\n')
+  writeFileSync(
+    resultsFile,
+    before.slice(0, from === -1 ? targets : from) + section + before.slice(targets),
+  )
 }
 
 function engineResults() {
@@ -190,12 +258,17 @@ function sized(text) {
   return text.replaceAll(/\{(\w+)\}/g, (_, name) => number.format(sizes[name] ?? Number.NaN))
 }
 
+function machine() {
+  return (
+    `Node ${process.version} on ${process.platform}, ${availableParallelism()} cores (${cpus()[0]?.model.trim()}), ` +
+    `${isPinned ? 'server and client pinned to one each' : 'not pinned, because taskset or a second core is missing'}; ` +
+    `${files} open files allowed.`
+  )
+}
+
 function notes() {
-  const cores = availableParallelism()
   return [
-    `Node ${process.version} on ${process.platform}, ${cores} cores (${cpus()[0]?.model.trim()}), ` +
-      `${isPinned ? 'server and client pinned to one each' : 'not pinned, because taskset or a second core is missing'}; ` +
-      `${files} open files allowed.`,
+    machine(),
     ...(nchanIsHere ? [] : ['nginx with nchan was not installed (Debian: libnginx-mod-nchan).']),
     ...(left.length === 0 ? [] : [`Left out of this run: ${left.join(', ')}.`]),
     'An idle event loop has a p99 of 1 to 2 ms, which is the resolution of the measurement.',

@@ -89,8 +89,12 @@ function firstFor(index) {
   return from + groupOf(groups + groupOf(index, groups) - groupOf(from, groups), groups)
 }
 
-/** @param {{ port: number, index: number, channels: number, lastEventId?: string }} request */
-function open({ port, index, channels, lastEventId }) {
+/**
+ * @typedef {{ port: number, channels: number, lastEventId?: string, path?: string, runs?: number }} Target
+ *
+ * @param {Target & { index: number }} request
+ */
+function open({ port, index, channels, lastEventId, path = '/?id={id}', runs }) {
   return new Promise((resolve, reject) => {
     /** @type {Stream} */
     const stream = {
@@ -117,30 +121,29 @@ function open({ port, index, channels, lastEventId }) {
     stream.socket.on('error', reject)
     stream.socket.on('close', () => fail(`stream ${index} was closed`))
     const channel = channels > 0 ? `&channel=${groupOf(index, channels)}` : ''
-    stream.socket.write(requestOf(`id=${index}${channel}`, lastEventId))
+    const id = runs === undefined ? index : groupOf(index, runs)
+    stream.socket.write(requestOf(path.replace('{id}', String(id)) + channel, lastEventId))
     streams.push(stream)
   })
 }
 
-/** @param {string} query @param {string} [lastEventId] */
-function requestOf(query, lastEventId) {
+/** @param {string} path @param {string} [lastEventId] */
+function requestOf(path, lastEventId) {
   const cursor = lastEventId === undefined ? '' : `Last-Event-ID: ${lastEventId}\r\n`
   return (
-    `GET /?${query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n` + `${cursor}\r\n`
+    `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n` + `${cursor}\r\n`
   )
 }
 
 /** @type {Record<string, (args: any) => unknown>} */
 const commands = {
-  /** Connects until there are `count` streams. */
-  async connect({ port, count, channels = 0, lastEventId }) {
+  /** Connects until there are `count` streams, to that many runs in turn if `runs` is given. */
+  async connect({ count, channels = 0, ...target }) {
     while (streams.length < count) {
       const some = Math.min(count - streams.length, 200)
       const from = streams.length
       await Promise.all(
-        Array.from({ length: some }, (_, i) =>
-          open({ port, index: from + i, channels, lastEventId }),
-        ),
+        Array.from({ length: some }, (_, i) => open({ ...target, index: from + i, channels })),
       )
     }
   },
@@ -193,7 +196,7 @@ const commands = {
   /** Connects one more client, which records the id of the next entry. */
   async learnId({ port }) {
     const socket = connect({ port, host: '127.0.0.1' })
-    socket.write(requestOf('id=learner'))
+    socket.write(requestOf('/?id=learner'))
     let text = ''
     learnt = new Promise(resolve => {
       socket.on('data', bytes => {
@@ -213,7 +216,7 @@ const commands = {
     const socket = connect({ port, host: '127.0.0.1' })
     socket.on('error', () => {})
     await new Promise(resolve => socket.once('connect', resolve))
-    socket.write(requestOf('id=stalled'))
+    socket.write(requestOf('/?id=stalled'))
     await new Promise(resolve => socket.once('data', resolve))
     socket.pause()
   },

@@ -16,6 +16,9 @@ import { listenForFeed } from './feed.js'
  * @property {boolean} channels each stream joins the channel that its request names
  * @property {object} [pool] more options for koa-sse-pool
  * @property {string} [build] the URL of another build of it
+ * @property {string} [redis] the address of a Redis server
+ * @property {boolean} [isFirst] of resumable-stream: a reader gets the stream that its producer's call returned
+ * @property {boolean} [countsWrites]
  *
  * @typedef Hosted
  * @property {import('node:net').Server} [server] will listen on any free port
@@ -25,6 +28,8 @@ import { listenForFeed } from './feed.js'
  * @property {(client: string, event: BenchEvent) => unknown} [send]
  * @property {(channel: string, event: BenchEvent) => unknown} [sendToChannel]
  * @property {boolean} [replays] a reconnecting client gets what it missed
+ * @property {string} [path] of a stream, with `{id}`, if the server decides about it
+ * @property {Record<string, (args: any) => unknown>} [commands] of servers of runs only
  * @property {() => Usage} [usage] defaults to that of this process
  */
 
@@ -41,7 +46,7 @@ export function skip(reason) {
 
 /** @param {Hosted} hosted */
 export async function host({ server, port, feedPath, usage = ownUsage, ...hosted }) {
-  const { broadcast, send, sendToChannel } = hosted
+  const { broadcast, send, sendToChannel, path } = hosted
   const delay = monitorEventLoopDelay({ resolution: 1 })
   /** @param {'everyone' | 'client' | 'channel'} to @param {number} groups @param {BenchEvent} event */
   const deliver = (to, groups, event) => {
@@ -83,6 +88,7 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
       delay.disable()
       return delay.percentile(99) / 1e6
     },
+    ...hosted.commands,
   }
 
   answer(commands)
@@ -96,6 +102,8 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
     feed: /** @type {{ port: number, path?: string }} */ (feed),
     hasLoop: server !== undefined,
     replays: hosted.replays === true,
+    path,
+    hasRuns: hosted.commands !== undefined,
     targets: { client: send !== undefined, channel: sendToChannel !== undefined },
   }
   process.send?.({ ready: facts })

@@ -49,7 +49,8 @@ export class Pair {
 
   /** Connects until there are that many streams. @param {number} count @param {object} [request] */
   async grow(count, request) {
-    await this.client.ask('connect', { port: this.facts.port, count, ...request })
+    const { port, path } = this.facts
+    await this.client.ask('connect', { port, path, count, ...request })
     this.streams = count
   }
 

@@ -1,5 +1,5 @@
 // @ts-check
-// Formats figures as Markdown: medians, the spread, and ratios to bare `net` of the same round.
+// Formats figures as Markdown: medians, the spread, and ratios to one server's of the same round.
 
 /** @typedef {Map<string, Map<string, (number | undefined)[]>>} Figures metric → server → rounds */
 
@@ -7,8 +7,9 @@
  * @param {Figures} figures
  * @param {Record<string, string>} titles of the rows
  * @param {{ file: string, title: string }[]} servers
+ * @param {string} [reference] the server that ratios are to
  */
-export function tableOf(figures, titles, servers) {
+export function tableOf(figures, titles, servers, reference = 'net') {
   const rows = [
     ['', ...servers.map(server => server.title)],
     ['---', ...servers.map(() => '--:')],
@@ -16,7 +17,7 @@ export function tableOf(figures, titles, servers) {
   for (const [metric, title] of Object.entries(titles)) {
     const byServer = figures.get(metric)
     if (byServer === undefined) continue
-    const base = byServer.get('net') ?? []
+    const base = byServer.get(reference) ?? []
     rows.push([title, ...servers.map(({ file }) => cellOf(byServer.get(file) ?? [], base))])
   }
   return markdownOf(rows)

@@ -24,7 +24,7 @@ function ratio(what, metric, peer, most, server = 'ours') {
 }
 
 /** @type {Target[]} */
-const TARGETS = [
+export const TARGETS = [
   ratio('delivery, 1,000 streams', 'one-1000', 'net', 1.15),
   ratio('delivery, 1,000 streams', 'one-1000', 'nchan', 1.1),
   ratio('delivery, 1,000 streams', 'one-1000', 'koa-sse-stream', 0.45),
@@ -72,6 +72,36 @@ const TARGETS = [
   ...['redis', 'ioredis'].flatMap(client => ofRedis(client)),
 ]
 
+/** @type {Target[]} */
+export const RUN_TARGETS = [
+  {
+    what: 'one run to 1,000 readers',
+    ...{ most: 1.2, to: 'the pool’s `broadcast`' },
+    of: at => at('run-fan-out', 'runs-ours') / at('run-fan-out', 'ours'),
+  },
+  ...[
+    { file: 'runs-ours', where: 'memory' },
+    { file: 'runs-ours-redis', where: 'Redis' },
+  ].flatMap(({ file, where }) => [
+    {
+      what: `late join to 10,000 entries in ${where}, the first reader`,
+      ...{ most: 5, unit: 'ms of CPU' },
+      of: (/** @type {At} */ at) => at('run-join', file),
+    },
+    {
+      what: `late join to 10,000 entries in ${where}, 40 more readers`,
+      ...{ most: 5, unit: 'ms of CPU' },
+      of: (/** @type {At} */ at) => at('run-join-next', file),
+    },
+  ]),
+  ...[1, 10].map(readers => ({
+    what: `commands of resumable-stream to Redis, ${readers} resumed per run at 100 entries a second`,
+    ...{ least: 5, to: 'those of koa-sse-pool' },
+    of: (/** @type {At} */ at) =>
+      at(`run-sent-${readers}`, 'runs-resumable') / at(`run-sent-${readers}`, 'runs-ours-redis'),
+  })),
+]
+
 /** @param {string} client the package that talks to Redis @returns {Target[]} */
 function ofRedis(client) {
   return [
@@ -94,15 +124,15 @@ function ofRedis(client) {
 }
 
 /**
- * @param {import('./table.js').Figures} figures @param {number} rounds
+ * @param {Target[]} targets @param {import('./table.js').Figures} figures @param {number} rounds
  * @param {boolean} isPartial leaves out targets that were not measured
  */
-export function targetsOf(figures, rounds, isPartial) {
+export function targetsOf(targets, figures, rounds, isPartial) {
   const rows = [
     ['target', 'at most, or at least', 'measured', ''],
     ['---', '--:', '--:', '---'],
   ]
-  for (const { what, most, least, to, unit, of } of TARGETS) {
+  for (const { what, most, least, to, unit, of } of targets) {
     const suffix = to === undefined ? unit : `× ${to}`
     const limit = least === undefined ? `${most} ${suffix}` : `≥ ${least} ${suffix}`
     const values = Array.from({ length: rounds }, (_, round) =>

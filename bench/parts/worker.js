@@ -24,6 +24,8 @@ export function pin(part) {
  * @property {{ port: number, path?: string }} feed where it accepts entries
  * @property {boolean} hasLoop it runs on Node, so its event loop can be measured
  * @property {boolean} replays
+ * @property {string | undefined} [path] of a stream
+ * @property {boolean} hasRuns a stream reads the run that it names
  * @property {{ client: boolean, channel: boolean }} targets what it can send to
  */
 

@@ -28,19 +28,21 @@ export class EntryPage {
 
   as(withIds: boolean): Page {
     if (withIds) {
-      this.#withIds ??= new FramePage(this.#frames())
+      this.#withIds ??= new FramePage(
+        this.#entries.map((frame, index) => entryFrame(this.#idOf(index), frame)).join(''),
+        this.#entries.length,
+        () => this.#entries.map((frame, index) => ({ id: this.#idOf(index), frame })),
+      )
       return this.#withIds
     }
-    this.#withoutIds ??= new FramePage(this.#entries.map(frame => ({ id: '', frame })))
+    this.#withoutIds ??= new FramePage(this.#entries.join(''), this.#entries.length, () =>
+      this.#entries.map(frame => ({ id: '', frame })),
+    )
     return this.#withoutIds
   }
 
-  #frames(): Frame[] {
-    const run = { generation: this.#generation }
-    return this.#entries.map((frame, index) => ({
-      id: formatOffset(this.after + index + 1, run),
-      frame,
-    }))
+  #idOf(index: number): string {
+    return formatOffset(this.after + index + 1, { generation: this.#generation })
   }
 }
 
@@ -55,29 +57,29 @@ class FramePage extends Page {
   readonly gap: GapReason | undefined
   readonly chunk: Chunk
   readonly bytes: number
-  readonly #frames: readonly Frame[]
+  /** Most pages are only written, and keeping an object for each event would double their memory. */
+  readonly #events: () => readonly Frame[]
 
-  constructor(frames: readonly Frame[], gap?: GapReason) {
+  constructor(text: string, count: number, events: () => readonly Frame[], gap?: GapReason) {
     super()
-    const text = frames.map(({ id, frame }) => (id === '' ? frame : entryFrame(id, frame))).join('')
-    this.#frames = frames
-    this.count = gap === undefined ? frames.length : 0
+    this.count = count
     this.gap = gap
     this.chunk = new Chunk(text)
     this.bytes = Buffer.byteLength(text)
+    this.#events = events
   }
 
   events(): readonly Frame[] {
-    return this.#frames
+    return this.#events()
   }
 }
 
 /** Tells a reader that it has missed something, in the words of its format. */
 export function gapPage(reason: GapReason, offset: string, frame?: string): Page {
-  return new FramePage(
-    [{ id: frame === undefined ? offset : '', frame: frame ?? gapFrame(reason, undefined).text }],
-    reason,
-  )
+  const id = frame === undefined ? offset : ''
+  const text = frame ?? gapFrame(reason, undefined).text
+  const shown = id === '' ? text : entryFrame(id, text)
+  return new FramePage(shown, 0, () => [{ id, frame: text }], reason)
 }
 
 /** Gives a reader that has everything its cursor, before the first event or after what it has missed. */
