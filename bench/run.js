@@ -2,13 +2,13 @@
 /**
  * Measures this package and its peers. Run it from the root:
  *
- *     npm run bench               about twenty-five minutes; writes bench/RESULTS.md
+ *     npm run bench               about thirty-five minutes; writes bench/RESULTS.md
  *     npm run bench -- --quick    under two minutes; fewer streams and rows, only printed
  *     npm run bench -- --rounds=5 --only=net,ours --workloads=feed,latency
  *     npm run bench -- --before=../old --only=before,ours --workloads=broadcast,targeted,idle
  *                                 two builds of this package, in the same rounds
  *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
- *     npm run bench -- --workloads=runs       runs, about five minutes; replaces that section of RESULTS.md
+ *     npm run bench -- --workloads=runs       runs, about ten minutes; replaces that section of RESULTS.md
  *
  * It prints one Markdown table of the figures and one of the targets. What keeps the figures honest:
  *
