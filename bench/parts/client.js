@@ -201,9 +201,12 @@ const commands = {
     learnt = new Promise(resolve => {
       socket.on('data', bytes => {
         text += bytes
-        const frame = text.slice(0, text.indexOf(MARK))
-        if (!text.includes(MARK)) return
-        resolve(frame.slice(frame.lastIndexOf('\nid: ') + 5).split('\n')[0])
+        const mark = text.indexOf(MARK)
+        const end = text.indexOf('\n\n', mark)
+        if (mark === -1 || end === -1) return
+        // The id is the first line of a frame with some servers, and the last with others.
+        const frame = text.slice(text.lastIndexOf('\n\n', mark) + 1, end)
+        resolve(/.*\nid: ([^\r\n]+)/s.exec(`\n${frame}`)?.[1])
         socket.destroy()
       })
     })
