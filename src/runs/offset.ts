@@ -7,6 +7,7 @@ import type { RunRecord } from '../log/run-store.js'
 
 /** As many digits as the greatest safe integer has. */
 const DIGITS = 16
+const ZEROS = '0'.repeat(DIGITS)
 
 const PATTERN = /^(\d{16})-([0-9a-z]{8})$/
 
@@ -15,7 +16,9 @@ export function formatOffset(
   position: number,
   { generation }: Pick<RunRecord, 'generation'>,
 ): string {
-  return `${String(position).padStart(DIGITS, '0')}-${generation}`
+  const digits = String(position)
+  // A late reader of a long run has thousands formatted at once; `padStart` takes twice the time.
+  return `${ZEROS.slice(digits.length)}${digits}-${generation}`
 }
 
 /** Undefined for a text that is no offset. Do not trust it: it comes from a client. */
