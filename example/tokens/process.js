@@ -70,11 +70,14 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
    */
   async function keep(conversation, id) {
     let text = ''
-    // Without a run the store has lost it, or was asked too late.
-    if (await runs.get(id)) {
+    let state = 'lost'
+    try {
       for await (const { event, data } of runs.read(id)) if (event === 'token') text += data
+      state = (await runs.get(id))?.state ?? state
+    } catch (error) {
+      // The run has expired, or the store has lost it. Any other error may pass.
+      if (!/RUN_(UNKNOWN|EXPIRED)/.test(error.code)) throw error
     }
-    const { state = 'lost' } = (await runs.get(id)) ?? {}
     // Another request may have been faster.
     if (conversation.running !== id) return
     conversation.messages.push({ id, role: 'assistant', text, state })
@@ -108,7 +111,7 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
   router.get('/conversations/:conversation', async ctx => {
     const conversation = find(ctx.params.conversation)
     const { running } = conversation
-    // If the process that wrote the answer has died, nobody has stored what there is of it.
+    // If the process that wrote the answer has died, its text is not stored yet.
     if (running && (await runs.get(running))?.state !== 'open') await keep(conversation, running)
     ctx.body = conversation
   })

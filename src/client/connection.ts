@@ -227,16 +227,18 @@ export class Connection {
       },
     })
     const reader = body.getReader()
-    for (;;) {
+    do {
       const { done, value } = await reader.read()
       // A body that was complete before the abort ends as if nothing had happened.
-      if (signal.aborted) return signal.reason
+      if (signal.aborted) break
       // The server spreads the clients that it sends away itself, by `retry`.
       if (done) return (this.#hasBytes && this.#retry) || this.#failed()
       if (!this.#hasBytes) this.#opened()
       this.#heard()
       parser.feed(decoder.decode(value, { stream: true }))
-    }
+      // In Node a read that begins after the abort may never end.
+    } while (!signal.aborted)
+    return signal.reason
   }
 
   async #ask(isPoll: boolean, signal: AbortSignal): Promise<Response> {

@@ -21,7 +21,7 @@ import { lastEventIdOf } from './cursor.js'
 import { EVENT_STREAM, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { warnOfMistakes } from './mistakes.js'
-import { isGone, Opening } from './opening.js'
+import { ignoreDisconnects, isGone, Opening } from './opening.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { admitsHost, admitsOrigin, keepCorsHeaders, preflight } from './origins.js'
 
@@ -138,6 +138,7 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
       : (hub.refusal(id, polls ? undefined : ctx.res) ?? addresses.full(address))
     if (late !== undefined) return refuse(ctx, hub, route, late)
     if (polls) {
+      ignoreDisconnects(ctx)
       const request = [
         { id, channels },
         lastEventId,
@@ -241,6 +242,7 @@ function stopReconnecting(ctx: Context): void {
 
 function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Refusal): void {
   hub.countRefusal(refusal)
+  ignoreDisconnects(ctx)
   if (refusal === 'duplicate') ctx.throw(429, 'This client has too many streams open')
   const milliseconds = randomBetween(RETRY_MS)
   // A 503 would stop the browsers that a closing pool itself has told to reconnect, and those whose stream was cut

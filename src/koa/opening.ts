@@ -255,6 +255,11 @@ const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Openin
   },
 }
 
+/** For a request that gets no stream: Koa reports nothing if its client leaves. */
+export function ignoreDisconnects(ctx: KoaContext): void {
+  Object.defineProperty(ctx, 'onerror', ACCESSORS.onerror as PropertyDescriptor)
+}
+
 function isDisconnect({ code }: NodeJS.ErrnoException): boolean {
   // HPE_…: a client that sends garbage after its request would otherwise print a stack each time.
   return DISCONNECTS.has(code ?? '') || String(code).startsWith('HPE_')

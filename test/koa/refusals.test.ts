@@ -1,8 +1,10 @@
 /** What clients are told that get no stream. */
-import type { SseOptions } from 'koa-sse-pool'
+import http from 'node:http'
+import Koa from 'koa'
+import { type SseOptions, sse } from 'koa-sse-pool'
 import request from 'supertest'
 import { describe, expect, test } from 'vitest'
-import { connect, serveStreams, testPool } from '../helpers/server.js'
+import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 describe('what a refusal says', () => {
   const serve = async (
@@ -49,4 +51,23 @@ describe('what a refusal says', () => {
     expect(delay).toBeGreaterThanOrEqual(2)
     expect(delay).toBeLessThanOrEqual(10)
   })
+})
+
+test.each([
+  ['a client that leaves is not', 'ERR_HTTP2_STREAM_ERROR', []],
+  ['another error is', 'ERR_OTHER', ['ERR_OTHER']],
+])('while a request is refused, %s reported', async (_, code, reported) => {
+  const pool = testPool({ maxClients: 1 })
+  const errors: unknown[] = []
+  const app = new Koa()
+  app.on('error', error => errors.push(error.code))
+  app.use(async (ctx, next) => {
+    await next()
+    if (!ctx.sse) ctx.onerror(Object.assign(new Error('from the response'), { code }))
+  })
+  app.use(sse({ pool, overflow: 'retry' }))
+  const { origin } = await listen(http.createServer(app.callback()))
+  await connect(origin)
+  await request(origin).get('/')
+  expect(errors).toEqual(reported)
 })

@@ -98,5 +98,22 @@ export function leaveSession(session: Http2Session): void {
     before = isWaiting ? socket.bytesWritten : undefined
   }, LEAVE_MS).unref()
   // Not now: in the middle of the writes of its streams, Node 20 has corrupted its own memory.
-  setImmediate(() => session.close())
+  setImmediate(() => {
+    if (session.destroyed) return
+    session.goaway()
+    closeWhenSent(session)
+  })
+}
+
+/** How long to wait until GOAWAY may have left, in milliseconds. */
+const SENT_MS = 20
+
+/**
+ * A session that is closed refuses new requests. While its GOAWAY waits for the socket, a request may still come in,
+ * and refusing that one frees a stream that Node goes on to use (nodejs/node#64113): the process may crash.
+ */
+function closeWhenSent(session: Http2Session): void {
+  if (session.closed || session.destroyed) return
+  if ((session.state.outboundQueueSize ?? 0) === 0) session.close()
+  else setTimeout(closeWhenSent, SENT_MS, session).unref()
 }
