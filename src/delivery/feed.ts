@@ -17,6 +17,8 @@ export interface FeedListener {
   readers(): Iterable<Reader>
   /** The window was filled for the first time: readers that arrived earlier can start. */
   booted(): void
+  /** A new entry is in the window. */
+  appended(entry: Entry): void
   /** The log has failed. */
   error(error: unknown): void
 }
@@ -94,6 +96,7 @@ export class Feed implements LogSink {
       }
       if (entry.target !== '') this.#entries += 1
       this.#window.append(entry)
+      this.#listener.appended(entry)
       this.#inFlight.arrived(entry.nonce, this.#window.end)
     }
     this.#resumption.windowChanged()

@@ -6,6 +6,7 @@
  */
 import { SseError } from '../lib/errors.js'
 import type { Entry, EventLog } from '../log/log.js'
+import { Latency } from './latency.js'
 import type { Target } from './target.js'
 import type { Window } from './window.js'
 
@@ -41,6 +42,8 @@ export class InFlight {
   readonly #stored = new Set<Send>()
   /** What the log has not answered yet. */
   readonly #waiting = { sends: 0, bytes: 0 }
+  /** From the send until the log has stored the entry, and until it has come back to this process. */
+  readonly latency = { append: new Latency(), read: new Latency() }
   #timer: NodeJS.Timeout | undefined
   #begun = 0
 
@@ -74,13 +77,16 @@ export class InFlight {
     this.#byTarget.set(target, sends.add(send))
     this.#waiting.sends += 1
     this.#waiting.bytes += bytes
+    const start = performance.now()
     try {
       send.id = await log.append(entry).finally(() => {
         this.#waiting.sends -= 1
         this.#waiting.bytes -= bytes
       })
+      this.latency.append.since(start)
       if (!send.isSettled) this.#awaitArrival(send)
       await send.arrival
+      this.latency.read.since(start)
       return send.id
     } finally {
       this.#settle(send, 0)

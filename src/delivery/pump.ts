@@ -35,7 +35,6 @@ export class Pump implements WindowListener {
   readonly #hungry = new Set<Reader>()
   /** Subscribers of targets that have new entries. */
   readonly #subscribers = new Set<Reader>()
-  /** Every entry up to this position has been offered to every reader that it is meant for. */
   #offered = 0
   #isScheduled = false
   #isFlushing = false
@@ -50,6 +49,11 @@ export class Pump implements WindowListener {
   /** How many readers have had their share and wait for the next slice. */
   get hungry(): number {
     return this.#hungry.size
+  }
+
+  /** Every entry up to this position has been offered to every reader that it is meant for. */
+  get offered(): number {
+    return this.#offered
   }
 
   /** Visits the target's readers after the current tick, which may send more. */

@@ -7,6 +7,7 @@
  * readers wait, the log is asked once.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import type { GapReason } from '../lib/reasons.js'
 import type { EventLog } from '../log/log.js'
 import { parseCursor } from './history.js'
 import type { Reader } from './reader.js'
@@ -15,7 +16,9 @@ import type { Window } from './window.js'
 /** What the outcome is reported to: the hub. */
 export interface ResumptionListener {
   /** A reader continued from its cursor without a gap. */
-  resumed(): void
+  resumed(reader: Reader): void
+  /** A reader cannot continue from its cursor. */
+  lost(reader: Reader, reason: GapReason): void
   /** It is decided where a reader that was parked continues, and the reader was woken. */
   settled(reader: Reader): void
   /** The log could not be asked; it will be asked again. */
@@ -84,7 +87,7 @@ export class Resumption {
     const removal = this.#window.removalFor(reader, openedAt ?? position)
     // It was not there when the entry came, and the entry may be evicted before it gets to it.
     if (removal !== undefined) reader.endWith(removal)
-    this.#listener.resumed()
+    this.#listener.resumed(reader)
     return true
   }
 
@@ -140,8 +143,10 @@ export class Resumption {
         // its client was in the middle of a history that had the removal in it.
         const after = this.#window.find(openedAtId)
         reader.lose('trimmed', this.#window.removalFor(reader, after), after)
+        this.#listener.lost(reader, 'trimmed')
       } else {
         reader.lose('unknown')
+        this.#listener.lost(reader, 'unknown')
       }
     }
     reader.wake()

@@ -108,6 +108,8 @@ export interface TargetAddress {
   readonly name: string
   /** The id of a client that is left out. */
   readonly except?: string | undefined
+  /** The W3C `traceparent` of the send, if it is traced. */
+  readonly trace?: string | undefined
 }
 
 const SIGILS = {
@@ -118,9 +120,13 @@ const SIGILS = {
   removeMembers: '!',
 } as const
 
-/** `*`, `@client`, `#channel`, `-client` or `!channel`, followed by a line break and the exception, if any. */
-export function formatTarget({ kind, name, except }: TargetAddress): string {
+/**
+ * `*`, `@client`, `#channel`, `-client` or `!channel`; then, each after a line break, the exception and the trace,
+ * if any. A version that knows no trace takes it for a part of the exception, and then leaves nobody out.
+ */
+export function formatTarget({ kind, name, except, trace }: TargetAddress): string {
   // Ids and names cannot contain a line break, so no name can pass for an exception.
+  if (trace !== undefined) return `${SIGILS[kind]}${name}\n${except ?? ''}\n${trace}`
   return except === undefined ? SIGILS[kind] + name : `${SIGILS[kind]}${name}\n${except}`
 }
 
@@ -129,9 +135,9 @@ export function parseTarget(target: string): TargetAddress | undefined {
   const kind = KINDS[target[0] ?? '']
   if (kind === undefined) return undefined
   const end = target.indexOf('\n')
-  return end === -1
-    ? { kind, name: target.slice(1) }
-    : { kind, name: target.slice(1, end), except: target.slice(end + 1) }
+  if (end === -1) return { kind, name: target.slice(1) }
+  const [except, trace] = target.slice(end + 1).split('\n')
+  return { kind, name: target.slice(1, end), except: except || undefined, trace }
 }
 
 /** The target whose members an entry concerns: an exception or a removal makes no other target. */

@@ -45,8 +45,10 @@ import { Heartbeat, type HeartbeatListener } from './heartbeat.js'
 import { Members } from './members.js'
 import type { ResolvedPoolOptions } from './options.js'
 import { type Census, Presence } from './presence.js'
-import { Counts, type PoolStats, type Refusal } from './stats.js'
+import { Counts, type PoolStats, type Refusal, type SendFailure } from './stats.js'
 import { type EventTargets, Subscription, type SubscriptionHost } from './subscription.js'
+import { survey } from './survey.js'
+import type { Tracer } from './tracer.js'
 import { Turns } from './turns.js'
 
 /** A stream that the middleware asks for. */
@@ -59,6 +61,13 @@ export interface Admission extends Omit<StreamRequest, 'clientTarget'> {
 
 /** Lets a new reader read a log of its own. */
 export type OpenPages = (reader: Reader) => Pages
+
+/** What a failed send counts as, by the code of its error. */
+const FAILURES: Record<string, SendFailure> = {
+  ERR_SSE_LOG_DOWN: 'down',
+  ERR_SSE_LOG_UNCERTAIN: 'uncertain',
+  ERR_SSE_POOL_CLOSED: 'closed',
+}
 
 /** Where a pool keeps its hub: a key that the ES module and the CommonJS copy of the package share. */
 const HUB = Symbol.for('koa-sse-pool.hub')
@@ -98,6 +107,7 @@ export class Hub
   readonly turns = new Turns()
   readonly presence: Presence
   readonly claims: Claims
+  tracer: Tracer | undefined
   readonly traffic = { deliveries: 0, bytes: 0 }
   readonly #log: EventLog
   readonly #emitter: SafeEmitter
@@ -145,16 +155,14 @@ export class Hub
   }
 
   stats(): PoolStats {
-    const streams = [...this.members.streams()]
+    const { blocked, ...streams } = survey(this.members.streams(), this.window)
     return {
       clients: this.members.clients.size,
-      streams: streams.length,
-      lean: streams.filter(({ isLean }) => isLean).length,
+      ...streams,
       polls: this.#subscriptions.size,
       channels: this.window.countTargets('#'),
-      lagging: this.pump.hungry + streams.filter(({ isBlocked }) => isBlocked).length,
+      lagging: this.pump.hungry + blocked,
       waiting: this.turns.waiting,
-      parked: streams.filter(({ isParked }) => isParked).length,
       ...this.#counts.snapshot(),
       ...this.traffic,
       entries: this.#feed.entries,
@@ -211,9 +219,15 @@ export class Hub
   }
 
   #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
-    const target = formatTarget(address)
+    const span = this.tracer?.sending(address, frame.length)
+    const traced =
+      span?.traceparent === undefined ? address : { ...address, trace: span.traceparent }
+    const target = formatTarget(traced)
     const nonce = this.#nonce()
-    return this.#store(key === undefined ? { nonce, target, frame } : { nonce, target, frame, key })
+    const entry = key === undefined ? { nonce, target, frame } : { nonce, target, frame, key }
+    const stored = this.#store(entry)
+    span?.follow(stored)
+    return stored
   }
 
   #store(entry: Omit<Entry, 'id'>): Promise<string> {
@@ -224,6 +238,7 @@ export class Hub
       : this.#appended(entry)
     // Also marks the rejection as handled, so that a send that is not awaited cannot end the process.
     stored.catch(error => {
+      this.#counts.failed[FAILURES[error?.code] ?? 'other'] += 1
       // By its code, as an engine of the package's other copy has a class of its own.
       if (error?.code === 'ERR_SSE_LOG_UNCERTAIN') error.retry = () => this.#store(entry)
       this.error(error)
@@ -258,7 +273,9 @@ export class Hub
     this.members.add(stream, channels)
     if (openPages !== undefined) stream.readPages(openPages(stream))
     this.#counts.opened += 1
-    this.#start(stream, request.route.resume, replay)
+    const { resume } = request.route
+    this.tracer?.admitted(stream, resume && stream.lastEventId !== '' && !stream.hasPages)
+    this.#start(stream, resume, replay)
     // Only now: without the new stream, a client would leave the pool with its only one.
     this.members.replaceOldest(stream)
     this.#emitter.emit('open', stream.face)
@@ -271,12 +288,13 @@ export class Hub
     stream.open(headers, retry)
     this.pump.advance(stream)
     this.#heartbeat.watch(stream)
+    this.tracer?.opened(stream)
     // What was sent before has ended it already.
     if (!stream.isClosed) this.#emitter.emit('start', stream.face)
   }
 
   streamMissed(stream: Stream, reason: GapReason): void {
-    this.#counts.gaps += 1
+    this.#counts.gapsByReason[reason] += 1
     this.#emitter.emit('gap', stream.face, reason)
   }
 
@@ -285,6 +303,7 @@ export class Hub
     this.members.remove(stream)
     this.#restIfIdle()
     this.#counts.closed[reason] += 1
+    this.tracer?.closed(stream, reason)
     this.#emitter.emit('close', stream.face, reason)
   }
 
@@ -331,8 +350,8 @@ export class Hub
     return poll
   }
 
-  subscriptionMissed(): void {
-    this.#counts.gaps += 1
+  subscriptionMissed(reason: GapReason): void {
+    this.#counts.gapsByReason[reason] += 1
   }
 
   subscriptionClosed(subscription: Subscription): void {
@@ -400,8 +419,21 @@ export class Hub
     void this.presence.enter()
   }
 
-  resumed(): void {
+  appended({ id, target }: Entry): void {
+    if (this.tracer === undefined) return
+    const address = parseTarget(target)
+    if (address?.trace === undefined) return
+    const streams = this.window.sizeOf(targetOfMembers(address))
+    if (streams > 0) this.tracer.arrived(id, address, streams, this.window.end)
+  }
+
+  lost(reader: Reader, reason: GapReason): void {
+    if (reader instanceof Stream) this.tracer?.lost(reader, reason)
+  }
+
+  resumed(reader: Reader): void {
     this.#counts.replays += 1
+    if (reader instanceof Stream) this.tracer?.resumed(reader, this.window.tail - reader.cursor)
   }
 
   settled(reader: Reader): void {

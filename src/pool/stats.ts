@@ -1,5 +1,7 @@
 /** The pool's figures. */
-import type { CloseReason } from '../lib/reasons.js'
+import type { CloseReason, GapReason } from '../lib/reasons.js'
+import type { TransportName } from '../stream/transport/transport.js'
+import type { StreamState } from './survey.js'
 
 /**
  * Why a request got no stream:
@@ -29,12 +31,34 @@ export type Refusal =
   | 'id'
   | 'store'
 
+/**
+ * Why a send or a removal failed: `down` if the log did not store it, `uncertain` if that cannot be known,
+ * `closed` if the pool is closed, `other` for anything else.
+ */
+export type SendFailure = 'down' | 'uncertain' | 'closed' | 'other'
+
 /** Figures of this process: current ones, and counts since the pool was created. */
 export interface PoolStats {
   /** Client ids that are connected now. */
   clients: number
   /** Streams in the pool now. */
   streams: number
+  /**
+   * Streams now, by how they are carried (`http1`, `http2`, `lean`) and by what they are doing: `opening` while
+   * the handler has not opened the response, `live`, `blocked` by a full socket, `parked` until the log says
+   * where they continue.
+   */
+  transports: Record<TransportName, Record<StreamState, number>>
+  /**
+   * How many entries of the log open streams are behind now, counted from the oldest that waits for them: the
+   * slowest of all, and the slowest but for the last hundredth.
+   */
+  lag: {
+    /** Of the slowest stream. */
+    max: number
+    /** Of the 99th percentile. */
+    p99: number
+  }
   /** Streams that keep only their socket now; see the option `lean`. */
   lean: number
   /** Readers without a stream now: long polls, and iterations over `pool.events()`. */
@@ -63,6 +87,10 @@ export interface PoolStats {
   replays: number
   /** How often one of these had missed something. */
   gaps: number
+  /** The same, by reason. */
+  gapsByReason: Record<GapReason, number>
+  /** Sends and removals of this process that failed, by reason. */
+  failed: Record<SendFailure, number>
   /** Entries that were skipped because something else wrote them into the engine, in a wrong form. */
   foreign: number
   /** What the window holds now: events, and their bytes. */
@@ -80,7 +108,13 @@ export interface PoolStats {
 export class Counts {
   opened = 0
   replays = 0
-  gaps = 0
+  readonly gapsByReason: Record<GapReason, number> = {
+    trimmed: 0,
+    unknown: 0,
+    replaced: 0,
+    lagged: 0,
+  }
+  readonly failed: Record<SendFailure, number> = { down: 0, uncertain: 0, closed: 0, other: 0 }
   readonly closed: Record<CloseReason, number> = {
     client: 0,
     end: 0,
@@ -108,7 +142,16 @@ export class Counts {
 
   /** A copy, because the figures keep growing. */
   snapshot() {
-    const { opened, replays, gaps, closed, refused } = this
-    return { opened, replays, gaps, closed: { ...closed }, refused: { ...refused } }
+    const { opened, replays, gapsByReason, failed, closed, refused } = this
+    const { trimmed, unknown, replaced, lagged } = gapsByReason
+    return {
+      opened,
+      replays,
+      gaps: trimmed + unknown + replaced + lagged,
+      gapsByReason: { ...gapsByReason },
+      failed: { ...failed },
+      closed: { ...closed },
+      refused: { ...refused },
+    }
   }
 }

@@ -87,7 +87,7 @@ export interface SubscriptionHost {
   readonly window: Window
   readonly pump: Pump
   /** A subscription has missed something. */
-  subscriptionMissed(): void
+  subscriptionMissed(reason: GapReason): void
   /** A subscription is closed; called once. */
   subscriptionClosed(subscription: Subscription): void
 }
@@ -180,10 +180,10 @@ export class Subscription extends Reader {
     } else if (next instanceof Page) {
       for (const { id, frame } of next.events()) this.#ready.push({ id, ...decodeFrame(frame) })
       this.#readyBytes += next.bytes
-      if (next.gap !== undefined) this.#host.subscriptionMissed()
+      if (next.gap !== undefined) this.#host.subscriptionMissed(next.gap)
     } else if (next instanceof Gap) {
       this.#ready.push({ id: next.id, event: GAP_EVENT, data: gapData(next.reason) })
-      this.#host.subscriptionMissed()
+      this.#host.subscriptionMissed(next.reason)
     } else {
       for (const slot of next.slots) {
         this.#ready.push({ id: next.idOf(slot), ...decodeFrame(slot.frame) })

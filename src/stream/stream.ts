@@ -21,7 +21,7 @@ import { DirectSends } from './direct.js'
 import type { EventStream } from './event-stream.js'
 import { lean } from './transport/lean.js'
 import { connectionOf, transportOf } from './transport/select.js'
-import type { AnyResponse, Outlet, Transport } from './transport/transport.js'
+import type { AnyResponse, Outlet, Transport, TransportName } from './transport/transport.js'
 
 /** What a stream needs of its pool: the hub. One for all streams. */
 export interface StreamHost {
@@ -158,6 +158,10 @@ export class Stream extends Reader {
   /** Whether it is behind because its socket is full. */
   get isBlocked(): boolean {
     return this.#isBlocked
+  }
+
+  get transport(): TransportName {
+    return this.#transport.name
   }
 
   get isLean(): boolean {

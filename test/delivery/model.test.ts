@@ -145,7 +145,7 @@ class World {
   readonly resumption = new Resumption(
     this.window,
     { barrier: async () => this.window.tailId ?? null },
-    { resumed() {}, settled() {}, error() {} },
+    { resumed() {}, lost() {}, settled() {}, error() {} },
   )
   readonly readers = new Map<string, ModelReader>()
   readonly cursors = new Map<string, string>()

@@ -23,7 +23,15 @@ beforeAll(async () => {
     ...['--pack-destination', project, root],
   ])
   await run('tar', ['-xzf', tarball.trim(), '--strip-components=1', '-C', installed])
-  for (const name of ['koa', 'koa2', 'eventsource-parser', 'jose', '@nats-io', '@types']) {
+  for (const name of [
+    'koa',
+    'koa2',
+    'eventsource-parser',
+    'jose',
+    '@nats-io',
+    '@opentelemetry',
+    '@types',
+  ]) {
     await symlink(join(modules, name), join(project, 'node_modules', name))
   }
 })
@@ -62,6 +70,7 @@ it('the package has the same public surface for import and require', async () =>
   expect(surface['koa-sse-pool/client'].imported).toEqual(['PoolEventSource'])
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
   expect(surface['koa-sse-pool/cluster'].imported).toEqual(['clusterLog'])
+  expect(surface['koa-sse-pool/metrics'].imported).toEqual(['metrics'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
   expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog', 'redisRuns'])
   expect(surface['koa-sse-pool/testing'].imported).toEqual([
@@ -71,6 +80,7 @@ it('the package has the same public surface for import and require', async () =>
   ])
   expect(surface['koa-sse-pool/runs'].imported).toEqual(['Runs', 'durableStreams', 'memoryRuns'])
   expect(surface['koa-sse-pool/tickets'].imported).toEqual(['streamTickets'])
+  expect(surface['koa-sse-pool/tracing'].imported).toEqual(['tracing'])
   for (const { imported, required } of Object.values<Record<string, string[]>>(surface)) {
     expect(required).toEqual(imported)
   }

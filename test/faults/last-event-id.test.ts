@@ -183,7 +183,7 @@ test('10,000 garbage ids at once ask the log at most twice (fault 18)', async ()
         return log.barrier()
       },
     }
-    const listener = { resumed: () => {}, settled: () => {}, error: () => {} }
+    const listener = { resumed() {}, lost() {}, settled() {}, error() {} }
     const resumption = new Resumption(window, asked, listener)
     const onWake = () => {
       decided += 1

@@ -12,6 +12,7 @@ export const programs = {
   haproxy: 'haproxy',
   'nats-server': 'nats-server',
   nginx: 'nginx',
+  promtool: 'prometheus',
   'redis-server': 'redis-server',
   'firefox-esr': 'firefox-esr',
   WebKitWebDriver: 'webkit2gtk-driver',

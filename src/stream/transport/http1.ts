@@ -8,6 +8,8 @@ import { detachSocket } from './lean.js'
 import type { Transport } from './transport.js'
 
 export const http1: Transport<ServerResponse> = {
+  name: 'http1',
+
   open(res, headers, first) {
     // An app's own `server.timeout` would cut a quiet stream between two heartbeats.
     http1.setTimeout(res, 0)

@@ -4,6 +4,8 @@ import type { Server, Socket } from 'node:net'
 import type { Transport } from './transport.js'
 
 export const http2: Transport<Http2ServerResponse> = {
+  name: 'http2',
+
   open(res, headers, first) {
     res.setTimeout(0)
     res.writeHead(200, headers)

@@ -14,6 +14,8 @@ import type { Transport } from './transport.js'
 const LAST_CHUNK = '0\r\n\r\n'
 
 export const lean: Transport<Socket> = {
+  name: 'lean',
+
   open() {
     throw new Error('A lean stream is open already')
   },

@@ -7,7 +7,11 @@ import type { Http2ServerResponse, Http2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { Chunk } from '../../wire/event.js'
 
+/** How a stream is carried: over HTTP/1, over HTTP/2, or by a socket alone; see the option `lean`. */
+export type TransportName = 'http1' | 'http2' | 'lean'
+
 export interface Transport<Response> {
+  readonly name: TransportName
   /** Sends the headers and the first bytes. */
   open(res: Response, headers: Record<string, string>, first: Chunk): void
   /** Returns false when that is enough for now: wait for `onceDrained`. */

@@ -7,11 +7,13 @@ for (const entry of [
   'koa-sse-pool/client',
   'koa-sse-pool/compat',
   'koa-sse-pool/cluster',
+  'koa-sse-pool/metrics',
   'koa-sse-pool/nats',
   'koa-sse-pool/redis',
   'koa-sse-pool/runs',
   'koa-sse-pool/testing',
   'koa-sse-pool/tickets',
+  'koa-sse-pool/tracing',
 ]) {
   surface[entry] = {
     imported: Object.keys(await import(entry)).sort(),
