@@ -47,6 +47,7 @@ const SERVERS = [
   { file: 'net', title: 'bare node `net`' },
   { file: 'before', title: 'koa-sse-pool, before' },
   { file: 'ours', title: 'koa-sse-pool' },
+  { file: 'ours-metrics', title: 'koa-sse-pool, metrics', only: ['broadcast'] },
   { file: 'ours-run', title: 'koa-sse-pool, one run', only: ['broadcast'] },
   { file: 'ours-lean', title: 'koa-sse-pool, lean', only: ['broadcast', 'idle'] },
   { file: 'nchan', title: 'nginx + nchan' },

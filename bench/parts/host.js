@@ -19,6 +19,7 @@ import { listenForFeed } from './feed.js'
  * @property {string} [redis] the address of a Redis server
  * @property {boolean} [isFirst] of resumable-stream: a reader gets the stream that its producer's call returned
  * @property {boolean} [countsWrites]
+ * @property {(pool: any) => unknown} [observe] is called with its pool
  *
  * @typedef Hosted
  * @property {import('node:net').Server} [server] will listen on any free port

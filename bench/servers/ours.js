@@ -11,6 +11,7 @@ const pool = new ClientPool({
   pingInterval: settings.ping || 600_000,
   ...settings.pool,
 })
+settings.observe?.(pool)
 const app = new Koa()
 app.use(
   sse({

@@ -76,7 +76,7 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
       state = (await runs.get(id))?.state ?? state
     } catch (error) {
       // The run has expired, or the store has lost it. Any other error may pass.
-      if (!/RUN_(UNKNOWN|EXPIRED)/.test(error.code)) throw error
+      if (!/RUN_(UNKNOWN|EXPIRED)/.test(/** @type {any} */ (error).code)) throw error
     }
     // Another request may have been faster.
     if (conversation.running !== id) return
