@@ -28,6 +28,7 @@ import {
 } from 'koa-sse-pool/client'
 import type { ClusterLogOptions } from 'koa-sse-pool/cluster'
 import type { CompatOptions } from 'koa-sse-pool/compat'
+import { type MetricsOptions, metrics } from 'koa-sse-pool/metrics'
 import type { NatsLogOptions } from 'koa-sse-pool/nats'
 import type { RedisLogOptions } from 'koa-sse-pool/redis'
 import {
@@ -39,6 +40,8 @@ import {
 } from 'koa-sse-pool/runs'
 import type { EventLogSuiteOptions } from 'koa-sse-pool/testing'
 import type { StreamTicketsOptions, TicketCookieOptions } from 'koa-sse-pool/tickets'
+import { type TracingOptions, tracing } from 'koa-sse-pool/tracing'
+import { register } from 'prom-client'
 import { describe, expectTypeOf, test } from 'vitest'
 import type { Progress } from './fixtures/events.js'
 
@@ -438,4 +441,26 @@ test('a pool that may be undefined is not one to make a new pool for (fault 90)'
   sse({ pool: imported })
   // @ts-expect-error
   sse({ pool: undefined })
+})
+
+describe('metrics and tracing', () => {
+  test('take a pool of any events, and the register of prom-client', () => {
+    expectTypeOf(metrics(pool, { register })).toEqualTypeOf<() => void>()
+    expectTypeOf(metrics(anyPool, { register, name: 'chat', prefix: 'sse_' })).toEqualTypeOf<
+      () => void
+    >()
+    expectTypeOf(tracing(pool)).toEqualTypeOf<() => void>()
+    expectTypeOf(tracing(anyPool, { clientIds: true })).toEqualTypeOf<() => void>()
+  })
+
+  test('refuse something else', () => {
+    // @ts-expect-error a register is needed
+    metrics(pool, {})
+    // @ts-expect-error this is no register
+    metrics(pool, { register: new Map() })
+    // @ts-expect-error there is no such option
+    tracing(pool, { spans: true })
+    expectTypeOf<MetricsOptions['name']>().toEqualTypeOf<string | undefined>()
+    expectTypeOf<TracingOptions['clientIds']>().toEqualTypeOf<boolean | undefined>()
+  })
 })

@@ -17,6 +17,8 @@ export class Lags {
 
   /** How many entries of the log there are from the oldest that waits for the reader to the tail; 0 for none. */
   of(reader: CursorState): number {
+    // Most have read everything, and each look at a target is a cache miss.
+    if (reader.cursor === this.#tail) return 0
     let oldest = Number.POSITIVE_INFINITY
     for (const target of reader.targets) {
       const from = Math.max(reader.cursor, reader.joinedAt?.get(target) ?? 0)

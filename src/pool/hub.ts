@@ -219,7 +219,7 @@ export class Hub
   }
 
   #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
-    const span = this.tracer?.sending(address, frame.length)
+    const span = this.tracer?.sending(address, frame)
     const traced =
       span?.traceparent === undefined ? address : { ...address, trace: span.traceparent }
     const target = formatTarget(traced)

@@ -38,7 +38,8 @@ export function survey(streams: Iterable<Stream>, window: Window): Survey {
     if (stream.isBlocked) result.blocked += 1
     const state = stateOf(stream)
     transports[stream.transport][state] += 1
-    // What an opening stream will read is not decided by its client, and a run is not read from the window.
+    // A stream that is opening or parked is not behind because its client is slow, and the pages of a run do not
+    // come from the window.
     if (state === 'opening' || state === 'parked' || stream.hasPages) continue
     measured += 1
     const lag = lags.of(stream)

@@ -7,8 +7,8 @@ import type { TargetAddress } from '../log/log.js'
 import type { Stream } from '../stream/stream.js'
 
 export interface Tracer {
-  /** An entry is about to be stored. */
-  sending(address: TargetAddress, bytes: number): SendTrace
+  /** An entry is about to be stored. @param frame the encoded event. */
+  sending(address: TargetAddress, frame: string): SendTrace
   /**
    * An entry that carries a trace has come from the log, and streams of this process are to get it.
    * @param position where it is in the window.

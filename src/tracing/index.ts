@@ -100,14 +100,14 @@ class PoolTracer implements Tracer {
     this.#clientIds = clientIds
   }
 
-  sending(address: TargetAddress, bytes: number): SendTrace {
+  sending(address: TargetAddress, frame: string): SendTrace {
     const isRemoval = address.kind === 'remove' || address.kind === 'removeMembers'
     const operation = isRemoval ? 'remove' : 'send'
     const span = this.#tracer.startSpan(`${operation} ${destinationOf(address)}`, {
       kind: SpanKind.PRODUCER,
       attributes: {
         ...this.#messaging(operation, 'send', address),
-        'messaging.message.body.size': bytes,
+        'messaging.message.body.size': Buffer.byteLength(frame),
       },
     })
     return {

@@ -67,7 +67,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', protocol => {
     await ended('open stream', 10)
     const request = tracerProvider.getTracer('app').startSpan('POST /news')
     const id = await context.with(trace.setSpan(context.active(), request), () =>
-      pool.broadcast({ event: 'news', data: 'x' }),
+      pool.broadcast({ event: 'news', data: 'é' }),
     )
     await Promise.all(clients.map(client => client.event('news')))
     const [send] = (await ended('send everyone')) as [ReadableSpan]
@@ -78,6 +78,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', protocol => {
       'messaging.operation.type': 'send',
       'messaging.destination.name': '*',
       'messaging.message.id': id,
+      'messaging.message.body.size': Buffer.byteLength('event: news\ndata: é\n\n'),
     })
     const [delivery] = (await ended('deliver everyone')) as [ReadableSpan]
     expect(delivery.kind).toBe(SpanKind.CONSUMER)
@@ -89,7 +90,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', protocol => {
     })
     // What a browser gets is the same as without tracing.
     for (const { text } of clients) {
-      expect(text).toContain(`event: news\ndata: x\nid: ${id}\n\n`)
+      expect(text).toContain(`event: news\ndata: é\nid: ${id}\n\n`)
       expect(text).not.toContain(send.spanContext().traceId)
     }
   })
