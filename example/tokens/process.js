@@ -70,14 +70,11 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
    */
   async function keep(conversation, id) {
     let text = ''
-    let state = 'lost'
-    try {
+    // Without a run, the store has lost it, or nobody has looked for longer than runs are kept.
+    if (await runs.get(id)) {
       for await (const { event, data } of runs.read(id)) if (event === 'token') text += data
-      state = (await runs.get(id))?.state ?? state
-    } catch (error) {
-      // The run has expired, or the store has lost it. Any other error may pass.
-      if (!/RUN_(UNKNOWN|EXPIRED)/.test(/** @type {any} */ (error).code)) throw error
     }
+    const { state = 'lost' } = (await runs.get(id)) ?? {}
     // Another request may have been faster.
     if (conversation.running !== id) return
     conversation.messages.push({ id, role: 'assistant', text, state })

@@ -247,9 +247,8 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
   const milliseconds = randomBetween(RETRY_MS)
   // A 503 would stop the browsers that a closing pool itself has told to reconnect, and those whose stream was cut
   // by the outage that now refuses them.
-  const isPassing = refusal === 'draining' || refusal === 'store'
-  const comesBack = route.overflow === 'retry' || isPassing
-  if (comesBack && isForBrowsers(ctx, route)) {
+  const tellsRetry = route.overflow === 'retry' || refusal === 'draining' || refusal === 'store'
+  if (tellsRetry && isForBrowsers(ctx, route)) {
     ctx.set(streamHeaders(ctx))
     // On the same connection the client would come back to this process, and keep it from ending.
     if (refusal === 'draining') leaveConnection(ctx.res)
@@ -258,18 +257,19 @@ function refuse(ctx: Context, hub: Hub, route: ResolvedRouteOptions, refusal: Re
     return
   }
   const isOfAddress = refusal === 'address' || refusal === 'rate'
-  const why = isOfAddress
-    ? 'Too many streams from this address'
-    : refusal === 'connection'
-      ? 'This connection has too many streams open'
-      : refusal === 'store'
-        ? 'The store of the run is out of reach'
-        : `The event stream is ${refusal}`
+  const why = WHY[refusal] ?? `The event stream is ${refusal}`
   // Exposed, because otherwise Koa would log a stack for each client that a full pool refuses.
   ctx.throw(isOfAddress ? 429 : 503, `${why}; try again later`, {
     expose: true,
     headers: { 'Retry-After': String(Math.ceil(milliseconds / 1000)) },
   })
+}
+
+const WHY: Partial<Record<Refusal, string>> = {
+  address: 'Too many streams from this address',
+  rate: 'Too many streams from this address',
+  connection: 'This connection has too many streams open',
+  store: 'The store of the run is out of reach',
 }
 
 /**

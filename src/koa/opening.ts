@@ -5,8 +5,8 @@
  * To answer, Koa reads `ctx.respond` and, in the same turn, calls `res.end()` with its default text. Our own
  * `res.end` opens the stream instead. Middleware may read `ctx.respond` too, so that alone must open nothing.
  * In between Koa reads `ctx.writable` and then its body, which is empty text for as long: otherwise Koa would
- * prepare a default text and its headers, for a fourth of the cost of a connect. A Readable as body would work too, but raises an error whenever a browser leaves; opening earlier would
- * lose late headers and asynchronous sessions.
+ * prepare a default text and its headers, for a fourth of the cost of a connect. A Readable as body would work too,
+ * but raises an error whenever a browser leaves; opening earlier would lose late headers and asynchronous sessions.
  */
 import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'

@@ -51,11 +51,11 @@ export interface RouteOptions {
    */
   channels?: ((ctx: Context) => readonly string[] | Promise<readonly string[]>) | undefined
   /**
-   * Returns the client's id and channels together, and when its rights end (`expiresAt`), in place of the options `id` and `channels`, for apps
-   * that find both in one place. Called once per request and checked like those two: without an `id` the
-   * client gets a random UUID, without `channels` it joins none. It is called for a
-   * reconnect too, so every resume is authorized again. May be async; `ctx.throw(401)` refuses
-   * the request. Default: none; `id` and `channels` are called.
+   * Returns the client's id and channels together, and when its rights end (`expiresAt`), in place of the
+   * options `id` and `channels`, for apps that find both in one place. Called once per request and checked like
+   * those two: without an `id` the client gets a random UUID, without `channels` it joins none. It is called for
+   * a reconnect too, so every resume is authorized again. May be async; `ctx.throw(401)` refuses the request.
+   * Default: none; `id` and `channels` are called.
    *
    * @example
    * ```js
@@ -106,8 +106,8 @@ export interface RouteOptions {
    * What a full pool answers, and a client whose address is over its limit. `'reject'` (default): 503, or
    * 429 for an address, with a `Retry-After` of 2 to 10 seconds.
    * `'retry'`: an empty stream with this delay as `retry`, because any 4xx or 5xx stops a browser's
-   * `EventSource` for good. A closing pool always answers in this way; only a long
-   * poll gets a 503 from it.
+   * `EventSource` for good. A closing pool always answers in this way. Long polls, and requests of a route with
+   * `done`, get a 503 all the same: to them an empty stream would be a wrong answer.
    */
   overflow?: 'reject' | 'retry' | undefined
   /**

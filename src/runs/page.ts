@@ -28,28 +28,18 @@ export class EntryPage {
 
   as(withIds: boolean): Page {
     if (withIds) {
-      this.#withIds ??= new FramePage(this.#textWithIds(), this.#entries.length, () =>
-        this.#entries.map((frame, index) => ({ id: this.#idOf(index), frame })),
-      )
+      const run = { generation: this.#generation }
+      this.#withIds ??= this.#page(index => formatOffset(this.after + index + 1, run))
       return this.#withIds
     }
-    this.#withoutIds ??= new FramePage(this.#entries.join(''), this.#entries.length, () =>
-      this.#entries.map(frame => ({ id: '', frame })),
-    )
+    this.#withoutIds ??= this.#page(() => '')
     return this.#withoutIds
   }
 
-  /** Added up in a loop, which takes a third less time for a page of 10,000 entries than `map` and `join`. */
-  #textWithIds(): string {
-    let text = ''
-    this.#entries.forEach((frame, index) => {
-      text += entryFrame(this.#idOf(index), frame)
-    })
-    return text
-  }
-
-  #idOf(index: number): string {
-    return formatOffset(this.after + index + 1, { generation: this.#generation })
+  #page(idOf: (index: number) => string): Page {
+    const frames = () => this.#entries.map((frame, index) => ({ id: idOf(index), frame }))
+    const text = this.#entries.map((frame, index) => textOf(idOf(index), frame)).join('')
+    return new FramePage(text, this.#entries.length, frames)
   }
 }
 
@@ -85,8 +75,11 @@ class FramePage extends Page {
 export function gapPage(reason: GapReason, offset: string, frame?: string): Page {
   const id = frame === undefined ? offset : ''
   const text = frame ?? gapFrame(reason, undefined).text
-  const shown = id === '' ? text : entryFrame(id, text)
-  return new FramePage(shown, 0, () => [{ id, frame: text }], reason)
+  return new FramePage(textOf(id, text), 0, () => [{ id, frame: text }], reason)
+}
+
+function textOf(id: string, frame: string): string {
+  return id === '' ? frame : entryFrame(id, frame)
 }
 
 /** Gives a reader that has everything its cursor, before the first event or after what it has missed. */

@@ -34,8 +34,8 @@ export const mutants = {
     engine: 'redis',
     faults: ['part'],
     file: 'delivery/resume.ts',
-    find: 'this.#listener.resumed()',
-    replace: `this.#listener.resumed()
+    find: 'this.#listener.resumed(reader)',
+    replace: `this.#listener.resumed(reader)
     setImmediate(() => {
       reader.park()
       setTimeout(() => {

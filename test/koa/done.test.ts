@@ -1,9 +1,12 @@
 /** Streams for clients that read JSON up to a last text, such as the OpenAI SDKs: the option `done`. */
+import http2 from 'node:http2'
+import Koa from 'koa'
 import { type ClientPool, type EventStream, sse } from 'koa-sse-pool'
 import request from 'supertest'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { nextOpen } from '../helpers/app.js'
-import { connect, serveStreams, testPool } from '../helpers/server.js'
+import { connect2, session2 } from '../helpers/http2.js'
+import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
 
 afterEach(() => {
   vi.useRealTimers()
@@ -84,6 +87,20 @@ describe('option done', () => {
       expect(client.data).not.toContain('[DONE]')
     },
   )
+
+  test('ends without its last text over HTTP/2, where a reset would never reach WebKit', async () => {
+    const pool = testPool()
+    const app = new Koa().use(sse({ pool, done: '[DONE]' })).use(() => {})
+    const { origin } = await listen(http2.createServer(app.callback()))
+    const opened = nextOpen(pool)
+    const { client } = await connect2(session2(origin), '/')
+    const stream = await opened
+    await stream.send('half an answer')
+    await client.until(({ data }) => data.includes('half an answer'))
+    stream.rotate()
+    expect(await client.ended).toBe(true)
+    expect(client.data).toEqual(['half an answer'])
+  })
 
   test('breaks off when the rights of its client expire', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })

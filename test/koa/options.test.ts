@@ -1,6 +1,6 @@
 /** What `sse()` says of a wrong option of a route: its name, what is expected, what came, and the likely fix. */
 import { type SseOptions, sse } from 'koa-sse-pool'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { serveApp } from '../helpers/app.js'
 import { connect, testPool } from '../helpers/server.js'
 
@@ -54,13 +54,9 @@ test('an option that is undefined is one that is not given', async () => {
   onTestFinished(() => own.pool.close())
 })
 
-describe('a route with a pool of its own takes no options of a pool', () => {
-  test('maxClients', () => {
-    const pool = testPool()
-    expect(errorOf(() => sse({ pool, maxClients: 1 } as SseOptions)).message).toContain(
-      'maxClients',
-    )
-  })
+test('an option of pools is refused beside a pool, which has its own', () => {
+  const options = { pool: testPool(), maxClients: 1 } as SseOptions
+  expect(errorOf(() => sse(options)).message).toContain('maxClients')
 })
 
 function errorOf(action: () => unknown): Error {
