@@ -103,7 +103,9 @@ export default defineConfig({
           name: 'chaos',
           include: ['test/chaos/*.test.ts'],
           testTimeout: 300_000,
-          sequence: { groupOrder: 6 },
+          // Beside the proxies, which mostly wait.
+          maxWorkers: 4,
+          sequence: { groupOrder: 4 },
         },
       },
     ],
