@@ -146,6 +146,20 @@ export class Log {
       reached = removal.place
     }
     if (close === 'end' && visit.endedAt === undefined) return 'got a close event for no end()'
+    if (close === 'end') {
+      // Of an end and a removal that both wait, the end gives the close event, and the removal may still have
+      // taken the place of a gap.
+      const removal = this.entries.find(
+        entry =>
+          entry.isRemoval && entry.place > reached && this.#isMeant(entry, visit, from) !== 'no',
+      )
+      const isFirst = visit.got[0]?.kind === 'close'
+      const { length } = this.entries
+      const hasLost =
+        removal !== undefined &&
+        this.#reasonForGap(visit, from, reached, length, isFirst, removal.place) !== undefined
+      if (hasLost) skipped.push({ from: reached, to: removal.place, endsHere: true })
+    }
 
     let mayBeRemoved = false
     for (const entry of this.entries) {
