@@ -87,6 +87,7 @@ export class Feed implements LogSink {
       if (entry.target === MESSAGE) {
         this.#window.pass(entry.id)
         this.#messages.receive(entry.frame)
+        this.#inFlight.arrived(entry.nonce, this.#window.end)
         continue
       }
       if (this.#isForeign(entry)) {
@@ -112,7 +113,8 @@ export class Feed implements LogSink {
     this.#listener.error(error)
   }
 
-  #fill(entries: readonly Entry[]): void {
+  /** @param fresh messages among the entries that this process has not received before. */
+  #fill(entries: readonly Entry[], fresh?: ReadonlySet<Entry>): void {
     const window = this.#window
     for (const entry of entries) {
       const isMessage = entry.target === MESSAGE
@@ -120,7 +122,7 @@ export class Feed implements LogSink {
         window.fill(entry)
         continue
       }
-      if (isMessage) this.#messages.replay(entry.frame)
+      if (isMessage) this.#messages.replay(entry.frame, fresh?.has(entry) ?? false)
       else this.#foreign += 1
       if (window.tailId !== undefined) window.pass(entry.id)
       // In an empty window it serves as the mark: without one, a gap would leave its client without a
@@ -144,9 +146,11 @@ export class Feed implements LogSink {
       if (!reader.isParked) reader.wake()
       places.set(reader, reader.placeIn(this.#window))
     }
+    const isFresh = ({ target, id }: Entry) => target === MESSAGE && this.#window.willReach(id)
+    const fresh = new Set(entries.filter(isFresh))
     this.#window.clear()
     this.#messages.missed()
-    this.#fill(entries)
+    this.#fill(entries, fresh)
     for (const [reader, place] of places) reader.moveToPlace(place, this.#window, reason)
     // All of them first: a listener may send to a reader that would still read with its old cursor.
     for (const reader of places.keys()) reader.wake()

@@ -25,7 +25,7 @@ export interface Waiter {
 
 interface Send {
   readonly nonce: string
-  readonly target: string
+  readonly targets: readonly string[]
   readonly waiters: Waiter[]
   /** Assigned by the log once it has stored the entry. */
   id: string | undefined
@@ -59,22 +59,24 @@ export class InFlight {
   /**
    * Appends an entry to the log.
    *
-   * @param target the name of the target whose members the entry concerns.
+   * @param targets the names of the targets whose members the entry concerns.
    * @returns the entry's id, once the log has stored it and it has also arrived, or cannot any more.
    * Rejects at once with `ERR_SSE_LOG_DOWN` when too many sends wait for a log that does not answer.
    */
   async append(
     entry: Omit<Entry, 'id'>,
-    target: string,
+    targets: readonly string[],
     log: Pick<EventLog, 'append'>,
   ): Promise<string> {
     const bytes = Buffer.byteLength(entry.frame)
     this.#checkRoom(bytes)
-    const send = makeSend(entry.nonce, target)
+    const send = makeSend(entry.nonce, targets)
     this.#begun += 1
     this.#byNonce.set(entry.nonce, send)
-    const sends = this.#byTarget.get(target) ?? new Set()
-    this.#byTarget.set(target, sends.add(send))
+    for (const target of targets) {
+      const sends = this.#byTarget.get(target) ?? new Set()
+      this.#byTarget.set(target, sends.add(send))
+    }
     this.#waiting.sends += 1
     this.#waiting.bytes += bytes
     const start = performance.now()
@@ -162,18 +164,20 @@ export class InFlight {
     send.isSettled = true
     this.#stored.delete(send)
     if (this.#byNonce.get(send.nonce) === send) this.#byNonce.delete(send.nonce)
-    const sends = this.#byTarget.get(send.target)
-    sends?.delete(send)
-    if (sends?.size === 0) this.#byTarget.delete(send.target)
+    for (const target of send.targets) {
+      const sends = this.#byTarget.get(target)
+      sends?.delete(send)
+      if (sends?.size === 0) this.#byTarget.delete(target)
+    }
     send.settle()
     for (const waiter of send.waiters) waiter.settled(position)
   }
 }
 
-function makeSend(nonce: string, target: string): Send {
+function makeSend(nonce: string, targets: readonly string[]): Send {
   let settle = () => {}
   const arrival = new Promise<void>(resolve => {
     settle = resolve
   })
-  return { nonce, target, waiters: [], id: undefined, isSettled: false, arrival, settle }
+  return { nonce, targets, waiters: [], id: undefined, isSettled: false, arrival, settle }
 }

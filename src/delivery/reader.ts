@@ -48,6 +48,7 @@ export abstract class Reader implements CursorState, Member {
   #joinedAt: Map<Target, number> | undefined
   #leftAt: Map<Target, number> | undefined
   #openedAt = 0
+  #liveAfter = 0
   #latestOnly = false
   /** Kept here because the entry may be evicted before a slow reader gets to it. */
   #removal: Slot | undefined
@@ -108,6 +109,10 @@ export abstract class Reader implements CursorState, Member {
     return this.#openedAt
   }
 
+  get liveAfter(): number {
+    return this.#liveAfter
+  }
+
   get latestOnly(): boolean {
     return this.#latestOnly
   }
@@ -130,7 +135,7 @@ export abstract class Reader implements CursorState, Member {
   /** Starts as a reader without a cursor. */
   start(window: Window, replay: Replay): void {
     this.#begin(window, replay === 'missed' ? window.tail : window.start)
-    this.#openedAt = window.tail
+    this.#openedAt = this.#liveAfter = window.tail
     this.#latestOnly = replay === 'latest'
   }
 
@@ -147,11 +152,13 @@ export abstract class Reader implements CursorState, Member {
   /**
    * Continues after the entry at this position, the last one that its client got.
    *
+   * @param liveAfter the tail: volatile entries up to there are not replayed.
    * @param openedAt the end of the history that the client was in the middle of; 0 for none.
    */
-  resumeAt(position: number, openedAt = 0, latestOnly = false): void {
+  resumeAt(position: number, liveAfter: number, openedAt = 0, latestOnly = false): void {
     this.#unpark()
     this.#hasResumed = true
+    this.#liveAfter = liveAfter
     this.#openedAt = openedAt
     this.#latestOnly = latestOnly
     this.#moveTo(position)

@@ -83,7 +83,7 @@ export class Resumption {
     const position = this.#window.find(id)
     if (position === undefined) return false
     const openedAt = this.#window.find(openedAtId)
-    reader.resumeAt(position, openedAt, latestOnly)
+    reader.resumeAt(position, this.#window.tail, openedAt, latestOnly)
     const removal = this.#window.removalFor(reader, openedAt ?? position)
     // It was not there when the entry came, and the entry may be evicted before it gets to it.
     if (removal !== undefined) reader.endWith(removal)

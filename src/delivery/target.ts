@@ -2,7 +2,7 @@
  * A target is what an entry can be sent to: a client, a channel or everyone. It holds its members and, as
  * a linked list, its entries in the window. A batch is what some of its members get as one write.
  */
-import type { Entry } from '../log/log.js'
+import { type Entry, idsOf, type TargetAddress } from '../log/log.js'
 import { Chunk } from '../wire/event.js'
 import { entryFrame, ID_LINE_BYTES } from '../wire/frames.js'
 
@@ -20,31 +20,61 @@ export class Slot {
   readonly frame: string
   readonly bytes: number
   readonly key: string | undefined
-  readonly except: string | undefined
+  /** The ids of clients that are left out. */
+  readonly except: Except
+  /** When it expires, in milliseconds since the epoch; undefined for never. */
+  readonly until: number | undefined
+  /** It is not replayed: only readers that were connected when it arrived get it. */
+  readonly isVolatile: boolean
   /** It ends the streams of the client or of the channel and is not delivered itself. */
   readonly removal: boolean
+  /** When this process got it, by `performance.now()`; 0 if the window has no limit of age. */
+  readonly arrivedAt: number
+  /** One for each channel, this one included, where the entry was sent to several. */
+  twins: readonly Slot[] | undefined
   /** Neighbours in the same target. */
   previous: Slot | undefined
   next: Slot | undefined
   /** The next entry with the same key and target, which supersedes this one. */
   newer: Slot | undefined
 
-  constructor(position: number, entry: Entry, target: Target, removal: boolean, except?: string) {
+  constructor(
+    position: number,
+    entry: Entry,
+    target: Target,
+    removal: boolean,
+    address?: TargetAddress,
+    arrivedAt = 0,
+  ) {
     this.position = position
     this.id = entry.id
     this.target = target
     this.frame = entry.frame
     this.bytes = slotBytes(entry)
     this.key = entry.key
-    this.except = except
+    this.except = address?.except
+    this.until = address?.until
+    this.isVolatile = address?.volatile === true
     this.removal = removal
+    this.arrivedAt = arrivedAt
+    this.twins = undefined
+  }
+
+  /** Whether it leaves this client out. */
+  excepts(clientId: string): boolean {
+    const { except } = this
+    return except === clientId || (typeof except === 'object' && except.includes(clientId))
+  }
+
+  get hasExpired(): boolean {
+    return this.until !== undefined && this.until <= Date.now()
   }
 
   /** Whether a newer entry with the same key, up to a position, is also meant for this client. */
   isSupersededFor(clientId: string, upTo = Number.POSITIVE_INFINITY): boolean {
     for (let newer = this.newer; newer !== undefined; newer = newer.newer) {
       if (newer.position > upTo) return false
-      if (newer.except !== clientId) return true
+      if (!newer.excepts(clientId)) return true
     }
     return false
   }
@@ -55,9 +85,17 @@ export function slotBytes({ frame, id }: Entry): number {
   return Buffer.byteLength(frame) + id.length + ID_LINE_BYTES
 }
 
-/** The bytes of an entry's key, which the window keeps but which does not go over the wire. */
-export function keyBytes({ key }: { readonly key?: string | undefined }): number {
-  return key === undefined ? 0 : Buffer.byteLength(key)
+/** The bytes of an entry's key and exceptions, which the window keeps but which do not go over the wire. */
+export function hiddenBytes({
+  key,
+  except,
+}: {
+  readonly key?: string | undefined
+  readonly except?: Except
+}): number {
+  let bytes = key === undefined ? 0 : Buffer.byteLength(key)
+  if (except !== undefined) for (const id of idsOf(except)) bytes += Buffer.byteLength(id)
+  return bytes
 }
 
 /** A client, a channel or everyone: its members on this process and its entries in the window. */
@@ -195,6 +233,9 @@ export class Target {
   }
 }
 
+/** One client that an entry leaves out, or several. */
+type Except = TargetAddress['except']
+
 /** More clients than this are not remembered one by one. */
 const MAX_CLIENTS = 1000
 
@@ -210,48 +251,59 @@ class Evicted {
   #except: string | undefined
   /** The newest evicted entry that does not leave that client out. */
   #newestForExcept = 0
+  /** The same for each client, where the newest leaves out several. */
+  #newestForExcepts: Map<string, number> | undefined
   /** Entries that were lost for one client only, because the newer one leaves just that client out. */
   #onlyFor: Map<string, number> | undefined
 
   note(slot: Slot): void {
+    // What need not be delivered is no loss.
+    if (slot.isVolatile || slot.hasExpired) return
     this.newest = slot.position
     if (slot.newer === undefined) {
       this.#add(slot.position, slot.except)
       return
     }
-    const clientId = onlyClientThatLoses(slot)
-    if (clientId === undefined) return
-    this.#onlyFor ??= new Map()
-    this.#onlyFor.set(clientId, slot.position)
-    if (this.#onlyFor.size <= MAX_CLIENTS) return
+    const { except } = slot.newer
+    if (except === undefined) return
+    for (const clientId of idsOf(except)) {
+      if (slot.excepts(clientId) || slot.isSupersededFor(clientId)) continue
+      this.#onlyFor ??= new Map()
+      this.#onlyFor.set(clientId, slot.position)
+    }
+    if (this.#onlyFor === undefined || this.#onlyFor.size <= MAX_CLIENTS) return
     // Too many to remember. An unnecessary gap is better than a loss without one.
     this.#onlyFor = undefined
     this.#add(slot.position, undefined)
   }
 
   positionFor(clientId: string): number {
-    const newest = clientId === this.#except ? this.#newestForExcept : this.#newestLoss
-    return Math.max(newest, this.#onlyFor?.get(clientId) ?? 0)
+    return Math.max(this.#newestFor(clientId), this.#onlyFor?.get(clientId) ?? 0)
   }
 
   clear(): void {
     this.newest = this.#newestLoss = this.#newestForExcept = 0
-    this.#except = this.#onlyFor = undefined
+    this.#except = this.#onlyFor = this.#newestForExcepts = undefined
   }
 
-  #add(position: number, except: string | undefined): void {
-    // The previous entry left out another client, or none, so this client has lost it.
-    if (except !== this.#except) this.#newestForExcept = this.#newestLoss
+  /** The newest entry that was not superseded and does not leave this client out. */
+  #newestFor(clientId: string): number {
+    if (clientId === this.#except) return this.#newestForExcept
+    return this.#newestForExcepts?.get(clientId) ?? this.#newestLoss
+  }
+
+  #add(position: number, except: Except): void {
+    if (typeof except === 'object') {
+      this.#newestForExcepts = new Map(except.map(id => [id, this.#newestFor(id)]))
+      this.#except = undefined
+    } else {
+      // A client that the previous entry did not leave out has lost that one.
+      if (except !== undefined) this.#newestForExcept = this.#newestFor(except)
+      this.#except = except
+      this.#newestForExcepts = undefined
+    }
     this.#newestLoss = position
-    this.#except = except
   }
-}
-
-/** The only client that loses a superseded entry: it would get this one and none of the newer ones. */
-function onlyClientThatLoses(slot: Slot): string | undefined {
-  const clientId = slot.newer?.except
-  if (clientId === undefined || clientId === slot.except) return undefined
-  return slot.isSupersededFor(clientId) ? undefined : clientId
 }
 
 /** Entries that go to a reader as one write. */
@@ -265,6 +317,8 @@ export class Batch {
   readonly bytes: number
   /** Clients that some entry leaves out, which therefore cannot share this batch. */
   readonly excepts = new Set<string>()
+  /** When the first of its entries expires, so that it cannot be shared any more; undefined for never. */
+  until: number | undefined
   /** Entries before this position are history to the reader, and their ids say so by a suffix. */
   #historyEnd = 0
   #suffix = ''

@@ -10,11 +10,14 @@ import {
   type Entry,
   type EventLog,
   formatTarget,
+  furtherTargets,
+  idsOf,
   parseTarget,
+  type TargetAddress,
   targetOfMembers,
 } from '../log/log.js'
 import { historySuffix } from './history.js'
-import { Batch, keyBytes, Slot, slotBytes, Target } from './target.js'
+import { Batch, hiddenBytes, Slot, slotBytes, Target } from './target.js'
 
 /** What the window must know of a reader to find the entries for it. */
 export interface CursorState {
@@ -33,6 +36,8 @@ export interface CursorState {
    * of the same id do not end it, and with `latestOnly` only the newest are shown.
    */
   readonly openedAt: number
+  /** The tail when it began to read: volatile entries up to here are not replayed to it. */
+  readonly liveAfter: number
   readonly latestOnly: boolean
 }
 
@@ -56,11 +61,14 @@ const ENTRY_ID = /^[0-9A-Za-z_-]{1,64}$/
 export interface WindowOptions {
   readonly events: number
   readonly bytes: number
+  /** In milliseconds. Default: no limit. */
+  readonly age?: number | undefined
 }
 
 export class Window {
   readonly #log: Pick<EventLog, 'compare'>
   readonly #options: WindowOptions
+  readonly #age: number
   #listener: WindowListener | undefined
   readonly #targets = new Map<string, Target>()
   /** Never forgotten: clients that connect later become members of this very target. */
@@ -70,6 +78,10 @@ export class Window {
   #head = 0
   #bytes = 0
   #marks = 0
+  /** The position of the newest volatile entry; 0 before the first. */
+  #newestVolatile = 0
+  /** The position of the newest entry that became too old, and left nothing but its place; 0 for none. */
+  #agedTo = 0
   /** Removals of channels among the entries. */
   #channelRemovals = 0
   #tail = 0
@@ -85,6 +97,7 @@ export class Window {
   constructor(log: Pick<EventLog, 'compare'>, options: WindowOptions) {
     this.#log = log
     this.#options = options
+    this.#age = options.age ?? Number.POSITIVE_INFINITY
   }
 
   /** The pump, which needs the window and so is made after it. */
@@ -109,6 +122,11 @@ export class Window {
 
   /** The cursor of a reader that has read nothing of what is kept. */
   get start(): number {
+    return Math.max(this.#base, this.#agedTo)
+  }
+
+  /** The position before the oldest entry. */
+  get #base(): number {
     return this.#tail - this.#length
   }
 
@@ -127,10 +145,13 @@ export class Window {
     if (this.#incoming.length > 1) return
     try {
       for (const [index, next] of this.#incoming.entries()) {
-        this.#makeRoomFor(slotBytes(next) + keyBytes(next), this.#listener)
-        const target = this.#insert(next)
+        const address = parseTarget(next.target)
+        this.prune()
+        this.#makeRoomFor(bytesOf(next, address), this.#listener)
+        const slot = this.#insert(next, address)
         this.#inserted = index + 1
-        this.#listener?.appended(target)
+        this.#listener?.appended(slot.target)
+        if (slot.twins !== undefined) this.#twinsAppended(slot)
       }
     } finally {
       this.#incoming.length = 0
@@ -140,8 +161,12 @@ export class Window {
 
   /** Inserts an entry without delivering it: no reader's cursor is in this window yet. */
   fill(entry: Entry): void {
-    this.#makeRoomFor(slotBytes(entry) + keyBytes(entry))
-    this.#insert(entry)
+    const address = parseTarget(entry.target)
+    // A volatile entry is not replayed, and so leaves nothing but its place, for cursors.
+    const kept = address?.volatile ? { ...entry, frame: '', key: undefined } : entry
+    const keptAddress = address?.volatile ? undefined : address
+    this.#makeRoomFor(bytesOf(kept, keptAddress))
+    this.#insert(kept, keptAddress)
   }
 
   /** The window has been filled. @param isWhole whether the log still had its beginning. */
@@ -149,22 +174,39 @@ export class Window {
     this.#filledTo = isWhole ? 0 : this.#tail
   }
 
-  #insert(entry: Entry): Target {
-    // Only after making room, which may forget the target together with its last entry.
-    const address = parseTarget(entry.target)
+  /** To be called after making room, which may forget the target together with its last entry. */
+  #insert(entry: Entry, address: TargetAddress | undefined): Slot {
     const removal = address?.kind === 'remove' || address?.kind === 'removeMembers'
     // A mark is for nobody, so its target is not kept among the others.
     const target = address ? this.target(targetOfMembers(address)) : new Target('')
-    const slot = new Slot(this.#tail + 1, entry, target, removal, address?.except)
+    const slot = new Slot(this.#tail + 1, entry, target, removal, address, this.#now)
     this.#tail = slot.position
     this.#reached = entry.id
     this.#slots.push(slot)
-    this.#bytes += slot.bytes + keyBytes(slot)
+    this.#bytes += slot.bytes + hiddenBytes(slot)
     if (address === undefined) this.#marks += 1
     target.append(slot)
     if (removal) target.setRemoval(slot)
     if (address?.kind === 'removeMembers') this.#channelRemovals += 1
-    return target
+    if (slot.isVolatile) this.#newestVolatile = slot.position
+    if (address?.also !== undefined) this.#insertTwins(slot, entry, address)
+    return slot
+  }
+
+  /** Links an entry for several channels into each of them. It has one position, and its members get it once. */
+  #insertTwins(slot: Slot, entry: Entry, address: TargetAddress): void {
+    const others = furtherTargets(address).map(name => {
+      const target = this.target(name)
+      const twin = new Slot(slot.position, entry, target, false, address)
+      target.append(twin)
+      return twin
+    })
+    const twins = [slot, ...others]
+    for (const twin of twins) twin.twins = twins
+  }
+
+  #twinsAppended({ twins = [] }: Slot): void {
+    for (const { target } of twins.slice(1)) this.#listener?.appended(target)
   }
 
   /** Skips an entry of the log that has no place here: no reader receives it or resumes after it. */
@@ -268,7 +310,7 @@ export class Window {
 
   /** The id at a position; undefined when it is no longer, or not yet, in the window. */
   idAt(position: number): string | undefined {
-    return this.#slots[this.#head + position - this.start - 1]?.id
+    return this.#slots[this.#head + position - this.#base - 1]?.id
   }
 
   /** What marks an id as one inside the history of a reader that opened at this position. */
@@ -323,7 +365,8 @@ export class Window {
       upTo === this.#tail &&
       reader.joinedAt === undefined &&
       reader.leftAt === undefined &&
-      reader.cursor >= reader.openedAt
+      reader.cursor >= reader.openedAt &&
+      (reader.cursor >= this.#newestVolatile || reader.cursor >= reader.liveAfter)
     if (isLikeAllOthers) {
       const batch = this.#sharedBatch(waiting, reader.cursor)
       if (!batch.excepts.has(reader.id)) return batch
@@ -335,15 +378,19 @@ export class Window {
   #sharedBatch(target: Target, cursor: number): Batch {
     const first = target.firstAfter(cursor) as Slot
     const shared = target.batches?.get(first)
-    if (shared !== undefined) return shared
+    if (shared !== undefined && !isOver(shared)) return shared
     const slots: Slot[] = []
     const excepts: string[] = []
+    let until: number | undefined
     for (let slot: Slot | undefined = first; slot !== undefined; slot = slot.next) {
-      if (slot.except !== undefined) excepts.push(slot.except)
+      if (slot.except !== undefined) excepts.push(...idsOf(slot.except))
       // A client that the newer one leaves out is among the excepts; for all others it supersedes this.
-      if (slot.newer === undefined) slots.push(slot)
+      if (slot.newer !== undefined || slot.hasExpired) continue
+      slots.push(slot)
+      if (slot.until !== undefined) until = Math.min(slot.until, until ?? slot.until)
     }
     const batch = batchOf(slots, this.#tail)
+    batch.until = until
     for (const clientId of excepts) batch.excepts.add(clientId)
     // Nobody to share it with: it would only hold memory until the client's next entry.
     if (target.size <= 1) return batch
@@ -356,8 +403,9 @@ export class Window {
 
   /** The batch for one reader, merged from all its targets. */
   #batchFor(reader: CursorState, upTo: number): Batch {
-    const { openedAt, latestOnly } = reader
+    const { openedAt, liveAfter, latestOnly } = reader
     const slots: Slot[] = []
+    let hasTwins = false
     // The client may come back with a channel that it has not joined now, and that has a removal in there.
     let needsSuffix = latestOnly || (this.#channelRemovals > 0 && reader.cursor < openedAt)
     for (const target of reader.targets) {
@@ -365,8 +413,9 @@ export class Window {
       const leftAt = reader.leftAt?.get(target) ?? Number.POSITIVE_INFINITY
       let newestUnkeyedSeen = false
       for (let slot = target.last; slot && slot.position > from; slot = slot.previous) {
-        if (slot.position > Math.min(upTo, leftAt) || slot.except === reader.id) continue
+        if (slot.position > Math.min(upTo, leftAt) || slot.excepts(reader.id)) continue
         if (slot.isSupersededFor(reader.id, leftAt)) continue
+        if (slot.hasExpired || (slot.isVolatile && slot.position <= liveAfter)) continue
         const isHistory = slot.position <= openedAt
         if (isHistory && slot.removal) {
           needsSuffix = true
@@ -376,37 +425,107 @@ export class Window {
           if (newestUnkeyedSeen) continue
           newestUnkeyedSeen = true
         }
+        if (slot.twins !== undefined) hasTwins = true
         slots.push(slot)
       }
     }
     slots.sort((a, b) => a.position - b.position)
-    const batch = batchOf(slots, upTo)
+    const batch = batchOf(hasTwins ? slots.filter(isFirstAtPosition) : slots, upTo)
     return needsSuffix ? batch.markHistory(openedAt, this.suffixAt(openedAt, latestOnly)) : batch
   }
 
   #makeRoomFor(added: number, listener?: WindowListener): void {
     const { events, bytes } = this.#options
     while (this.#length > 0 && (this.#length >= events || this.#bytes + added > bytes)) {
-      const oldest = this.#slots[this.#head] as Slot
-      listener?.evicting(oldest.target)
-      this.#evict(oldest)
+      this.#evictOldest(listener)
+    }
+  }
+
+  /** The time at which an entry arrives, if its age matters. */
+  get #now(): number {
+    return this.#age === Number.POSITIVE_INFINITY ? 0 : Math.trunc(performance.now())
+  }
+
+  /**
+   * Evicts what has become too old. The newest entry leaves its place, because its id is the cursor of
+   * all clients that are up to date.
+   */
+  prune(): void {
+    if (this.#age === Number.POSITIVE_INFINITY) return
+    const isOld = (slot: Slot) => performance.now() - slot.arrivedAt >= this.#age
+    while (this.#length > 1 && isOld(this.#slots[this.#head] as Slot)) {
+      this.#evictOldest(this.#listener)
+    }
+    const [newest] = this.#slots.slice(-1)
+    const isLeft = this.#length === 1 && newest !== undefined && newest.target.name !== ''
+    if (!isLeft || !isOld(newest)) return
+    this.#offer(newest, this.#listener)
+    // A listener of the app may have sent more.
+    if (this.#slots.at(-1) !== newest) return
+    this.#unlink(newest)
+    this.#agedTo = newest.position
+    const { id, position } = newest
+    const mark = { id, nonce: '', target: '', frame: '' }
+    const place = new Slot(position, mark, new Target(''), false, undefined, newest.arrivedAt)
+    place.target.append(place)
+    this.#slots[this.#slots.length - 1] = place
+    this.#bytes += place.bytes
+    this.#marks += 1
+  }
+
+  #evictOldest(listener: WindowListener | undefined): void {
+    const oldest = this.#slots[this.#head] as Slot
+    this.#offer(oldest, listener)
+    // A listener of the app may have caused its eviction.
+    if (this.#slots[this.#head] === oldest) this.#evict(oldest)
+  }
+
+  /** The last chance for readers to get this entry. */
+  #offer({ target, twins }: Slot, listener: WindowListener | undefined): void {
+    listener?.evicting(target)
+    if (twins !== undefined) for (const twin of twins.slice(1)) listener?.evicting(twin.target)
+  }
+
+  /** Takes the oldest entry out of its targets. */
+  #unlink(oldest: Slot): void {
+    const { target, twins } = oldest
+    target.evictFirst()
+    this.#bytes -= oldest.bytes + hiddenBytes(oldest)
+    if (oldest.removal && target.name.startsWith('#')) this.#channelRemovals -= 1
+    if (target.name === '') this.#marks -= 1
+    else this.release(target)
+    if (twins === undefined) return
+    for (const { target } of twins.slice(1)) {
+      target.evictFirst()
+      this.release(target)
     }
   }
 
   #evict(oldest: Slot): void {
-    oldest.target.evictFirst()
+    this.#unlink(oldest)
     this.#slots[this.#head] = undefined
     this.#head += 1
-    this.#bytes -= oldest.bytes + keyBytes(oldest)
-    if (oldest.removal && oldest.target.name.startsWith('#')) this.#channelRemovals -= 1
-    if (oldest.target.name === '') this.#marks -= 1
-    else this.release(oldest.target)
     // Half of the array is empty: moving the rest now costs each entry one move on average.
     if (this.#head > 64 && this.#head * 2 > this.#slots.length) {
       this.#slots = this.#slots.slice(this.#head)
       this.#head = 0
     }
   }
+}
+
+/** The bytes that an entry takes in the window. */
+function bytesOf(entry: Entry, address: TargetAddress | undefined): number {
+  return slotBytes(entry) + hiddenBytes({ key: entry.key, except: address?.except })
+}
+
+/** Whether an entry of a batch has expired since the batch was made. */
+function isOver({ until }: Batch): boolean {
+  return until !== undefined && until <= Date.now()
+}
+
+/** Whether a slot is no twin of the one before it. The slots are sorted. */
+function isFirstAtPosition(slot: Slot, index: number, slots: readonly Slot[]): boolean {
+  return slot.position !== slots[index - 1]?.position
 }
 
 function joinedAt(reader: CursorState, target: Target): number {

@@ -59,10 +59,14 @@ export function channelName(name: unknown): string {
   throw new TypeError('channel must not be empty')
 }
 
-/** Checks the channels that a request joins. @throws TypeError for a wrong name, or for too many. */
-export function checkChannels(names: readonly unknown[]): void {
+/**
+ * Checks the channels that a request joins, or an event is sent to.
+ * @param what the beginning of the message.
+ * @throws TypeError for a wrong name, or for too many.
+ */
+export function checkChannels(names: readonly unknown[], what = 'A stream may join'): void {
   if (names.length > MAX_CHANNELS) {
-    throw new TypeError(`A stream may join at most ${MAX_CHANNELS} channels; got ${names.length}`)
+    throw new TypeError(`${what} at most ${MAX_CHANNELS} channels; got ${names.length}`)
   }
   for (const name of names) channelName(name)
 }

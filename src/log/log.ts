@@ -106,8 +106,14 @@ export interface TargetAddress {
   readonly kind: 'everyone' | 'client' | 'channel' | 'remove' | 'removeMembers'
   /** The client's id or the channel's name; empty for everyone. */
   readonly name: string
-  /** The id of a client that is left out. */
-  readonly except?: string | undefined
+  /** The ids of clients that are left out; one alone is a string. */
+  readonly except?: string | readonly string[] | undefined
+  /** Further channels, whose members get the entry too, each of them once. Only for a channel. */
+  readonly also?: readonly string[] | undefined
+  /** When it expires, in milliseconds since the epoch by the sender's clock. */
+  readonly until?: number | undefined
+  /** Only readers that are connected when the entry arrives get it. */
+  readonly volatile?: boolean | undefined
   /** The W3C `traceparent` of the send, if it is traced. */
   readonly trace?: string | undefined
 }
@@ -121,13 +127,29 @@ const SIGILS = {
 } as const
 
 /**
- * `*`, `@client`, `#channel`, `-client` or `!channel`; then, each after a line break, the exception and the trace,
- * if any. A version that knows no trace takes it for a part of the exception, and then leaves nobody out.
+ * `*`, `@client`, `#channel`, `-client` or `!channel`, followed by a line for each exception and each
+ * property. Lines of properties begin with a tab; versions that do not know a property ignore its line.
+ *
+ * Versions that know one exception at most take all these lines for one id, which no client has. They
+ * deliver such an entry to all members of its first target.
  */
-export function formatTarget({ kind, name, except, trace }: TargetAddress): string {
-  // Ids and names cannot contain a line break, so no name can pass for an exception.
-  if (trace !== undefined) return `${SIGILS[kind]}${name}\n${except ?? ''}\n${trace}`
-  return except === undefined ? SIGILS[kind] + name : `${SIGILS[kind]}${name}\n${except}`
+export function formatTarget({
+  kind,
+  name,
+  except,
+  also,
+  until,
+  volatile,
+  trace,
+}: TargetAddress): string {
+  // Ids and names cannot contain control characters, so no name can pass for another line.
+  let target = SIGILS[kind] + name
+  if (except !== undefined) for (const id of idsOf(except)) target += `\n${id}`
+  if (also !== undefined) for (const channel of also) target += `\n\t#${channel}`
+  if (until !== undefined) target += `\n\t<${until}`
+  if (volatile) target += '\n\t~'
+  if (trace !== undefined) target += `\n\t=${trace}`
+  return target
 }
 
 /** Undefined for a mark, and for kinds of targets that a newer version may have written. */
@@ -136,14 +158,45 @@ export function parseTarget(target: string): TargetAddress | undefined {
   if (kind === undefined) return undefined
   const end = target.indexOf('\n')
   if (end === -1) return { kind, name: target.slice(1) }
-  const [except, trace] = target.slice(end + 1).split('\n')
-  return { kind, name: target.slice(1, end), except: except || undefined, trace }
+  const name = target.slice(1, end)
+  const except: string[] = []
+  const also = new Set<string>()
+  let until: number | undefined
+  let volatile = false
+  let trace: string | undefined
+  for (const line of target.slice(end + 1).split('\n')) {
+    if (line[0] !== '\t') except.push(line)
+    else if (line[1] === '#' && line.length > 2 && kind === 'channel') also.add(line.slice(2))
+    else if (/^\t<\d{1,15}$/.test(line)) until = Number(line.slice(2))
+    else if (line === '\t~') volatile = true
+    else if (line[1] === '=') trace = line.slice(2)
+  }
+  // A second time in the same target, the entry would be delivered twice.
+  also.delete(name)
+  return {
+    ...{ kind, name },
+    ...(except.length > 0 && { except: except.length === 1 ? except[0] : except }),
+    ...(also.size > 0 && { also: [...also] }),
+    ...(until !== undefined && { until }),
+    ...(volatile && { volatile }),
+    ...(trace !== undefined && { trace }),
+  }
+}
+
+/** The ids that an address leaves out. */
+export function idsOf(except: string | readonly string[]): readonly string[] {
+  return typeof except === 'string' ? [except] : except
 }
 
 /** The target whose members an entry concerns: an exception or a removal makes no other target. */
 export function targetOfMembers({ kind, name }: TargetAddress): string {
   if (kind === 'remove') return formatTarget({ kind: 'client', name })
   return formatTarget({ kind: kind === 'removeMembers' ? 'channel' : kind, name })
+}
+
+/** The targets of the further channels that an entry is sent to. */
+export function furtherTargets({ also = [] }: TargetAddress): string[] {
+  return also.map(name => formatTarget({ kind: 'channel', name }))
 }
 
 const KINDS: Record<string, TargetAddress['kind']> = {

@@ -12,8 +12,11 @@ export const MESSAGE = '?'
 export interface Listener {
   /** A message was just published, by this process or another. */
   receive(body: unknown): void
-  /** The log already held the message when the window was filled. A listener may ignore these. */
-  replay?(body: unknown): void
+  /**
+   * The log already held the message when the window was filled. A listener may ignore these.
+   * @param isNew whether it came after all that this process had read before.
+   */
+  replay?(body: unknown, isNew: boolean): void
   /** Continuity was lost: messages may have been missed. What the log still has is replayed next. */
   missed?(): void
 }
@@ -40,7 +43,7 @@ export class Messages {
 
   /** Resolves when the log has stored it; rejects as the log's append does. */
   async publish(topic: string, body: object): Promise<void> {
-    const frame = JSON.stringify({ topic, body })
+    const frame = messageFrame(topic, body)
     await this.#log?.append({ nonce: this.#nonce(), target: MESSAGE, frame })
   }
 
@@ -51,15 +54,20 @@ export class Messages {
   }
 
   /** Passes on a {@link MESSAGE} that was among the entries that fill the window. */
-  replay(frame: string): void {
+  replay(frame: string, isNew = false): void {
     const message = parse(frame)
-    if (message !== undefined) this.#listeners.get(message.topic)?.replay?.(message.body)
+    if (message !== undefined) this.#listeners.get(message.topic)?.replay?.(message.body, isNew)
   }
 
   /** Tells all listeners that continuity was lost. */
   missed(): void {
     for (const listener of this.#listeners.values()) listener.missed?.()
   }
+}
+
+/** A message as an entry's frame. */
+export function messageFrame(topic: string, body: object): string {
+  return JSON.stringify({ topic, body })
 }
 
 /** Undefined for a message that only a newer version understands. */

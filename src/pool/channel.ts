@@ -1,6 +1,24 @@
 import type { EventMap, PoolEvent } from '../wire/event.js'
 import type { SendOptions } from './client.js'
 
+/** Several channels, to send one event to all of them; see {@link ClientPool.channels}. */
+export interface Channels<Events extends object = EventMap> {
+  /** The names that were passed to {@link ClientPool.channels}, each once. */
+  readonly names: readonly string[]
+
+  /**
+   * Sends one event to all streams that have joined at least one of the channels, on all processes. A
+   * stream that has joined several gets it once. Resolves and rejects like {@link ClientPool.send}.
+   *
+   * @throws TypeError that names the field when the event or an option is wrong.
+   * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
+   */
+  send<Name extends keyof Events & string>(
+    event: PoolEvent<Events> | PoolEvent<Events, Name>,
+    options?: SendOptions,
+  ): Promise<string>
+}
+
 /**
  * A named group of streams on all processes. A channel is neither created nor closed: streams join it by
  * the route's option `channels` or by `ctx.sse.join()`.
@@ -24,6 +42,35 @@ export interface Channel<Events extends object = EventMap> {
     event: PoolEvent<Events> | PoolEvent<Events, Name>,
     options?: SendOptions,
   ): Promise<string>
+
+  /**
+   * Adds the client's open streams to the channel, on all processes, as `ctx.sse.join()` does for one
+   * stream: they get what is sent to the channel from then on. When the client reconnects, the route's
+   * `channels` or `identify` decides again. Long polls name their channels with each request and are not
+   * added. Resolves and rejects like {@link ClientPool.send}; if the client is not connected, nothing happens.
+   *
+   * Processes that run a version without this method ignore it: deploy all of them first.
+   *
+   * @throws TypeError when the id is wrong.
+   * @example
+   * await pool.channel(`room:${room}`).add(ctx.state.user.id)
+   */
+  add(id: string | number): Promise<string>
+
+  /**
+   * Takes the client's open streams and waiting long polls out of the channel, on all processes; they stay
+   * open. The client still gets what was sent to the channel before, and nothing that is sent later. When
+   * it reconnects, the route's `channels` or `identify` decides again: change the client's rights first.
+   * Resolves and rejects like {@link ClientPool.send}; if the client is not connected, nothing happens.
+   *
+   * Processes that run a version without this method ignore it: deploy all of them first.
+   *
+   * @throws TypeError when the id is wrong.
+   * @example
+   * await rooms.removeMember(room, id)
+   * await pool.channel(`room:${room}`).remove(id)
+   */
+  remove(id: string | number): Promise<string>
 
   /**
    * Ends all streams that are in the channel, on all processes, with the close event, so that their pages

@@ -6,15 +6,17 @@ import { checkOneEvent, namedEvent, type PoolEvent } from '../wire/event.js'
 
 /** Options of {@link ClientPool.broadcast} and {@link Channel.send}. */
 export interface SendOptions {
-  /** The id of a client that does not get the event, such as its author. Default: none. */
-  except?: string | number | undefined
+  /**
+   * The id of a client that does not get the event, such as its author, or an array of at most 100 ids.
+   * Default: none.
+   */
+  except?: string | number | readonly (string | number)[] | undefined
 }
 
 /** Sends through the pool: the hub. */
 export interface Sender {
   send(id: string, event: PoolEvent): Promise<string>
   remove(id: string, data?: unknown): Promise<string>
-  sendToChannel(name: string, event: PoolEvent, options?: SendOptions): Promise<string>
 }
 
 /** Knows the streams of each client: the members. */
@@ -65,7 +67,21 @@ export function checkSend(
   checkOneEvent(call, event, rest)
 }
 
-/** The client that a send leaves out. @throws TypeError for a wrong id. */
-export function exceptOf(options: SendOptions | undefined): string | undefined {
-  return options?.except === undefined ? undefined : clientIdOf(options.except)
+/** Each id is stored with the event, so their number must be limited like the event's size. */
+const MAX_EXCEPT = 100
+
+/** The clients that a send leaves out. @throws TypeError for a wrong id, or for too many. */
+export function exceptOf(options: SendOptions | undefined): string | string[] | undefined {
+  const { except } = options ?? {}
+  if (typeof except === 'function') {
+    throw new TypeError(
+      'except must be the ids of clients, because a function cannot be sent to other processes; got a function',
+    )
+  }
+  if (!Array.isArray(except)) return except === undefined ? undefined : clientIdOf(except)
+  if (except.length > MAX_EXCEPT) {
+    throw new TypeError(`except may have at most ${MAX_EXCEPT} ids; got ${except.length}`)
+  }
+  const ids = [...new Set(except.map(clientIdOf))]
+  return ids.length > 1 ? ids : ids[0]
 }

@@ -22,12 +22,13 @@ import {
   type Entry,
   type EventLog,
   formatTarget,
+  furtherTargets,
   parseTarget,
   type TargetAddress,
   targetOfMembers,
 } from '../log/log.js'
 import { MemoryLog } from '../log/memory.js'
-import { Messages } from '../log/messages.js'
+import { MESSAGE, Messages } from '../log/messages.js'
 import type { EventStream } from '../stream/event-stream.js'
 import { StreamFace } from '../stream/face.js'
 import { Stream, type StreamHost, type StreamRequest } from '../stream/stream.js'
@@ -43,6 +44,7 @@ import { SafeEmitter } from './emitter.js'
 import { Expiry } from './expiry.js'
 import { Heartbeat, type HeartbeatListener } from './heartbeat.js'
 import { Members } from './members.js'
+import { Memberships } from './memberships.js'
 import type { ResolvedPoolOptions } from './options.js'
 import { type Census, Presence } from './presence.js'
 import { Counts, type PoolStats, type Refusal, type SendFailure } from './stats.js'
@@ -108,6 +110,7 @@ export class Hub
   readonly presence: Presence
   readonly claims: Claims
   tracer: Tracer | undefined
+  readonly #memberships: Memberships
   readonly traffic = { deliveries: 0, bytes: 0 }
   readonly #log: EventLog
   readonly #emitter: SafeEmitter
@@ -138,6 +141,7 @@ export class Hub
     const messages = new Messages(options.log, this.#nonce)
     this.presence = new Presence(messages, this, this.#nonce)
     this.claims = new Claims(messages, this.#nonce)
+    this.#memberships = new Memberships(messages, this.members)
     this.#feed = new Feed(this.window, this.inFlight, this.#resumption, messages, this)
     this.#log.open(this.#feed).catch(error => {
       this.#feed.state(false)
@@ -178,8 +182,15 @@ export class Hub
     return this.#publish({ kind: 'client', name: clientIdOf(id) }, event)
   }
 
-  sendToChannel(name: string, event: PoolEvent, options?: SendOptions): Promise<string> {
-    return this.#publish({ kind: 'channel', name, except: exceptOf(options) }, event)
+  /** To one channel or more; members of several get the event once. */
+  sendToChannels(
+    [name = '', ...also]: readonly string[],
+    event: PoolEvent,
+    options?: SendOptions,
+  ): Promise<string> {
+    const except = exceptOf(options)
+    const address = { kind: 'channel', name, except } as const
+    return this.#publish(also.length === 0 ? address : { ...address, also }, event)
   }
 
   broadcast(event: PoolEvent, options?: SendOptions): Promise<string> {
@@ -194,6 +205,12 @@ export class Hub
   removeMembers(name: string, data?: unknown): Promise<string> {
     const frame = encodeData(data, this.options)
     return this.#append({ kind: 'removeMembers', name }, frame)
+  }
+
+  /** Adds a client's streams to a channel, or takes them out. */
+  changeMembership(does: 'add' | 'remove', channel: string, id: string | number): Promise<string> {
+    const frame = this.#memberships.frameOf({ does, channel, id: clientIdOf(id) })
+    return this.#store({ nonce: this.#nonce(), target: MESSAGE, frame })
   }
 
   /** Ends the streams of this process that are chosen. Returns their number. */
@@ -214,8 +231,11 @@ export class Hub
 
   #publish(address: TargetAddress, event: PoolEvent): Promise<string> {
     const frame = encodePoolEvent(event, this.options)
-    const key = typeof event === 'object' ? event.key : undefined
-    return this.#append(address, frame, key)
+    if (typeof event === 'string') return this.#append(address, frame)
+    const { key, ttl, volatile } = event
+    if (ttl === undefined && !volatile) return this.#append(address, frame, key)
+    const until = ttl === undefined ? undefined : Date.now() + ttl
+    return this.#append({ ...address, until, volatile }, frame, key)
   }
 
   #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
@@ -247,10 +267,11 @@ export class Hub
   }
 
   #appended(entry: Omit<Entry, 'id'>): Promise<string> {
-    const address = parseTarget(entry.target)
     // The memory log puts the entry into the window before it returns.
-    if (this.options.log === undefined || address === undefined) return this.#log.append(entry)
-    return this.inFlight.append(entry, targetOfMembers(address), this.#log)
+    if (this.options.log === undefined) return this.#log.append(entry)
+    const address = parseTarget(entry.target)
+    const targets = address ? [targetOfMembers(address), ...furtherTargets(address)] : []
+    return this.inFlight.append(entry, targets, this.#log)
   }
 
   // Streams, for the middleware
@@ -371,6 +392,7 @@ export class Hub
   /** Decides where a reader begins, as soon as the log has filled the window. */
   #start(reader: Reader, resumes: boolean, replay: Replay): void {
     this.#heartbeat.start()
+    this.window.prune()
     if (!this.#feed.isBooted) {
       reader.park()
       this.#waitingForBoot.set(reader, { resumes, replay })
@@ -451,6 +473,7 @@ export class Hub
   }
 
   beat(): void {
+    this.window.prune()
     this.#resumption.retry()
   }
 

@@ -111,7 +111,7 @@ export class Members {
   channelTargets(channels: readonly string[]): Target[] {
     checkNames(channels)
     const names = [...new Set(channels)]
-    return names.map(name => this.#window.target(formatTarget({ kind: 'channel', name })))
+    return names.map(name => this.#channel(name))
   }
 
   /** Makes a new stream a member of everyone, of its client and of these channels. */
@@ -162,6 +162,38 @@ export class Members {
       stream.leave(this.#window, target)
       this.#removeFrom(target, stream)
     }
+  }
+
+  /** Adds the streams that a client has now. Long polls name their channels with each request. */
+  joinClient(id: string, channel: string): void {
+    if (!this.clients.has(id)) return
+    const target = this.#channel(channel)
+    for (const stream of streamsOf(this.targetOf(id))) {
+      if (target.has(stream)) continue
+      stream.join(this.#window, [target])
+      target.add(stream)
+    }
+    this.#window.release(target)
+  }
+
+  /** Takes out the streams and long polls that a client has now. */
+  leaveClient(id: string, channel: string): void {
+    const target = this.#channel(channel)
+    if (this.clients.has(id)) {
+      for (const stream of streamsOf(this.targetOf(id))) {
+        stream.leave(this.#window, target)
+        target.delete(stream)
+      }
+    }
+    for (const poll of this.polls.of(id)) {
+      poll.leave(this.#window, target)
+      target.unsubscribe(poll)
+    }
+    this.#window.release(target)
+  }
+
+  #channel(name: string): Target {
+    return this.#window.target(formatTarget({ kind: 'channel', name }))
   }
 
   #removeFrom(target: Target, stream: Stream): void {

@@ -96,6 +96,12 @@ export interface PoolOptions<Events extends object = EventMap> {
         events?: number | undefined
         /** The bytes of their frames, ids and keys. Default 32 MiB. */
         bytes?: number | undefined
+        /**
+         * Milliseconds since this process has read them from the log; `Infinity` for no limit. A process that
+         * has just started counts from its start, so for so long it may replay older ones. For a limit that
+         * holds everywhere, give events a `ttl`. Default `Infinity`.
+         */
+        age?: number | undefined
       }
     | undefined
   /**
@@ -128,7 +134,7 @@ export interface PoolOptions<Events extends object = EventMap> {
 type Settled<Options> = { readonly [Name in keyof Options]-?: NonNullable<Options[Name]> }
 
 export type ResolvedPoolOptions = Settled<Omit<PoolOptions, 'window' | 'log' | 'authorize'>> & {
-  readonly window: { readonly events: number; readonly bytes: number }
+  readonly window: { readonly events: number; readonly bytes: number; readonly age: number }
   readonly log: EventLog | undefined
   readonly authorize: PoolOptions['authorize']
 }
@@ -180,9 +186,14 @@ export const POOL_RULES: Record<keyof PoolOptions, Rule> = {
   authorize: aFunction('a function from a stream to a boolean'),
 }
 
-const WINDOW_RULES: Record<'events' | 'bytes', Rule> = {
+const WINDOW_RULES: Record<'events' | 'bytes' | 'age', Rule> = {
   events: count(10_000),
   bytes: bytes(32 * MIB),
+  age: {
+    default: Number.POSITIVE_INFINITY,
+    expected: 'milliseconds, a whole number of at least 1, or Infinity',
+    accepts: value => value === Number.POSITIVE_INFINITY || isWhole(value, 1),
+  },
 }
 
 /** @throws TypeError that names the option, when one is unknown or wrong. */

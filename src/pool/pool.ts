@@ -2,11 +2,11 @@
 import { EventEmitter } from 'node:events'
 import { inspect } from 'node:util'
 import { got, SseError } from '../lib/errors.js'
-import { channelName, clientIdOf } from '../lib/names.js'
+import { channelName, checkChannels, clientIdOf } from '../lib/names.js'
 import { checkNames } from '../lib/rules.js'
 import type { Client, EventStream } from '../stream/event-stream.js'
 import { checkOneEvent, type EventMap, type PoolEvent } from '../wire/event.js'
-import type { Channel } from './channel.js'
+import type { Channel, Channels } from './channel.js'
 import { checkClaim } from './claims.js'
 import { checkSend, type SendOptions } from './client.js'
 import { checkEventName, type PoolEventMap } from './emitter.js'
@@ -127,7 +127,7 @@ export class ClientPool<Events extends object = EventMap>
    *
    * @throws TypeError and SseError like {@link send}, and a TypeError for an unknown or wrong option.
    * @example
-   * await pool.broadcast({ event: 'news', data: 'Back in a minute' }, { except: 'ada' })
+   * await pool.broadcast({ event: 'news', data: 'Back in a minute' }, { except: ['ada', 'bob'] })
    */
   broadcast<Name extends keyof Events & string>(
     event: PoolEvent<Events> | PoolEvent<Events, Name>,
@@ -155,9 +155,36 @@ export class ClientPool<Events extends object = EventMap>
       },
       send: (event: unknown, options?: SendOptions, ...rest: unknown[]) => {
         checkSend('channel.send()', event, options, rest)
-        return hub.sendToChannel(name, event as PoolEvent, options)
+        return hub.sendToChannels([name], event as PoolEvent, options)
       },
+      add: id => hub.changeMembership('add', name, id),
+      remove: id => hub.changeMembership('remove', name, id),
       removeAll: data => hub.removeMembers(name, data),
+    }
+  }
+
+  /**
+   * Several channels by name, to send one event to all of them. A stream that has joined more than one gets
+   * it once.
+   *
+   * Processes that run a version without this method send it to the first channel only: deploy all of them
+   * first.
+   *
+   * @throws TypeError for a wrong name, for no name and for more than 100.
+   * @example
+   * await pool.channels('room:7', 'moderators').send({ event: 'report', data: report })
+   */
+  channels(...names: string[]): Channels<Events> {
+    if (names.length === 0) throw new TypeError('channels() needs the name of a channel; got none')
+    checkChannels(names, 'An event may go to')
+    const hub = this.#hub
+    const unique = [...new Set(names)]
+    return {
+      names: unique,
+      send: (event: unknown, options?: SendOptions, ...rest: unknown[]) => {
+        checkSend('channels.send()', event, options, rest)
+        return hub.sendToChannels(unique, event as PoolEvent, options)
+      },
     }
   }
 

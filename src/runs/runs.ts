@@ -30,10 +30,14 @@ import { RunFeed } from './run-feed.js'
 import { RunPages } from './run-pages.js'
 import { formatEnding, infoOf, type RunInfo } from './state.js'
 
-/** An event of a run: that of a pool, without `key`, because nothing in a run supersedes anything. */
+/** An event of a run: that of a pool, without `key`, `ttl` and `volatile`, because a run keeps every event. */
 export type RunAppendable<Events extends object = EventMap> = PoolEvent<Events> & {
   key?: undefined
+  ttl?: undefined
+  volatile?: undefined
 }
+
+const NOT_IN_RUNS = ['key', 'ttl', 'volatile'] as const
 
 /** What {@link Runs.start} returns. */
 export interface Started extends RunInfo {
@@ -350,8 +354,13 @@ export class Runs<Events extends object = EventMap> {
   }
 
   #encode(event: unknown): string {
-    if (typeof event === 'object' && event !== null && 'key' in event && event.key !== undefined) {
-      throw new TypeError('key works only on events sent through the pool: a run keeps every event')
+    if (typeof event === 'object' && event !== null) {
+      const field = NOT_IN_RUNS.find(name => (event as Record<string, unknown>)[name] !== undefined)
+      if (field !== undefined) {
+        throw new TypeError(
+          `${field} works only on events sent through the pool: a run keeps every event`,
+        )
+      }
     }
     const frame = encodePoolEvent(event, this.#hub.options)
     // Looking at a character makes V8 replace the tree of parts that the concatenation has left by one string. The

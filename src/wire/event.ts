@@ -7,6 +7,7 @@
  */
 import { didYouMean, got, SseError } from '../lib/errors.js'
 import { checkName, isPrintable, MAX_NAME } from '../lib/names.js'
+import { isWhole } from '../lib/rules.js'
 
 /** Names of events and their data: `{ update: { count: number } }`. */
 export type EventMap = Record<string, unknown>
@@ -44,6 +45,8 @@ type Text<Events extends object> = 'message' extends keyof Events
  * - `event`: the name; without one the event arrives as `message`
  * - `retry`: the browser's reconnect delay, in whole milliseconds
  * - `key`: supersedes earlier events with the same key and target, where they are not delivered yet
+ * - `ttl`: after so many milliseconds the event is not delivered or replayed any more
+ * - `volatile`: only for streams that are connected when it is sent; never replayed
  */
 export type PoolEvent<
   Events extends object = EventMap,
@@ -56,6 +59,17 @@ export type PoolEvent<
        * to get, only the newest is delivered. At most 256 characters. Default: none.
        */
       key?: string | undefined
+      /**
+       * Milliseconds after which the event is not delivered or replayed any more. A client that comes too
+       * late gets nothing, and no gap. Counted by the clock of the process that sends. Default: no limit.
+       */
+      ttl?: number | undefined
+      /**
+       * `true`: only streams that are connected when the event reaches their process get it. It is never
+       * replayed, and a client that misses it gets no gap: for a mouse pointer, or who is typing. Default
+       * `false`.
+       */
+      volatile?: boolean | undefined
     })
 
 /**
@@ -85,12 +99,13 @@ export interface EncodeOptions {
   readonly maxEventBytes: number
 }
 
-const POOL_FIELDS = ['event', 'data', 'retry', 'key'] as const
+const POOL_FIELDS = ['event', 'data', 'retry', 'key', 'ttl', 'volatile'] as const
 const STREAM_FIELDS = ['event', 'data', 'retry', 'id'] as const
 
 /** The frame of an event that goes through the log; its `id:` line is added on delivery. */
 export function encodePoolEvent(event: unknown, options: EncodeOptions): string {
   const fields = fieldsOf(event, POOL_FIELDS)
+  checkLife(fields)
   return encode(fields, options)
 }
 
@@ -169,6 +184,8 @@ interface Fields {
   retry?: unknown
   id?: unknown
   key?: unknown
+  ttl?: unknown
+  volatile?: unknown
 }
 
 function fieldsOf(event: unknown, known: readonly string[]): Fields {
@@ -183,7 +200,9 @@ function fieldsOf(event: unknown, known: readonly string[]): Fields {
     if (known.includes(field)) continue
     // Each of the two exists on the other kind of event, so a mere "unknown" would be misleading.
     if (field === 'id') throw new TypeError('id cannot be set on a pool event: the log assigns it')
-    if (field === 'key') throw new TypeError('key works only on events sent through the pool')
+    if (POOL_FIELDS.includes(field as 'key')) {
+      throw new TypeError(`${field} works only on events sent through the pool`)
+    }
     throw new TypeError(`Unknown event field "${field}"${didYouMean(field, known)}`)
   }
   return event
@@ -282,6 +301,20 @@ function checkId(id: unknown): string {
   }
   return id
 }
+
+function checkLife({ ttl, volatile }: Fields): void {
+  if (ttl !== undefined && !isWhole(ttl, 1, MAX_TTL)) {
+    throw new TypeError(
+      `ttl must be a whole number of milliseconds from 1 to ${MAX_TTL}; got ${got(ttl)}`,
+    )
+  }
+  if (volatile !== undefined && typeof volatile !== 'boolean') {
+    throw new TypeError(`volatile must be a boolean; got ${got(volatile)}`)
+  }
+}
+
+/** A year, in milliseconds: more is a point in time, given by mistake. */
+const MAX_TTL = 31_536_000_000
 
 function checkRetry(retry: unknown): number {
   // The standard ignores a value that is not only ASCII digits, so 1.5 or 1e21 would do nothing.

@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Member, Slot, Target } from '../../src/delivery/target.js'
 import { type CursorState, Window, type WindowListener } from '../../src/delivery/window.js'
 import type { Entry } from '../../src/log/log.js'
@@ -10,7 +10,7 @@ const orderOf = (id: string) => Number(/^e(\d+)(-|$)/.exec(id)?.[1])
 type TestReader = CursorState & Member
 
 function makeWindow(
-  options: { events?: number; bytes?: number } = {},
+  options: { events?: number; bytes?: number; age?: number } = {},
   listener: Partial<WindowListener> = {},
 ) {
   const window = new Window({ compare }, { events: 1000, bytes: 1e6, ...options })
@@ -34,6 +34,7 @@ function makeReader(window: Window, names: string[], given: Partial<TestReader> 
     joinedAt: undefined,
     leftAt: undefined,
     openedAt: 0,
+    liveAfter: 0,
     latestOnly: false,
     endWith: () => {},
     ...given,
@@ -595,4 +596,177 @@ test('a removal kept for a slow reader does not keep what was sent to that id af
   expect(removal?.frame).toBe('data: e1\n\n')
   for (let i = 0; i < 10; i++) append('@ada')
   expect(removal?.next).toBe(undefined)
+})
+
+describe('an entry for several channels', () => {
+  test('has one position, is in a batch once, and leaves all of them together', () => {
+    const { window, append } = makeWindow({ events: 3 })
+    const both = makeReader(window, ['#news', '#sports', '@ada'])
+    const other = makeReader(window, ['#sports', '@bob'], { id: 'bob' })
+    append('#news\n\t#sports\n\t#weather')
+    append('#sports')
+    expect(idsOf(window, both)).toEqual(['e1', 'e2'])
+    expect(idsOf(window, other)).toEqual(['e1', 'e2'])
+    expect(window.size.events).toBe(2)
+    expect(window.size.bytes).toBe('data: e1\n\n'.length * 2 + 2 * 'id: e1\n'.length)
+    append('*')
+    append('*')
+    expect(window.sizeOf('#weather')).toBe(0)
+    expect(window.target('#news').first).toBeUndefined()
+    expect([both, other].map(reader => window.hasLost(reader))).toEqual([true, true])
+    expect(window.hasLost({ ...other, cursor: 1 })).toBe(false)
+  })
+
+  test('is superseded by its key in each channel by itself', () => {
+    const { window, append } = makeWindow()
+    append('#news\n\t#sports', { key: 'k' })
+    append('#news', { key: 'k' })
+    const reader = (names: string[]) => idsOf(window, makeReader(window, names))
+    expect(reader(['#news'])).toEqual(['e2'])
+    expect(reader(['#sports'])).toEqual(['e1'])
+    expect(reader(['#news', '#sports'])).toEqual(['e1', 'e2'])
+  })
+
+  test('wakes the readers of each when it comes, and when it is about to leave', () => {
+    const calls: string[] = []
+    const { append } = makeWindow(
+      { events: 1 },
+      {
+        appended: ({ name }) => calls.push(`appended ${name}`),
+        evicting: ({ name }) => calls.push(`evicting ${name}`),
+      },
+    )
+    append('#a\n\t#b')
+    append('*')
+    expect(calls).toEqual([
+      'appended #a',
+      'appended #b',
+      'evicting #a',
+      'evicting #b',
+      'appended *',
+    ])
+  })
+})
+
+describe('of evicted entries that leave several clients out', () => {
+  test('only those that do not are a loss to a client, whatever the others leave out', () => {
+    const clients = ['ada', 'bob', 'eve', 'sam']
+    const targets = ['*', '*\nada', '*\nbob', '*\nada\nbob', '*\nbob\neve', '*\nada\nbob\neve']
+    for (let round = 0; round < 200; round++) {
+      const { window, append } = makeWindow({ events: 1 })
+      const readers = clients.map(id => makeReader(window, ['*'], { id }))
+      const lost = new Map<string, number>()
+      for (let n = 1; n <= 6; n++) {
+        const target = targets[(round * 7 + n * n * (round % 5)) % targets.length] as string
+        append(target)
+        for (const id of clients) if (!target.split('\n').includes(id)) lost.set(id, n)
+      }
+      append('@nobody')
+      for (const reader of readers) {
+        const newest = lost.get(reader.id) ?? 0
+        expect(window.hasLost({ ...reader, cursor: newest })).toBe(false)
+        if (newest > 0) expect(window.hasLost({ ...reader, cursor: newest - 1 })).toBe(true)
+      }
+    }
+  })
+
+  test('one that was superseded is a loss to the clients that the newer one leaves out', () => {
+    const { window, append } = makeWindow({ events: 1 })
+    append('*\nsam', { key: 'k' })
+    append('*\nada\nbob\nsam', { key: 'k' })
+    const lost = ['ada', 'bob', 'sam'].map(id => window.hasLost(makeReader(window, ['*'], { id })))
+    expect(lost).toEqual([true, true, false])
+  })
+})
+
+describe('a window with a limit of age', () => {
+  let now = 0
+  const start = () => {
+    now = 1000
+    vi.spyOn(performance, 'now').mockImplementation(() => now)
+  }
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
+  test('evicts what is older, when something is appended and when it is told to', () => {
+    start()
+    const { window, append } = makeWindow({ age: 100 })
+    append('*')
+    now += 60
+    append('@ada')
+    now += 39
+    window.prune()
+    expect(window.size.events).toBe(2)
+    now += 1
+    window.prune()
+    expect([window.find('e1'), window.find('e2')]).toEqual([undefined, 2])
+    now += 60
+    append('*')
+    expect([window.find('e2'), window.find('e3')]).toEqual([2, 3])
+    expect(window.size.events).toBe(1)
+    append('*')
+    expect(window.find('e2')).toBeUndefined()
+    expect(window.size.events).toBe(2)
+  })
+
+  test('keeps the place of the newest as a cursor, and nothing else of it', () => {
+    start()
+    const { window, append } = makeWindow({ age: 100 })
+    append('*\nbob', { key: 'k' })
+    append('#news\n\t#sports', { key: 'k' })
+    const slow = makeReader(window, ['*', '#sports', '@ada'])
+    const quiet = makeReader(window, ['@bob'], { id: 'bob' })
+    now += 100
+    window.prune()
+    window.prune()
+    expect(window.tailId).toBe('e2')
+    expect(window.find('e2')).toBe(2)
+    expect(window.isTrimmed('e1')).toBe(true)
+    expect(window.idAt(2)).toBe('e2')
+    expect(window.start).toBe(2)
+    expect(window.size).toEqual({ events: 0, bytes: 'id: e2\n'.length })
+    expect([slow, quiet].map(reader => window.hasLost(reader))).toEqual([true, false])
+    expect(window.hasLost({ ...slow, cursor: 2 })).toBe(false)
+    expect(window.countTargets('#')).toBe(1)
+    append('#sports')
+    expect(idsOf(window, { ...slow, cursor: 2 })).toEqual(['e3'])
+    now += 100
+    append('*')
+    expect(window.size.events).toBe(1)
+    expect(window.start).toBe(3)
+  })
+
+  test('offers each entry to its readers first, whatever these do then', () => {
+    start()
+    const evicted: string[] = []
+    let hasSent = false
+    const { window, append } = makeWindow({ age: 100 })
+    window.listener = {
+      appended: () => {},
+      evicting: target => {
+        evicted.push(target.name)
+        if (evicted.length === 1) window.prune()
+        if (target.name !== '@ada' || hasSent) return
+        hasSent = true
+        append('*')
+      },
+    }
+    append('*')
+    append('@ada')
+    now += 100
+    window.prune()
+    expect(evicted).toEqual(expect.arrayContaining(['*', '@ada']))
+    expect(window.tail).toBe(3)
+    expect(window.find('e3')).toBe(3)
+    expect(window.size.events).toBe(1)
+  })
+
+  test('reads no clock without one', () => {
+    const clock = vi.spyOn(performance, 'now')
+    const { window, append } = makeWindow()
+    append('*')
+    window.prune()
+    expect(clock).not.toHaveBeenCalled()
+  })
 })

@@ -27,6 +27,7 @@ const frame = fc
   .map(event => encodePoolEvent(event as PoolEvent, LIMITS))
 const target = fc.oneof(
   fc.constantFrom('', '*', '@ada', '#news', '-ada', '*\nada', '#news\nada', '?', '!x'),
+  fc.constantFrom('*\nada\nbob', '#a\n\t#b\n\t#c', '@ada\n\t<1700000000000\n\t~'),
   hostileText,
 )
 const entry = fc.record(

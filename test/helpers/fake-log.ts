@@ -20,6 +20,8 @@ export class FakeLog implements EventLog {
   isLive = true
   /** Whether `open()` fills the window, or waits until the test calls `boot()` or `failBoot()`. */
   boots = true
+  /** Whether messages between processes are stored, instead of dropped. */
+  acceptsMessages = false
   /** How often `barrier()` was called. */
   barriers = 0
   /** What `barrier()` awaits before it looks. */
@@ -61,7 +63,7 @@ export class FakeLog implements EventLog {
   }
 
   async append(entry: Omit<Entry, 'id'>): Promise<string> {
-    if (entry.target === MESSAGE) {
+    if (entry.target === MESSAGE && !this.acceptsMessages) {
       await this.beforeMessage()
       return ''
     }

@@ -37,7 +37,7 @@ test('messages that the log held before reach only listeners that replay them', 
   messages.listen('live', live)
   messages.replay('{"topic":"both","body":1}')
   messages.replay('{"topic":"live","body":2}')
-  expect(both.replay.mock.calls).toEqual([[1]])
+  expect(both.replay.mock.calls).toEqual([[1, false]])
   expect(both.receive).not.toHaveBeenCalled()
   expect(live.receive).not.toHaveBeenCalled()
 })

@@ -56,14 +56,14 @@ export const mutants = {
   'except is ignored in batches of one reader': {
     site: 'memory',
     file: 'delivery/window.ts',
-    find: ' || slot.except === reader.id) continue',
+    find: ' || slot.excepts(reader.id)) continue',
     replace: ') continue',
   },
   /** An entry is superseded by one that leaves the client out. */
   'a key ignores except': {
     site: 'memory',
     file: 'delivery/target.ts',
-    find: 'if (newer.except !== clientId) return true',
+    find: 'if (!newer.excepts(clientId)) return true',
     replace: 'return true',
   },
   'the entries of several targets are not sorted': {
@@ -138,7 +138,7 @@ export const mutants = {
   'the window does not wait for the pump': {
     site: 'memory',
     file: 'delivery/window.ts',
-    find: 'listener?.evicting(oldest.target)',
+    find: 'listener?.evicting(target)',
     replace: '',
   },
   /** A slow client that comes back after the drain has lost what was waiting. */

@@ -127,7 +127,7 @@ describe('closing a pool', () => {
 describe('misuse:', () => {
   test('an exception that is no client id is a TypeError, and so is an unknown option', () => {
     const pool = testPool()
-    for (const except of [null, [], {}, '', 'a\nb']) {
+    for (const except of [null, [[]], [null], {}, '', 'a\nb']) {
       expect(() => pool.broadcast('x', { except: except as string })).toThrow(TypeError)
     }
     expect(() => pool.channel('c').send('x', { excpet: 'ada' } as object)).toThrow(/"excpet"/)

@@ -268,6 +268,9 @@ describe('a run', () => {
     await runs.start('one', producer)
     const { append } = await run
     await expect(append({ data: 1, key: 'a' } as never)).rejects.toThrow(/^key works only on/)
+    await expect(append({ data: 1, ttl: 1 } as never)).rejects.toThrow(/^ttl works only on/)
+    const volatile = append({ data: 1, volatile: true } as never)
+    await expect(volatile).rejects.toThrow(/^volatile works only on/)
     await expect(append({ date: 1 } as never)).rejects.toThrow(/^Unknown event field "date"/)
     await expect(append('x'.repeat(200))).rejects.toMatchObject({ code: 'ERR_SSE_EVENT_TOO_LARGE' })
     end()
