@@ -54,6 +54,10 @@ describe('a typed pool', () => {
     pool.send(7, { event: 'done', data: 'ok', key: 'job', retry: 1000 })
     pool.broadcast({ event: 'done', data: 'ok' }, { except: 'ada' })
     pool.channel('jobs').send({ event: 'update', data: { count: 1 } })
+    pool.broadcast({ event: 'done', data: 'ok', ttl: 1000, volatile: true }, { except: ['ada', 7] })
+    pool.channels('jobs', 'mail').send({ event: 'done', data: 'ok' }, { except: [] as const })
+    expectTypeOf(pool.channel('jobs').add(7)).resolves.toBeString()
+    expectTypeOf(pool.channel('jobs').remove('ada')).resolves.toBeString()
     expectTypeOf(pool.send('ada', { event: 'done', data: '' })).resolves.toBeString()
     expectTypeOf(pool.get('ada')?.id).toEqualTypeOf<string | undefined>()
   })
@@ -72,6 +76,10 @@ describe('a typed pool', () => {
     pool.send('ada', { event: 'update', data: { count: '42' } })
     // @ts-expect-error data is missing
     pool.channel('jobs').send({ event: 'update' })
+    // @ts-expect-error nor may it be missing for several channels
+    pool.channels('jobs', 'mail').send({ event: 'update' })
+    // @ts-expect-error a predicate cannot travel to other processes
+    pool.broadcast({ event: 'done', data: 'ok' }, { except: (id: string) => id === 'ada' })
     // @ts-expect-error the data of the other event
     pool.broadcast({ event: 'done', data: { count: 42 } })
   })

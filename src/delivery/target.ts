@@ -86,13 +86,7 @@ export function slotBytes({ frame, id }: Entry): number {
 }
 
 /** The bytes of an entry's key and exceptions, which the window keeps but which do not go over the wire. */
-export function hiddenBytes({
-  key,
-  except,
-}: {
-  readonly key?: string | undefined
-  readonly except?: Except
-}): number {
+export function hiddenBytes(key: string | undefined, except: Except): number {
   let bytes = key === undefined ? 0 : Buffer.byteLength(key)
   if (except !== undefined) for (const id of idsOf(except)) bytes += Buffer.byteLength(id)
   return bytes

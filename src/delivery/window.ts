@@ -183,7 +183,7 @@ export class Window {
     this.#tail = slot.position
     this.#reached = entry.id
     this.#slots.push(slot)
-    this.#bytes += slot.bytes + hiddenBytes(slot)
+    this.#bytes += slot.bytes + hiddenBytes(slot.key, slot.except)
     if (address === undefined) this.#marks += 1
     target.append(slot)
     if (removal) target.setRemoval(slot)
@@ -490,7 +490,7 @@ export class Window {
   #unlink(oldest: Slot): void {
     const { target, twins } = oldest
     target.evictFirst()
-    this.#bytes -= oldest.bytes + hiddenBytes(oldest)
+    this.#bytes -= oldest.bytes + hiddenBytes(oldest.key, oldest.except)
     if (oldest.removal && target.name.startsWith('#')) this.#channelRemovals -= 1
     if (target.name === '') this.#marks -= 1
     else this.release(target)
@@ -515,7 +515,7 @@ export class Window {
 
 /** The bytes that an entry takes in the window. */
 function bytesOf(entry: Entry, address: TargetAddress | undefined): number {
-  return slotBytes(entry) + hiddenBytes({ key: entry.key, except: address?.except })
+  return slotBytes(entry) + hiddenBytes(entry.key, address?.except)
 }
 
 /** Whether an entry of a batch has expired since the batch was made. */

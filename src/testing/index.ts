@@ -150,6 +150,7 @@ const oneProcess: TestPlan = {
     const entries = [
       { target: '*', frame: 'data: a\ndata: b\n\n' },
       { target: '@ada\nbob', frame: unicode, key: unicode },
+      { target: '#a\nada\nbob\n\t#b\n\t<1700000000000\n\t~', frame: 'data: a\n\n' },
       { target: '#\u{1F600} \t"\'\\', frame: '\r\n\0 ', key: '' },
       { target: '-__proto__', frame: '', key: '__proto__' },
     ]

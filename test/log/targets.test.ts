@@ -1,5 +1,6 @@
 import { formatTarget } from 'koa-sse-pool/testing'
 import { expect, test } from 'vitest'
+import { isClientId } from '../../src/lib/names.js'
 import { parseTarget } from '../../src/log/log.js'
 
 test('authors of engines can make each kind of target, and it is read as it was made (fault 118)', () => {
@@ -38,4 +39,17 @@ test('a property that only a newer version knows, or that makes no sense, is ign
   expect(parseTarget('@ada\n\t#news')).toEqual({ kind: 'client', name: 'ada' })
   const twice = parseTarget('#news\n\t#sports\n\t#sports')
   expect(twice).toEqual({ kind: 'channel', name: 'news', also: ['sports'] })
+})
+
+test('versions that know one exception at most read one that no client has', () => {
+  for (const address of [
+    { kind: 'everyone', name: '', except: ['ada', 'bob'] },
+    { kind: 'channel', name: 'news', also: ['sports'], except: 'ada' },
+    { kind: 'client', name: 'ada', until: 1_700_000_000_000 },
+    { kind: 'everyone', name: '', volatile: true },
+  ] as const) {
+    const [, first, exception] = /^(.[^\n]*)\n(.*)$/s.exec(formatTarget(address)) ?? []
+    expect(first).toBe(formatTarget({ kind: address.kind, name: address.name }))
+    expect(isClientId(exception)).toBe(false)
+  }
 })

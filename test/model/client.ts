@@ -57,7 +57,8 @@ export class ModelClient {
       response.destroy()
       return response.statusCode as number
     }
-    const since = cursor === undefined ? ([requestedAt, this.#tick()] as const) : undefined
+    const connected = [requestedAt, this.#tick()] as const
+    const since = cursor === undefined ? connected : undefined
     const targets = ['*', ...this.channels.map(name => `#${name}`), `@${this.name}`]
     const stays: Stay[] = targets.map(target => ({ target, since, leftAt: undefined }))
     const { name: client } = this
@@ -65,6 +66,7 @@ export class ModelClient {
       ...{
         client,
         pool: place.index,
+        connected,
         cursor,
         stays,
         got: [],

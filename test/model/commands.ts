@@ -15,9 +15,17 @@ export type Command =
   /** The connection is lost. */
   | { do: 'cut'; client: Name }
   | ({ do: 'send'; client: Name } & Sending)
-  | ({ do: 'broadcast'; except?: Name | undefined } & Sending)
-  | ({ do: 'publish'; channel: ChannelName; except?: Name | undefined } & Sending)
+  | ({ do: 'broadcast'; except?: readonly Name[] | undefined } & Sending)
+  | ({
+      do: 'publish'
+      channel: ChannelName
+      /** Sent to this channel too, as one event. */
+      also?: ChannelName | undefined
+      except?: readonly Name[] | undefined
+    } & Sending)
   | { do: 'join' | 'leave'; client: Name; channel: ChannelName }
+  /** The same through the pool: `channel.add(id)` and `channel.remove(id)`. */
+  | { do: 'put in' | 'take out'; client: Name; channel: ChannelName; pool: number }
   | { do: 'remove'; client: Name; pool: number; awaited: boolean }
   /** `ctx.sse.end()` on the client's open stream. */
   | { do: 'end'; client: Name }
@@ -27,6 +35,8 @@ export type Command =
   | { do: 'evict'; pool: number }
   /** The event loop turns once. */
   | { do: 'turn' }
+  /** The clock goes on, so that every ttl is over. */
+  | { do: 'wait' }
   /** Every client that reads gets everything. */
   | { do: 'settle' }
   | { do: 'slow'; milliseconds: number }
@@ -38,6 +48,8 @@ export type Command =
 interface Sending {
   readonly pool: number
   readonly key?: string | undefined
+  /** That it need not be delivered for ever. */
+  readonly life?: 'ttl' | 'volatile' | undefined
   /** Fills the socket of a client that does not read. */
   readonly big: boolean
   readonly awaited: boolean
@@ -74,13 +86,16 @@ function show({ do: name, ...args }: Command): string {
 const client = fc.constantFrom(...CLIENTS)
 const channel = fc.constantFrom(...CHANNELS)
 const pool = fc.nat(1)
-const except = fc.option(client, { nil: undefined, freq: 3 })
+const except = fc.option(fc.subarray([...CLIENTS]), { nil: undefined, freq: 3 })
 const sending = {
   pool,
   key: fc.option(fc.constantFrom('k', 'l'), { nil: undefined, freq: 2 }),
+  life: fc.option(fc.constantFrom('ttl', 'volatile'), { nil: undefined, freq: 2 }),
   big: fc.integer({ max: 5, min: 0 }).map(n => n === 5),
   awaited: fc.boolean(),
 }
+
+const also = fc.option(channel, { nil: undefined, freq: 2 })
 
 const a = <Do extends string>(name: Do) => fc.constant(name)
 
@@ -88,16 +103,18 @@ export function scripts({ hasTwoPools, hasLink }: Abilities): fc.Arbitrary<Scrip
   const weighted: [number, fc.Arbitrary<Command>][] = [
     [6, fc.record({ do: a('send'), client, ...sending })],
     [4, fc.record({ do: a('broadcast'), except, ...sending })],
-    [5, fc.record({ do: a('publish'), channel, except, ...sending })],
+    [5, fc.record({ do: a('publish'), channel, also, except, ...sending })],
     [6, fc.record({ do: a('open'), client, pool, channels: fc.subarray([...CHANNELS]) })],
     [6, fc.record({ do: a('reconnect'), client, pool })],
     [4, fc.record({ do: a('cut'), client })],
     [3, fc.record({ do: fc.constantFrom('join', 'leave'), client, channel })],
+    [3, fc.record({ do: fc.constantFrom('put in', 'take out'), client, channel, pool })],
     [1, fc.record({ do: a('remove'), client, pool, awaited: fc.boolean() })],
     [1, fc.record({ do: a('end'), client })],
     [3, fc.record({ do: fc.constantFrom('block', 'unblock'), client })],
     [1, fc.record({ do: a('evict'), pool })],
     [3, fc.record({ do: a('turn') })],
+    [1, fc.record({ do: a('wait') })],
     [1, fc.record({ do: a('settle') })],
   ]
   if (hasTwoPools) weighted.push([1, fc.record({ do: a('drain'), pool })])
@@ -123,7 +140,10 @@ export function scripts({ hasTwoPools, hasLink }: Abilities): fc.Arbitrary<Scrip
 const big = { pool: 0, big: true, awaited: true }
 const small = { ...big, big: false }
 
-/** Runs that chance seldom makes: a client that joins or leaves a channel while its socket is full. */
+/**
+ * Runs that chance seldom makes: a client that joins or leaves a channel while its socket is full, and one that
+ * comes back like another one just before it, when what that one got has expired.
+ */
 export const RARE: readonly Script[] = [
   new Script([
     { do: 'open', client: 'ada', pool: 0, channels: [] },
@@ -142,5 +162,17 @@ export const RARE: readonly Script[] = [
     { do: 'publish', channel: 'news', ...small },
     { do: 'leave', client: 'ada', channel: 'news' },
     { do: 'publish', channel: 'news', ...small },
+  ]),
+  new Script([
+    { do: 'open', client: 'ada', pool: 0, channels: [] },
+    { do: 'open', client: 'bob', pool: 0, channels: [] },
+    { do: 'open', client: 'eve', pool: 0, channels: [] },
+    { do: 'settle' },
+    { do: 'cut', client: 'ada' },
+    { do: 'cut', client: 'bob' },
+    { do: 'broadcast', life: 'ttl', ...small },
+    { do: 'reconnect', client: 'ada', pool: 0 },
+    { do: 'wait' },
+    { do: 'reconnect', client: 'bob', pool: 0 },
   ]),
 ]

@@ -9,15 +9,18 @@
  * - Everything else (a stream without a cursor, a join, a leave) happens at a moment. A send that resolved
  *   on the same process before that moment lies before it, and a send that began later lies after it. A send
  *   that was under way, or was made by another process, may lie on either side.
+ * - An entry that has expired is not for visits that begin later, and a volatile one not for visits that begin
+ *   after it has come. Neither is a loss to anyone. Both supersede older ones as any other entry does.
  */
 
 /** An entry of the log. Moments are counted: each thing that happens in a run is one tick. */
 export interface Sent {
   readonly n: number
-  /** `*`, `@client` or `#channel`. */
-  readonly target: string
+  /** `*`, `@client`, or one or more of `#channel`. */
+  readonly targets: readonly string[]
   readonly isRemoval: boolean
-  readonly except: string | undefined
+  readonly except: readonly string[]
+  readonly life: 'ttl' | 'volatile' | undefined
   readonly key: string | undefined
   /** Whether it may fill the socket of a client. */
   readonly isBig: boolean
@@ -25,6 +28,8 @@ export interface Sent {
   readonly begun: number
   /** When the send resolved; infinite while it has not. */
   resolved: number
+  /** When its ttl was over; infinite for never. */
+  expired: number
   /** Whether its first attempt was not stored, or may not have been. */
   hasFailed: boolean
   /** Undefined for a send that was rejected for good. */
@@ -36,7 +41,8 @@ export interface Stay {
   readonly target: string
   /** When it began: between two moments. Undefined if the visit's cursor says where. */
   readonly since: readonly [after: number, before: number] | undefined
-  leftAt: number | undefined
+  /** When it ended: between two moments. */
+  leftAt: readonly [after: number, before: number] | undefined
 }
 
 export type Received =
@@ -50,6 +56,8 @@ export type Received =
 export interface Visit {
   readonly client: string
   readonly pool: number
+  /** When it began: between two moments. */
+  readonly connected: readonly [after: number, before: number]
   /** The cursor that it came with. */
   readonly cursor: string | undefined
   readonly stays: Stay[]
@@ -80,15 +88,22 @@ export class Log {
   readonly #byId: ReadonlyMap<string, Placed>
   /** Whether the engine was out of reach at some time. */
   readonly #hadOutage: boolean
+  /** Whether every process has an entry as soon as it is sent. */
+  readonly #isPrompt: boolean
 
   constructor(
     sent: readonly Sent[],
-    { window, compare }: { window: number; compare(a: string, b: string): number },
+    {
+      window,
+      compare,
+      isPrompt,
+    }: { window: number; compare(a: string, b: string): number; isPrompt: boolean },
   ) {
     const stored = sent.filter((entry): entry is Sent & { id: string } => entry.id !== undefined)
     stored.sort((a, b) => compare(a.id, b.id))
     this.entries = stored.map((entry, index) => ({ ...entry, place: index + 1 }))
     this.#window = window
+    this.#isPrompt = isPrompt
     this.#byNumber = new Map(this.entries.map(entry => [entry.n, entry]))
     this.#byId = new Map(this.entries.map(entry => [entry.id, entry]))
     this.#hadOutage = sent.some(({ hasFailed }) => hasFailed)
@@ -222,7 +237,7 @@ export class Log {
     if (visit.stays.some(({ leftAt }) => leftAt !== undefined) && reached < evicted) return 'lagged'
     for (const entry of this.entries) {
       if (entry.place <= reached || entry.place > Math.min(evicted, upTo)) continue
-      if (this.#isMeant(entry, visit, from) === 'no') continue
+      if (this.#isMeant(entry, visit, from) === 'no' || entry.life === 'volatile') continue
       const last = Math.min(place, entry.place + this.#window - 1)
       if (entry.isRemoval || !this.#isSuperseded(entry, visit, from, 'yes', last)) return 'lagged'
     }
@@ -230,20 +245,47 @@ export class Log {
   }
 
   #isMeant(entry: Placed, visit: Visit, from: number): Verdict {
-    if (entry.except === visit.client) return 'no'
+    return both(this.#isAddressed(entry, visit, from), this.#isAlive(entry, visit))
+  }
+
+  /** Whether it is for the visit, not considering how long. */
+  #isAddressed(entry: Placed, visit: Visit, from: number): Verdict {
+    return entry.targets
+      .map(target => this.#isAddressedBy(target, entry, visit, from))
+      .reduce(either, 'no')
+  }
+
+  /** The same by one of its targets. */
+  #isAddressedBy(target: string, entry: Placed, visit: Visit, from: number): Verdict {
+    if (entry.except.includes(visit.client)) return 'no'
     let verdict: Verdict = 'no'
-    let leftAt: number | undefined
+    let leftAt: Stay['leftAt']
     for (const stay of visit.stays) {
-      if (stay.target !== entry.target) continue
+      if (stay.target !== target) continue
       verdict = either(verdict, both(since(entry, stay, visit, from), until(entry, stay, visit)))
       // A slow client that joins again reads on as if it had stayed.
-      if (leftAt !== undefined && entry.begun > leftAt) verdict = either(verdict, 'maybe')
+      if (leftAt !== undefined && entry.begun > leftAt[0]) verdict = either(verdict, 'maybe')
       leftAt = stay.leftAt
     }
     return verdict
   }
 
-  /** Whether a newer entry, up to a place, has the same key and is meant for the visit as well. */
+  /** Whether it is still to be delivered when the visit gets to it. */
+  #isAlive({ life, place, pool, begun, resolved, expired }: Placed, visit: Visit): Verdict {
+    const [after, before] = visit.connected
+    if (life === 'ttl') {
+      if (expired < after) return 'no'
+      return expired === Number.POSITIVE_INFINITY ? 'yes' : 'maybe'
+    }
+    if (life !== 'volatile') return 'yes'
+    if (resolved < after && (pool === visit.pool || this.#isPrompt)) return 'no'
+    // A slow client may get to it when it has left the window.
+    const isSlow = visit.wasBlocked || this.entries.some(({ isBig }) => isBig)
+    const mayBeGone = isSlow && place <= this.entries.length - this.#window
+    return begun > before && this.#isPrompt && !mayBeGone ? 'yes' : 'maybe'
+  }
+
+  /** Whether newer entries, up to a place, have the same key and are for the visit as well, by each target. */
   #isSuperseded(
     entry: Placed,
     visit: Visit,
@@ -252,10 +294,15 @@ export class Log {
     last = this.entries.length,
   ): boolean {
     if (entry.key === undefined) return false
-    return this.entries.slice(entry.place, last).some(newer => {
-      if (newer.key !== entry.key || newer.target !== entry.target) return false
-      const meant = this.#isMeant(newer, visit, from)
-      return meant === 'yes' || meant === certainty
+    // By a target that only may be one of the visit, it need not be superseded to be left out.
+    const counts = certainty === 'yes' ? ['yes', 'maybe'] : ['yes']
+    return entry.targets.every(target => {
+      if (!counts.includes(this.#isAddressedBy(target, entry, visit, from))) return true
+      return this.entries.slice(entry.place, last).some(newer => {
+        if (newer.key !== entry.key || !newer.targets.includes(target)) return false
+        const addressed = this.#isAddressedBy(target, newer, visit, from)
+        return addressed === 'yes' || addressed === certainty
+      })
     })
   }
 }
@@ -269,8 +316,9 @@ function since(entry: Placed, { since }: Stay, { pool }: Visit, from: number): V
 
 function until(entry: Placed, { leftAt }: Stay, { pool }: Visit): Verdict {
   if (leftAt === undefined) return 'yes'
-  if (entry.begun > leftAt) return 'no'
-  return entry.pool === pool && entry.resolved < leftAt ? 'yes' : 'maybe'
+  const [after, before] = leftAt
+  if (entry.begun > before) return 'no'
+  return entry.pool === pool && entry.resolved < after ? 'yes' : 'maybe'
 }
 
 export function show(received: Received): string {

@@ -47,6 +47,8 @@ interface Engine {
   /** For the log of one pool; undefined for the pool's own. */
   log(index: number): Promise<{ log: EventLog; close(): unknown } | undefined>
   compare(a: string, b: string): number
+  /** Every process has an entry as soon as it is sent. */
+  readonly isPrompt?: boolean
   readonly link?: Link
   stop(): Promise<void>
 }
@@ -70,6 +72,10 @@ export class Site implements Abilities {
   private constructor(engine: Engine, folder: string) {
     this.#engine = engine
     this.#folder = folder
+  }
+
+  get isPrompt(): boolean {
+    return this.#engine.isPrompt === true
   }
 
   get hasTwoPools(): boolean {
@@ -140,6 +146,7 @@ const engines: Record<SiteName, () => Promise<Engine>> = {
     return {
       log: async () => undefined,
       compare: compareSequences,
+      isPrompt: true,
       stop: async () => {},
     }
   },
@@ -177,6 +184,7 @@ const engines: Record<SiteName, () => Promise<Engine>> = {
     return {
       log: async () => ({ log: open(), close: () => {} }),
       compare: compareSequences,
+      isPrompt: true,
       stop: () => log.close(),
     }
   },

@@ -14,6 +14,14 @@ const PADDING = ` ${'x'.repeat(400 * 1024)}`
 
 let runs = 0
 
+/** How far the clock of all processes here was set forward. It never goes back. */
+let ahead = 0
+const { now } = Date
+Date.now = () => now() + ahead
+
+/** Less than the clock is set forward at once, and more than a run takes. */
+const TTL_MS = 1_800_000
+
 export interface Figures {
   sent: number
   received: number
@@ -70,17 +78,23 @@ export class World {
       case 'cut':
         return client?.cut()
       case 'send':
-        return this.#send(`@${this.#name(command.client)}`, command)
+        return this.#send([`@${this.#name(command.client)}`], command)
       case 'broadcast':
-        return this.#send('*', command, command.except)
-      case 'publish':
-        return this.#send(`#${this.#name(command.channel)}`, command, command.except)
+        return this.#send(['*'], command, command.except)
+      case 'publish': {
+        const channels = new Set([command.channel, command.also ?? command.channel])
+        const targets = Array.from(channels, channel => `#${this.#name(channel)}`)
+        return this.#send(targets, command, command.except)
+      }
       case 'join':
         return this.#join(client, this.#name(command.channel))
       case 'leave':
         return this.#leave(client, this.#name(command.channel))
+      case 'put in':
+      case 'take out':
+        return this.#change(client, command)
       case 'remove':
-        return this.#send(`@${this.#name(command.client)}`, command)
+        return this.#send([`@${this.#name(command.client)}`], command)
       case 'end':
         return this.#end(client)
       case 'block':
@@ -89,11 +103,14 @@ export class World {
         return client?.unblock()
       case 'evict':
         for (let n = 0; n < WINDOW; n++) {
-          await this.#send(`#nobody${this.#run}`, { pool: command.pool, awaited: n === WINDOW - 1 })
+          const options = { pool: command.pool, awaited: n === WINDOW - 1 }
+          await this.#send([`#nobody${this.#run}`], options)
         }
         return
       case 'turn':
         return new Promise(resolve => setImmediate(resolve))
+      case 'wait':
+        return this.#wait()
       case 'settle':
         return this.#isUp ? this.#settle() : undefined
       case 'slow':
@@ -137,10 +154,7 @@ export class World {
     if (client?.visit === undefined || stream === undefined) return
     const now = this.#tick()
     stream.join(channel)
-    const target = `#${channel}`
-    const isIn = (stay: Stay) => stay.target === target && stay.leftAt === undefined
-    if (client.visit.stays.some(isIn)) return
-    client.visit.stays.push({ target, since: [now, now], leftAt: undefined })
+    begin(client.visit, `#${channel}`, [now, now])
   }
 
   #leave(client: ModelClient | undefined, channel: string): void {
@@ -148,8 +162,40 @@ export class World {
     if (client?.visit === undefined || stream === undefined) return
     const now = this.#tick()
     stream.leave(channel)
-    for (const stay of client.visit.stays) {
-      if (stay.target === `#${channel}`) stay.leftAt ??= now
+    finish(client.visit, `#${channel}`, [now, now])
+  }
+
+  /** Through the pool: on any process if all have it at once, else on the client's, which has it when it resolves. */
+  async #change(
+    client: ModelClient | undefined,
+    { do: does, channel: short, pool }: Command & { do: 'put in' | 'take out' },
+  ): Promise<void> {
+    if (client?.visit === undefined || client.place === undefined || !this.#isUp) return
+    const { visit } = client
+    const place = this.#site.isPrompt ? this.#place(pool) : client.place
+    const channel = this.#name(short)
+    const members = place.pool.channel(channel)
+    const began = this.#tick()
+    const change = does === 'put in' ? members.add(client.name) : members.remove(client.name)
+    await change.catch(error => {
+      // Before its log is in reach again a pool refuses, and nothing has changed.
+      if (error.code !== 'ERR_SSE_LOG_DOWN') throw error
+    })
+    const isDone = await change.then(
+      () => true,
+      () => false,
+    )
+    if (!isDone) return
+    const moments = [began, this.#tick()] as const
+    if (does === 'put in') begin(visit, `#${channel}`, moments)
+    else finish(visit, `#${channel}`, moments)
+  }
+
+  #wait(): void {
+    ahead += 2 * TTL_MS
+    const now = this.#tick()
+    for (const sent of this.#sent) {
+      if (sent.life === 'ttl') sent.expired = Math.min(sent.expired, now)
     }
   }
 
@@ -166,30 +212,34 @@ export class World {
   // Sends
 
   async #send(
-    target: string,
+    targets: readonly string[],
     { pool: index, awaited, ...options }: Pick<Sending, 'pool' | 'awaited'> & Partial<Command>,
-    exceptName?: string,
+    exceptNames: readonly string[] = [],
   ): Promise<void> {
     const { pool, index: at } = this.#place(index)
     const isRemoval = options.do === 'remove'
     const key = 'key' in options ? options.key : undefined
-    const except = exceptName === undefined ? undefined : this.#name(exceptName)
+    const life = 'life' in options ? options.life : undefined
+    const except = exceptNames.map(name => this.#name(name))
     const n = this.#sent.length
     const isBig = 'big' in options && options.big === true
     const sent: Sent = {
-      ...{ n, target, isRemoval, except, key, isBig, pool: at, begun: this.#tick() },
-      ...{ resolved: Number.POSITIVE_INFINITY, hasFailed: false, id: undefined },
+      ...{ n, targets, isRemoval, except, key, life, isBig, pool: at, begun: this.#tick() },
+      ...{ resolved: Number.POSITIVE_INFINITY, expired: Number.POSITIVE_INFINITY },
+      ...{ hasFailed: false, id: undefined },
     }
     this.#sent.push(sent)
     const data = `${n}${isBig ? PADDING : ''}`
-    const event = { data, key }
-    const name = target.slice(1)
+    const ttl = life === 'ttl' ? TTL_MS : undefined
+    const event = { data, key, ttl, volatile: life === 'volatile' }
+    const [target = '*'] = targets
+    const [name = '', ...others] = targets.map(target => target.slice(1))
     const promise = isRemoval
       ? pool.remove(name, String(n))
       : target === '*'
         ? pool.broadcast(event, { except })
         : target.startsWith('#')
-          ? pool.channel(name).send(event, { except })
+          ? pool.channels(name, ...others).send(event, { except })
           : pool.send(name, event)
     const settled = this.#settled(sent, promise)
     // The memory log has stored it by now.
@@ -290,7 +340,7 @@ export class World {
   async #probe(pool = 0): Promise<string> {
     for (;;) {
       const n = this.#sent.length
-      await this.#send('*', { pool, awaited: true })
+      await this.#send(['*'], { pool, awaited: true })
       const id = this.#sent[n]?.id
       if (id !== undefined) return id
       // The log may be reached for reading again, and not yet for a send.
@@ -306,6 +356,7 @@ export class World {
     const log = new Log(this.#sent, {
       window: WINDOW,
       compare: (a, b) => this.#site.compare(a, b),
+      isPrompt: this.#site.isPrompt,
     })
     for (const { visits } of this.#clients.values()) {
       for (const visit of visits) {
@@ -318,9 +369,10 @@ export class World {
   }
 
   #report(visit: Visit, fault: string, log: Log): string {
-    const sent = log.entries.map(({ n, target, key, except, isRemoval, pool, id }) => {
-      const details = `${key ? ` key ${key}` : ''}${except ? ` except ${except}` : ''}`
-      return `  ${n} ${isRemoval ? 'removes' : 'to'} ${target}${details} from pool ${pool}: ${id}`
+    const sent = log.entries.map(({ n, targets, key, life, except, isRemoval, pool, id }) => {
+      const details = [key && `key ${key}`, life, except.length > 0 && `except ${except}`]
+      const what = [isRemoval ? 'removes' : 'to', targets, ...details.filter(Boolean)].join(' ')
+      return `  ${n} ${what} from pool ${pool}: ${id}`
     })
     const got = visit.got.map(received => `  ${show(received)}`)
     const { client, pool, cursor, stays } = visit
@@ -372,4 +424,14 @@ export class World {
   #name(name: string): string {
     return `${name}${this.#run}`
   }
+}
+
+/** The visit is in a channel from some moment between two on, if it was not already. */
+function begin(visit: Visit, target: string, since: readonly [number, number]): void {
+  const isIn = (stay: Stay) => stay.target === target && stay.leftAt === undefined
+  if (!visit.stays.some(isIn)) visit.stays.push({ target, since, leftAt: undefined })
+}
+
+function finish(visit: Visit, target: string, leftAt: readonly [number, number]): void {
+  for (const stay of visit.stays) if (stay.target === target) stay.leftAt ??= leftAt
 }
