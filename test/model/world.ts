@@ -177,15 +177,7 @@ export class World {
     const members = place.pool.channel(channel)
     const began = this.#tick()
     const change = does === 'put in' ? members.add(client.name) : members.remove(client.name)
-    await change.catch(error => {
-      // Before its log is in reach again a pool refuses, and nothing has changed.
-      if (error.code !== 'ERR_SSE_LOG_DOWN') throw error
-    })
-    const isDone = await change.then(
-      () => true,
-      () => false,
-    )
-    if (!isDone) return
+    if ((await stored(change)) === undefined) return
     const moments = [began, this.#tick()] as const
     if (does === 'put in') begin(visit, `#${channel}`, moments)
     else finish(visit, `#${channel}`, moments)
@@ -251,21 +243,10 @@ export class World {
 
   /** Sends again until it is known whether the log has it. */
   async #settled(sent: Sent, promise: Promise<string>): Promise<void> {
-    let retry: (() => Promise<string>) | undefined
-    for (let attempt = promise; ; ) {
-      try {
-        sent.id = await attempt
-        sent.resolved = Math.min(sent.resolved, this.#tick())
-        return
-      } catch (error) {
-        sent.hasFailed = true
-        retry = (error as { retry?: () => Promise<string> }).retry ?? retry
-        // What was not stored, although it was never uncertain, must not arrive.
-        if (retry === undefined) return
-        await pause(10)
-        attempt = retry()
-      }
-    }
+    sent.id = await stored(promise, () => {
+      sent.hasFailed = true
+    })
+    if (sent.id !== undefined) sent.resolved = Math.min(sent.resolved, this.#tick())
   }
 
   // The engine and the pools
@@ -423,6 +404,23 @@ export class World {
   /** Clients and channels of a run are new, so that nothing of earlier runs concerns them. */
   #name(name: string): string {
     return `${name}${this.#run}`
+  }
+}
+
+/** Tries again until it is known whether the log has an entry: resolves to its id, or to undefined. */
+async function stored(promise: Promise<string>, onFailure = () => {}): Promise<string | undefined> {
+  let retry: (() => Promise<string>) | undefined
+  for (let attempt = promise; ; ) {
+    try {
+      return await attempt
+    } catch (error) {
+      onFailure()
+      retry = (error as { retry?: () => Promise<string> }).retry ?? retry
+      // What was not stored, although it was never uncertain, must not arrive.
+      if (retry === undefined) return undefined
+      await pause(10)
+      attempt = retry()
+    }
   }
 }
 
