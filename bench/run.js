@@ -9,6 +9,7 @@
  *                                 two builds of this package, in the same rounds
  *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
  *     npm run bench -- --workloads=runs       runs, about ten minutes; replaces that section of RESULTS.md
+ *     npm run bench -- --workloads=http2,compression    the same for these two sections
  *
  * It prints one Markdown table of the figures and one of the targets. What keeps the figures honest:
  *
@@ -39,6 +40,7 @@ import { tableOf } from './parts/table.js'
 import { RUN_TARGETS, TARGETS, targetsOf } from './parts/targets.js'
 import { isPinned, Skipped } from './parts/worker.js'
 import { measureRuns, RUN_ROWS, RUN_SERVERS } from './runs/index.js'
+import { measureSection, SECTIONS } from './sections.js'
 import { isHere as nchanIsHere } from './servers/nchan.js'
 import { measure, WORKLOADS } from './workloads/index.js'
 
@@ -99,11 +101,17 @@ const hasEngines =
   (wanted ? wanted.includes('engines') : !options.quick) && (!only || only.includes('ours'))
 const hasRuns =
   (wanted ? wanted.includes('runs') : !options.quick) && (!only || only.includes('ours'))
+const sections = SECTIONS.filter(({ name }) =>
+  wanted ? wanted.includes(name) : !(options.quick || options.only),
+)
 const left = Object.keys(WORKLOADS).filter(name => !chosen.includes(name))
 if (!hasEngines) left.push('engines')
 if (!hasRuns) left.push('runs')
-const isOnlyRuns =
-  options.workloads === 'runs' && !(options.quick || options.only || options.before)
+left.push(...SECTIONS.filter(section => !sections.includes(section)).map(({ name }) => name))
+/** A complete run of sections that have their own place in RESULTS.md. */
+const areOnlySections =
+  wanted?.every(name => name === 'runs' || SECTIONS.some(section => section.name === name)) &&
+  !(options.quick || options.only || options.before)
 
 /** @type {import('./parts/table.js').Figures} */
 const figures = new Map()
@@ -111,6 +119,8 @@ const figures = new Map()
 const failures = new Set()
 /** @type {Set<string>} */
 const runFailures = new Set()
+/** @type {Map<string, Set<string>>} */
+const sectionFailures = new Map(SECTIONS.map(({ name }) => [name, new Set()]))
 const RUN_NOTES = [
   'Koa with `res.write` keeps an array of frames: no end, limit, resumption or back-pressure.',
   'resumable-stream: a reader is the first one, which gets the stream from the call that created it and ' +
@@ -126,6 +136,9 @@ for (let round = 0; round < rounds; round += 1) {
   if (chosen.length > 0) for (const server of servers) await measureOnce(server, round)
   if (hasEngines) for (const engine of ENGINES) await measureEngineOnce(engine, round)
   if (hasRuns) for (const server of RUN_SERVERS) await measureRunsOnce(server, round)
+  for (const section of sections) {
+    for (const { file } of section.servers) await measureSectionOnce(section, file, round)
+  }
 }
 
 const resultsFile = new URL('RESULTS.md', import.meta.url)
@@ -137,6 +150,7 @@ const results = [
   '',
   ...(chosen.length > 0 ? [tableOf(figures, titles(), servers), ''] : []),
   ...(hasEngines ? engineResults() : []),
+  ...sections.flatMap(section => sectionResults(section)),
   ...(hasRuns ? runResults() : []),
   '## Targets',
   '',
@@ -149,7 +163,10 @@ const results = [
 ].join('\n')
 process.stdout.write(results)
 if (!isPartial) writeFileSync(resultsFile, results)
-else if (isOnlyRuns) replaceRuns()
+else if (areOnlySections) {
+  for (const section of sections) replaceSection(section.title, sectionResults(section))
+  if (hasRuns) replaceSection('Runs', runResults())
+}
 
 /** @param {SERVERS[number]} server @param {number} round */
 async function measureOnce({ file, only: few = chosen }, round) {
@@ -215,16 +232,52 @@ function runResults() {
   ]
 }
 
-/** Leaves the rest of RESULTS.md as an earlier complete run wrote it. */
-function replaceRuns() {
-  const before = readFileSync(resultsFile, 'utf8')
-  const section = `${runResults().join('\n')}\n`
-  const from = before.indexOf('## Runs\n')
-  const targets = before.indexOf('## Targets\n')
-  writeFileSync(
-    resultsFile,
-    before.slice(0, from === -1 ? targets : from) + section + before.slice(targets),
+/** @param {import('./sections.js').Section} section @param {string} file @param {number} round */
+async function measureSectionOnce(section, file, round) {
+  process.stderr.write(`round ${round + 1} of ${rounds}: ${section.name}, ${file}`)
+  await measureSection(
+    section,
+    file,
+    plan,
+    (metric, value) => keep(metric, file, round, value),
+    (workload, error) =>
+      sectionFailures.get(section.name)?.add(`${file}, ${workload}: ${error.message}`),
   )
+  process.stderr.write('\n')
+}
+
+/** @param {import('./sections.js').Section} section */
+function sectionResults({ name, title, reference, servers, workloads, targets, notes }) {
+  const rows = Object.values(workloads).flatMap(workload => Object.entries(workload.rows))
+  const sizedRows = Object.fromEntries(rows.map(([metric, text]) => [metric, sized(text)]))
+  const base = servers.find(({ file }) => file === reference)?.title
+  return [
+    `## ${title}`,
+    '',
+    `**Median** ×ratio to ${base} (least–most) of ${rounds} interleaved rounds. Lower is better.`,
+    '',
+    tableOf(figures, sizedRows, servers, reference),
+    '',
+    sized(targetsOf(targets, figures, rounds, isPartial)),
+    '',
+    ...notes.map(note => `- ${note}`),
+    `- ${machine()}`,
+    ...[...(sectionFailures.get(name) ?? [])].map(failure => `- Not measured: ${failure}.`),
+    '',
+  ]
+}
+
+/**
+ * Leaves the rest of RESULTS.md as an earlier complete run wrote it. A new section goes before the targets.
+ *
+ * @param {string} title @param {string[]} lines
+ */
+function replaceSection(title, lines) {
+  const before = readFileSync(resultsFile, 'utf8')
+  const start = before.indexOf(`## ${title}\n`)
+  const from = start === -1 ? before.indexOf('## Targets\n') : start
+  const end = start === -1 ? from : before.indexOf('\n## ', from) + 1
+  writeFileSync(resultsFile, `${before.slice(0, from)}${lines.join('\n')}\n${before.slice(end)}`)
 }
 
 function engineResults() {

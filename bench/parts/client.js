@@ -1,10 +1,13 @@
 // @ts-check
 // The load client: raw sockets that read into one shared buffer and parse only the number in each frame.
 // It checks every frame of every stream: none lost, none duplicated, in order.
+import { get } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createGunzip } from 'node:zlib'
 import { DIGITS, groupOf, MARK, monotonic } from './event.js'
 import { feedTo } from './feed.js'
+import { Http2Client } from './http2-client.js'
 
 const MARK_CODE = MARK.charCodeAt(0)
 const ZERO = 0x30
@@ -14,7 +17,7 @@ const buffer = Buffer.allocUnsafe(256 * 1024)
 /**
  * @typedef Stream
  * @property {number} index
- * @property {import('node:net').Socket} socket
+ * @property {{ readonly bytesRead: number }} socket
  * @property {number} next the number that the next frame must have
  * @property {number} value of the digits read so far
  * @property {number} missing digits still to be read
@@ -38,18 +41,18 @@ let beats = 0
 let beatSize = -1
 let countsBeats = false
 
-/** @param {Stream} stream @param {number} length */
-function read(stream, length) {
+/** @param {Stream} stream @param {Buffer} bytes @param {number} length */
+function read(stream, bytes, length) {
   let at = 0
   for (;;) {
     while (stream.missing > 0) {
       if (at === length) return
-      stream.value = stream.value * 10 + /** @type {number} */ (buffer[at]) - ZERO
+      stream.value = stream.value * 10 + /** @type {number} */ (bytes[at]) - ZERO
       at += 1
       stream.missing -= 1
       if (stream.missing === 0) arrive(stream)
     }
-    while (at < length && buffer[at] !== MARK_CODE) at += 1
+    while (at < length && bytes[at] !== MARK_CODE) at += 1
     if (at === length) return
     at += 1
     stream.missing = DIGITS
@@ -90,25 +93,26 @@ function firstFor(index) {
 }
 
 /**
- * @typedef {{ port: number, channels: number, lastEventId?: string, path?: string, runs?: number }} Target
+ * @typedef Target
+ * @property {number} port
+ * @property {number} channels
+ * @property {string} [lastEventId]
+ * @property {string} [path]
+ * @property {number} [runs]
+ * @property {boolean} [gzip] accepts compressed streams
+ * @property {{ perSession: number, tls: boolean }} [http2]
  *
  * @param {Target & { index: number }} request
  */
-function open({ port, index, channels, lastEventId, path = '/?id={id}', runs }) {
+function open({ port, index, channels, lastEventId, path = '/?id={id}', runs, gzip, http2 }) {
+  if (gzip) return openGzip(port, index)
+  if (http2) return openHttp2({ port, ...http2 }, index)
   return new Promise((resolve, reject) => {
-    /** @type {Stream} */
-    const stream = {
-      index,
-      socket: /** @type {any} */ (undefined),
-      next: firstFor(index),
-      value: 0,
-      missing: 0,
-      beats: 0,
-    }
+    const stream = streamAt(index)
     let answered = false
     const onRead = (/** @type {number} */ length) => {
       const before = frames
-      read(stream, length)
+      read(stream, buffer, length)
       if (!answered) {
         answered = true
         const status = buffer.toString('latin1', 0, 12)
@@ -117,12 +121,81 @@ function open({ port, index, channels, lastEventId, path = '/?id={id}', runs }) 
       } else if (countsBeats && frames === before) beat(stream, length)
       return true
     }
-    stream.socket = connect({ port, host: '127.0.0.1', onread: { buffer, callback: onRead } })
-    stream.socket.on('error', reject)
-    stream.socket.on('close', () => fail(`stream ${index} was closed`))
+    const socket = connect({ port, host: '127.0.0.1', onread: { buffer, callback: onRead } })
+    stream.socket = socket
+    socket.on('error', reject)
+    socket.on('close', () => fail(`stream ${index} was closed`))
     const channel = channels > 0 ? `&channel=${groupOf(index, channels)}` : ''
     const id = runs === undefined ? index : groupOf(index, runs)
-    stream.socket.write(requestOf(path.replace('{id}', String(id)) + channel, lastEventId))
+    socket.write(requestOf(path.replace('{id}', String(id)) + channel, lastEventId))
+    streams.push(stream)
+  })
+}
+
+/** @param {number} index @returns {Stream} */
+function streamAt(index) {
+  return {
+    index,
+    socket: /** @type {any} */ (undefined),
+    next: firstFor(index),
+    value: 0,
+    missing: 0,
+    beats: 0,
+  }
+}
+
+/** A server that does not compress is read as it is. @param {number} port @param {number} index */
+function openGzip(port, index) {
+  return new Promise((resolve, reject) => {
+    const stream = streamAt(index)
+    const headers = { Accept: 'text/event-stream', 'Accept-Encoding': 'gzip' }
+    const request = get({ port, host: '127.0.0.1', path: `/?id=${index}`, headers, agent: false })
+    request.on('error', reject)
+    request.on('response', response => {
+      if (response.statusCode !== 200) {
+        reject(new Error(`stream ${index} was answered ${response.statusCode}`))
+        return
+      }
+      const isCompressed = response.headers['content-encoding'] === 'gzip'
+      const body = isCompressed ? response.pipe(createGunzip()) : response
+      body.on('data', bytes => read(stream, bytes, bytes.length))
+      body.on('error', error => fail(`stream ${index}: ${error.message}`))
+      response.on('close', () => fail(`stream ${index} was closed`))
+      stream.socket = response.socket
+      streams.push(stream)
+      resolve(stream)
+    })
+  })
+}
+
+/** @type {Http2Client | undefined} */
+let session
+
+/**
+ * @param {{ port: number, perSession: number, tls: boolean }} server
+ * @param {number} index
+ */
+function openHttp2({ port, perSession, tls }, index) {
+  if (index % perSession === 0 || session === undefined) session = new Http2Client({ port, tls })
+  const client = session
+  return new Promise((resolve, reject) => {
+    const stream = streamAt(index)
+    stream.socket = client
+    const headers = {
+      ...{ ':method': 'GET', ':scheme': tls ? 'https' : 'http', ':path': `/?id=${index}` },
+      ...{ ':authority': '127.0.0.1', accept: 'text/event-stream' },
+    }
+    client.request(headers, {
+      onHeaders(status) {
+        if (status === 200) resolve(stream)
+        else reject(new Error(`stream ${index} was refused`))
+      },
+      onData: bytes => read(stream, bytes, bytes.length),
+      onEnd() {
+        reject(new Error(`stream ${index} was closed`))
+        fail(`stream ${index} was closed`)
+      },
+    })
     streams.push(stream)
   })
 }
@@ -178,6 +251,13 @@ const commands = {
     delays.sort((a, b) => a - b)
     const part = (/** @type {number} */ share) => delays[Math.floor(share * (delays.length - 1))]
     return { p50: part(0.5), p99: part(0.99) }
+  },
+  /** Bytes that have arrived on all sockets. */
+  bytesRead() {
+    return [...new Set(streams.map(({ socket }) => socket))].reduce(
+      (sum, { bytesRead }) => sum + bytesRead,
+      0,
+    )
   },
   /** Heartbeats since `begin`: the total, and the fewest and the most of any stream. */
   beats() {

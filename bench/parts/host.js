@@ -3,7 +3,7 @@
 // library is used.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { eventAt, groupOf, monotonic } from './event.js'
+import { eventAt, groupOf, monotonic, orderAt } from './event.js'
 import { listenForFeed } from './feed.js'
 
 /**
@@ -15,6 +15,9 @@ import { listenForFeed } from './feed.js'
  * @property {number} history the number of entries to keep for replay
  * @property {boolean} channels each stream joins the channel that its request names
  * @property {object} [pool] more options for koa-sse-pool
+ * @property {object} [route] more options for its route
+ * @property {boolean} [isHttp2] it serves HTTP/2
+ * @property {boolean} [tls] over TLS
  * @property {string} [build] the URL of another build of it
  * @property {string} [redis] the address of a Redis server
  * @property {boolean} [isFirst] of resumable-stream: a reader gets the stream that its producer's call returned
@@ -58,10 +61,11 @@ export async function host({ server, port, feedPath, usage = ownUsage, ...hosted
 
   /** @type {Record<string, (args: any) => unknown>} */
   const commands = {
-    async publish({ from, count, perTurn, size, to = 'everyone', groups }) {
+    async publish({ from, count, perTurn, size, items, to = 'everyone', groups }) {
       for (let i = 0; i < count; i += 1) {
         if (i > 0 && i % perTurn === 0) await nextTurn()
-        await deliver(to, groups, eventAt(from + i, size))
+        const event = items ? orderAt(from + i, items) : eventAt(from + i, size)
+        await deliver(to, groups, event)
       }
     },
     /** Publishes by a timer; answers the time at which each entry was published. */

@@ -10,6 +10,7 @@ import { Worker } from './worker.js'
  * @property {'everyone' | 'client' | 'channel'} [to] everyone, or one client or channel in turn
  * @property {number} [groups] number of clients or channels
  * @property {number} [size] of each entry's text
+ * @property {number} [items] each entry is an order of that many items
  */
 
 export class Pair {
@@ -63,13 +64,14 @@ export class Pair {
   }
 
   /** Sends the entries and lets the client check each. Returns the server's CPU time in µs. @param {Work} work */
-  async publish({ count, lot, perTurn = lot, to = 'everyone', groups = 1, size }) {
+  async publish({ count, lot, perTurn = lot, to = 'everyone', groups = 1, size, items }) {
     const each = this.reach(to, groups)
     await this.client.ask('begin', { from: this.seq, groups })
     return this.cpuOf(async () => {
       for (let done = lot; done <= count; done += lot) {
         const all = this.client.ask('until', { count: done * each })
-        this.server.tell('publish', { from: this.seq, count: lot, perTurn, to, groups, size })
+        const what = { size, items }
+        this.server.tell('publish', { from: this.seq, count: lot, perTurn, to, groups, ...what })
         this.seq += lot
         await all
       }

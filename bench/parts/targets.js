@@ -15,7 +15,14 @@ import { markdownOf, median, short } from './table.js'
  */
 
 /** @type {Record<string, string>} */
-const PEERS = { net: 'bare `net`', nchan: 'nchan', 'res-write': 'Koa + `res.write`' }
+const PEERS = {
+  net: 'bare `net`',
+  http2: 'bare `node:http2`',
+  ours: 'plain',
+  'gzip-each': 'gzip per client',
+  nchan: 'nchan',
+  'res-write': 'Koa + `res.write`',
+}
 
 /** @param {string} what @param {string} metric @param {string} peer @param {number} most @returns {Target} */
 function ratio(what, metric, peer, most, server = 'ours') {
@@ -70,6 +77,24 @@ export const TARGETS = [
   { what: 'stalled client, 50 MB published', most: 5, unit: 'MB', of: at => at('stalled', 'ours') },
   ratio('growth from 1,000 to {many} streams', 'growth', 'net', 1),
   ...['redis', 'ioredis'].flatMap(client => ofRedis(client)),
+]
+
+/** @type {Target[]} */
+export const HTTP2_TARGETS = ['h2c', 'tls'].flatMap(kind =>
+  [1, 50].flatMap(perSession =>
+    ['1000', 'many'].map(streams => {
+      const how = `${kind === 'tls' ? 'with' : 'without'} TLS, ${perSession} per session`
+      const what = `${streams === 'many' ? '{many}' : '1,000'} streams, ${how}`
+      return ratio(what, `${kind}-${perSession}-${streams}`, 'http2', 1.15, 'ours-http2')
+    }),
+  ),
+)
+
+/** @type {Target[]} */
+export const COMPRESSION_TARGETS = [
+  ratio('CPU, events of 250 bytes', 'gzip-small', 'ours', 1.2, 'ours-gzip'),
+  ratio('CPU, events of 2,500 bytes', 'gzip-large', 'ours', 1.2, 'ours-gzip'),
+  ratio('CPU, events of 250 bytes', 'gzip-small', 'gzip-each', 0.2, 'ours-gzip'),
 ]
 
 /** @type {Target[]} */

@@ -3,6 +3,7 @@
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import { host, settings } from '../parts/host.js'
+import { http2Server } from '../parts/http2-server.js'
 
 const { ClientPool, sse } = await import(settings.build ?? '../../dist/index.js')
 
@@ -17,12 +18,15 @@ app.use(
   sse({
     pool,
     id: ctx => ctx.query.id,
+    ...settings.route,
     ...(settings.channels && { channels: ctx => [String(ctx.query.channel)] }),
   }),
 )
 
 host({
-  server: createServer(app.callback()),
+  server: settings.isHttp2
+    ? http2Server(settings.tls, app.callback())
+    : createServer(app.callback()),
   // Not awaited, as in an app: all entries of one turn go out together.
   broadcast({ event, data }) {
     pool.broadcast({ event, data })

@@ -24,6 +24,20 @@ export function streamHeaders({ req, res }: Context): Record<string, string> {
   return { ...Object.fromEntries(others), 'Cache-Control': untransformed(res) }
 }
 
+/** The same for a stream that is compressed if the client accepts that, and nothing else does it already. */
+export function gzipHeaders(ctx: Context): Record<string, string> {
+  const headers = streamHeaders(ctx)
+  const compresses = !ctx.res.hasHeader('Content-Encoding') && acceptsGzip(ctx)
+  return compresses ? { ...headers, 'Content-Encoding': 'gzip' } : headers
+}
+
+function acceptsGzip(ctx: Context): boolean {
+  const accepted = String(ctx.req.headers['accept-encoding'] ?? '')
+  // All browsers send a list without weights. For `ctx.acceptsEncodings`, Koa would keep a parser with each stream.
+  if (!accepted.includes(';')) return /(^|[\s,])gzip([\s,]|$)/i.test(accepted)
+  return ctx.acceptsEncodings('gzip', 'identity') === 'gzip'
+}
+
 /** Without `no-transform` a proxy may compress the stream, and hold back frames until its buffer is full. */
 function untransformed(res: ServerResponse): string {
   const own = String(res.getHeader('Cache-Control') ?? 'no-cache')

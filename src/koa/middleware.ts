@@ -18,7 +18,7 @@ import { type EventMap, encodeData } from '../wire/event.js'
 import { COMMENT_HEARTBEAT, END_ID, HELLO, retryLater } from '../wire/frames.js'
 import { addressOf } from './address.js'
 import { lastEventIdOf } from './cursor.js'
-import { EVENT_STREAM, streamHeaders } from './headers.js'
+import { EVENT_STREAM, gzipHeaders, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
 import { warnOfMistakes } from './mistakes.js'
 import { ignoreDisconnects, isGone, Opening } from './opening.js'
@@ -96,8 +96,9 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
   }
   const restrictsSites = route.allowedHosts !== undefined || route.allowedOrigins !== undefined
   const warns = process.env.NODE_ENV !== 'production'
+  const headersOf = route.compress ? gzipHeaders : streamHeaders
   const open = (ctx: Context, stream: Stream) => {
-    hub.open(stream, streamHeaders(ctx), route.retry && randomBetween(route.retry))
+    hub.open(stream, headersOf(ctx), route.retry && randomBetween(route.retry))
   }
 
   async function eventStream(ctx: Context, next: Next): Promise<unknown> {
@@ -131,7 +132,7 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
     if (openPages === 'store') return refuse(ctx, hub, route, openPages)
     const isHead = ctx.method === 'HEAD'
     const polls = route.longPoll && isPoll(ctx)
-    if (isHead && !polls) return headersOnly(ctx)
+    if (isHead && !polls) return headersOnly(ctx, headersOf(ctx))
     // Again, because others may have taken the last place while this one was being identified.
     const late = isHead
       ? undefined
@@ -219,8 +220,10 @@ async function checkSite(ctx: Context, hub: Hub, route: ResolvedRouteOptions): P
 }
 
 /** Refuses clients that do not accept a stream. */
-function negotiate(ctx: Context, hub: Hub, { accept, longPoll }: ResolvedRouteOptions): void {
+function negotiate(ctx: Context, hub: Hub, route: ResolvedRouteOptions): void {
+  const { accept, longPoll, compress } = route
   if (longPoll) ctx.vary('Accept')
+  if (compress) ctx.vary('Accept-Encoding')
   if (accept === 'any' || acceptsStreams(ctx) || (longPoll && isPoll(ctx))) return
   hub.countRefusal('type')
   ctx.throw(406, `This resource is a ${EVENT_STREAM}`)
@@ -339,9 +342,9 @@ function channelsOf(ctx: Context, hub: Hub, given: unknown, expected: string): r
   return names
 }
 
-function headersOnly(ctx: Context): void {
+function headersOnly(ctx: Context, headers: Record<string, string>): void {
   ctx.status = 200
-  ctx.set(streamHeaders(ctx))
+  ctx.set(headers)
 }
 
 function rotate(stream: Stream, age: number): void {

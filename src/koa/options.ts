@@ -133,6 +133,14 @@ export interface RouteOptions {
    */
   allowedHosts?: readonly string[] | undefined
   /**
+   * `true`: clients that accept gzip get their stream compressed, in place of the plain text. An event is compressed
+   * once for all streams that get it, and with reference to the event before it, where streams had that one last.
+   * What is sent to one stream alone costs a compression of its own. Do not use it for streams in which secrets and
+   * text of other people meet: whoever can watch the traffic can guess the secret from the sizes (BREACH). Default
+   * `false`.
+   */
+  compress?: boolean | undefined
+  /**
    * Which requests get a stream. `'event-stream'` (default): those that accept `text/event-stream`; others
    * get 406. `'any'`: all, for clients such as the OpenAI SDKs, which ask for `application/json` and read a
    * stream. Cannot be combined with `longPoll`.
@@ -172,6 +180,7 @@ export interface ResolvedRouteOptions {
   readonly longPoll: boolean
   readonly overflow: 'reject' | 'retry'
   readonly maxAge: readonly [number, number] | undefined
+  readonly compress: boolean
   readonly accept: 'event-stream' | 'any'
   readonly allowedHosts: readonly string[] | undefined
   readonly allowedOrigins: ((origin: string) => boolean | Promise<boolean>) | undefined
@@ -213,6 +222,7 @@ const ROUTE_RULES: Record<keyof RouteOptions, Rule> = {
     "an array of host names without scheme and port such as ['app.example', 'localhost']",
     value => Array.isArray(value) && value.every(one => isHostName(one)),
   ),
+  compress: aBoolean(false),
   accept: oneOf('event-stream', 'any'),
 }
 

@@ -15,6 +15,7 @@ import type { Window } from '../delivery/window.js'
 import type { CloseReason, GapReason } from '../lib/reasons.js'
 import { Chunk, type EncodeOptions } from '../wire/event.js'
 import { closeFrame, gapFrame, NO_DATA, retryFrame, withRetry } from '../wire/frames.js'
+import { GzipStream } from '../wire/gzip.js'
 import { DONE_ENDINGS, ENDINGS } from './closing.js'
 import type { Connections } from './connections.js'
 import { DirectSends } from './direct.js'
@@ -116,6 +117,8 @@ export class Stream extends Reader {
   #drainWaiters: ((isOpen: boolean) => void)[] | undefined
   #closeListeners: ((reason: CloseReason) => void)[] | undefined
   #opening: { soon(): void } | undefined
+  /** Set if its client gets everything compressed. */
+  #gzip: GzipStream | undefined
 
   constructor(
     { id, clientTarget, res, route, lastEventId, opening }: StreamRequest,
@@ -293,14 +296,15 @@ export class Stream extends Reader {
 
   // Opening
 
-  /** Sends the headers and the first bytes. The pump delivers the rest. */
+  /** Sends the headers, which say whether the body is compressed, and the first bytes. The pump delivers the rest. */
   open(headers: Record<string, string>, retry: number | undefined): void {
     if (this.#isOpened || this.#reason !== undefined) return
     this.#isOpened = true
     this.#opening = undefined
     const { hello } = this.#route
     const first = retry === undefined ? hello : withRetry(hello, retry)
-    this.#transport.open(this.#outlet, headers, first)
+    if ('Content-Encoding' in headers) this.#gzip = new GzipStream()
+    this.#transport.open(this.#outlet, headers, this.#gzip?.begin(first.gzip) ?? first)
   }
 
   /** Opens the response soon, even if nothing has been sent yet. */
@@ -343,8 +347,9 @@ export class Stream extends Reader {
   }
 
   write(chunk: Chunk): void {
-    const hasRoom = this.#transport.write(this.#outlet, chunk)
-    if (this.#watchedBytes !== undefined) this.#watchedBytes += Buffer.byteLength(chunk.text)
+    const payload = this.#gzip?.next(chunk.gzip) ?? chunk
+    const hasRoom = this.#transport.write(this.#outlet, payload)
+    if (this.#watchedBytes !== undefined) this.#watchedBytes += payload.size
     // Node also returns false when the kernel took everything; wait only if something is left.
     if (this.unsentBytes === 0) return
     if (!hasRoom) {
@@ -485,6 +490,7 @@ export class Stream extends Reader {
   #end(reason: CloseReason): void {
     const outlet = this.#outlet
     const { connections } = this.#host.members
+    this.#endGzip()
     this.#transport.end(outlet, reason === 'drain')
     // A pipelined response waits for those before it, which may take any time.
     if ((outlet as AnyResponse).socket === null) {
@@ -513,7 +519,13 @@ export class Stream extends Reader {
 
   #abort(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
     this.release(reason)
+    // Over HTTP/2 a cut is a clean end, but without this one Firefox would not come back.
+    if (method === 'cut') this.#endGzip()
     if (method !== undefined) this.#transport[method](this.#outlet)
+  }
+
+  #endGzip(): void {
+    if (this.#gzip !== undefined) this.#transport.write(this.#outlet, this.#gzip.end())
   }
 
   #writeGap({ reason, id }: Gap): void {

@@ -8,6 +8,8 @@
 import { didYouMean, got, SseError } from '../lib/errors.js'
 import { checkName, isPrintable, MAX_NAME } from '../lib/names.js'
 import { isWhole } from '../lib/rules.js'
+import { GzipText } from './gzip.js'
+import type { Payload } from './payload.js'
 
 /** Names of events and their data: `{ update: { count: number } }`. */
 export type EventMap = Record<string, unknown>
@@ -327,13 +329,18 @@ function checkRetry(retry: unknown): number {
 }
 
 /** Text on its way to sockets. It is encoded once per framing, however many sockets get it. */
-export class Chunk {
+export class Chunk implements Payload {
   readonly text: string
   #plain: Buffer | undefined
   #framed: Buffer | undefined
+  #gzip: GzipText | undefined
 
   constructor(text: string) {
     this.text = text
+  }
+
+  get size(): number {
+    return Buffer.byteLength(this.text)
   }
 
   /** The bytes without framing. */
@@ -346,5 +353,11 @@ export class Chunk {
   get framed(): Buffer {
     this.#framed ??= Buffer.from(`${Buffer.byteLength(this.text).toString(16)}\r\n${this.text}\r\n`)
     return this.#framed
+  }
+
+  /** The text as a part of gzip streams. */
+  get gzip(): GzipText {
+    this.#gzip ??= new GzipText(this.plain)
+    return this.#gzip
   }
 }

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 export const programs = {
   chromium: 'chromium',
   caddy: 'caddy',
+  curl: 'curl',
   haproxy: 'haproxy',
   'nats-server': 'nats-server',
   nginx: 'nginx',

@@ -5,7 +5,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse, Http2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
-import type { Chunk } from '../../wire/event.js'
+import type { Payload } from '../../wire/payload.js'
 
 /** How a stream is carried: over HTTP/1, over HTTP/2, or by a socket alone; see the option `lean`. */
 export type TransportName = 'http1' | 'http2' | 'lean'
@@ -13,9 +13,9 @@ export type TransportName = 'http1' | 'http2' | 'lean'
 export interface Transport<Response> {
   readonly name: TransportName
   /** Sends the headers and the first bytes. */
-  open(res: Response, headers: Record<string, string>, first: Chunk): void
+  open(res: Response, headers: Record<string, string>, first: Payload): void
   /** Returns false when that is enough for now: wait for `onceDrained`. */
-  write(res: Response, chunk: Chunk): boolean
+  write(res: Response, chunk: Payload): boolean
   /** Bytes written that the kernel has not taken yet. */
   bufferedBytes(res: Response): number
   /** Whether what was written is on its way: not corked, nor waiting for earlier pipelined responses. */
