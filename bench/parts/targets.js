@@ -19,7 +19,6 @@ const PEERS = {
   net: 'bare `net`',
   http2: 'bare `node:http2`',
   ours: 'plain',
-  'gzip-each': 'gzip per client',
   nchan: 'nchan',
   'res-write': 'Koa + `res.write`',
 }
@@ -93,8 +92,7 @@ export const HTTP2_TARGETS = ['h2c', 'tls'].flatMap(kind =>
 /** @type {Target[]} */
 export const COMPRESSION_TARGETS = [
   ratio('CPU, events of 250 bytes', 'gzip-small', 'ours', 1.2, 'ours-gzip'),
-  ratio('CPU, events of 2,500 bytes', 'gzip-large', 'ours', 1.2, 'ours-gzip'),
-  ratio('CPU, events of 250 bytes', 'gzip-small', 'gzip-each', 0.2, 'ours-gzip'),
+  ratio('CPU, events of 1,800 bytes', 'gzip-large', 'ours', 1.2, 'ours-gzip'),
 ]
 
 /** @type {Target[]} */

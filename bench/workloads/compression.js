@@ -4,7 +4,7 @@
 /** @type {Record<string, import('./index.js').Workload>} */
 export const COMPRESSION_WORKLOADS = {
   small: broadcast('small', 2, 'events of about 250 bytes'),
-  large: broadcast('large', 40, 'events of about 2,500 bytes'),
+  large: broadcast('large', 40, 'events of about 1,800 bytes'),
 }
 
 /** @param {string} name @param {number} items @param {string} what @returns {import('./index.js').Workload} */

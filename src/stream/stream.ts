@@ -490,7 +490,7 @@ export class Stream extends Reader {
   #end(reason: CloseReason): void {
     const outlet = this.#outlet
     const { connections } = this.#host.members
-    this.#endGzip()
+    if (this.#gzip !== undefined) this.#transport.write(outlet, this.#gzip.end())
     this.#transport.end(outlet, reason === 'drain')
     // A pipelined response waits for those before it, which may take any time.
     if ((outlet as AnyResponse).socket === null) {
@@ -519,13 +519,7 @@ export class Stream extends Reader {
 
   #abort(reason: CloseReason, method: 'cut' | 'destroy' | undefined): void {
     this.release(reason)
-    // Over HTTP/2 a cut is a clean end, but without this one Firefox would not come back.
-    if (method === 'cut') this.#endGzip()
     if (method !== undefined) this.#transport[method](this.#outlet)
-  }
-
-  #endGzip(): void {
-    if (this.#gzip !== undefined) this.#transport.write(this.#outlet, this.#gzip.end())
   }
 
   #writeGap({ reason, id }: Gap): void {

@@ -340,7 +340,7 @@ export class Chunk implements Payload {
   }
 
   get size(): number {
-    return Buffer.byteLength(this.text)
+    return this.#plain?.length ?? Buffer.byteLength(this.text)
   }
 
   /** The bytes without framing. */
