@@ -63,11 +63,12 @@ export class GzipText {
 
   /** @param previous what its readers have received last, if the text may refer to it. */
   after(previous: GzipText | undefined): Payload {
-    const key = previous === undefined ? ALONE : previous.#number
+    // A short text is the same after any other.
+    const key = previous === undefined || this.size < MIN_SIZE ? ALONE : previous.#number
     let part = this.#parts.get(key)
     if (part !== undefined) return part
     // In the worst case every reader had another text last, and each would cost a call of zlib.
-    if (previous !== undefined && this.#parts.size >= MAX_MODELS) return this.after(undefined)
+    if (key !== ALONE && this.#parts.size >= MAX_MODELS) return this.after(undefined)
     part = new GzipPart(deflate(this.#bytes, previous === undefined ? undefined : previous.#bytes))
     this.#parts.set(key, part)
     return part

@@ -11,6 +11,7 @@ import { EventSource } from 'eventsource'
 import Koa from 'koa'
 import koaCompress from 'koa-compress'
 import { type ClientPool, type RouteOptions, sse } from 'koa-sse-pool'
+import { Runs } from 'koa-sse-pool/runs'
 import { fetch, EventSource as UndiciEventSource } from 'undici'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { deferred, type Handler, nextOpen, rawGet, serveApp } from '../helpers/app.js'
@@ -306,6 +307,29 @@ test('bytes that wait in a full socket count as they are, not as they were befor
   client.response.pause()
   await pool.broadcast('x'.repeat(500_000))
   expect(streamOf(pool, 'ada').unsentBytes).toBeLessThan(50_000)
+})
+
+test('readers of a run get it compressed too, from its beginning to its end', async () => {
+  const runs = new Runs({ pool: testPool() })
+  const { origin } = await serveApp(runs.stream({ id: () => 'answer', compress: true }))
+  const more = deferred()
+  await runs.start('answer', async run => {
+    for (let count = 1; count <= 10; count += 1) run.append(order(count))
+    await more.promise
+    for (let count = 11; count <= 20; count += 1) run.append(order(count))
+  })
+  const clients = [await connectGzip(origin), await connectGzip(origin)]
+  for (const client of clients) await client.until(has(10))
+  more.resolve()
+  for (const client of clients) {
+    expect(await client.ended).toBe(true)
+    expect(client.headers['content-encoding']).toBe('gzip')
+    const orders = client.messages.filter(({ event }) => event === 'order')
+    expect(orders.map(({ data }) => data)).toEqual(
+      Array.from({ length: 20 }, (_, at) => dataOf(at + 1)),
+    )
+    expect(client.events.at(-1)).toMatchObject({ event: 'close', id: 'sse.end' })
+  }
 })
 
 describe('clients that others wrote read it to the end', () => {
