@@ -111,6 +111,7 @@ export class Hub
   readonly claims: Claims
   tracer: Tracer | undefined
   readonly #memberships: Memberships
+  readonly messages: Messages
   readonly traffic = { deliveries: 0, bytes: 0 }
   readonly #log: EventLog
   readonly #emitter: SafeEmitter
@@ -139,6 +140,7 @@ export class Hub
     this.#heartbeat = new Heartbeat(this.window, this.pump, this, options)
     // No other process shares the memory log.
     const messages = new Messages(options.log, this.#nonce)
+    this.messages = messages
     this.presence = new Presence(messages, this, this.#nonce)
     this.claims = new Claims(messages, this.#nonce)
     this.#memberships = new Memberships(messages, this.members)
@@ -191,6 +193,17 @@ export class Hub
     const except = exceptOf(options)
     const address = { kind: 'channel', name, except } as const
     return this.#publish(also.length === 0 ? address : { ...address, also }, event)
+  }
+
+  /** Sends an event of which several processes know the nonce: however many send it, the channel gets one. */
+  sendToChannelOnce(nonce: string, name: string, event: PoolEvent & { key: string }) {
+    const target = formatTarget({ kind: 'channel', name })
+    return this.#store({
+      nonce,
+      target,
+      frame: encodePoolEvent(event, this.options),
+      key: event.key,
+    })
   }
 
   broadcast(event: PoolEvent, options?: SendOptions): Promise<string> {

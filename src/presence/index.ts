@@ -1,0 +1,7 @@
+/**
+ * Presence: who is in a channel, on all processes.
+ *
+ * @module koa-sse-pool/presence
+ */
+export type { PresenceOptions } from './options.js'
+export { type Member, Presence, type PresenceEvents, type TrackedStream } from './presence.js'

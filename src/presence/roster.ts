@@ -1,0 +1,244 @@
+/**
+ * Who is where, as the messages in the log say. It knows neither clocks nor the pool: processes that apply the
+ * same messages in the same order have the same roster and derive the same changes, each with the same number.
+ */
+
+/** A change that pages are told of. */
+export interface Change {
+  readonly type: 'join' | 'update' | 'leave'
+  readonly channel: string
+  readonly id: string
+  /** JSON. Of a leave: the last state. */
+  readonly state: string
+}
+
+/** A change that may not be in the log as an event yet, and the nonce of that event. */
+export interface Pending {
+  readonly number: number
+  readonly nonce: string
+  readonly change: Change
+}
+
+export type Message = { readonly from: string; readonly n: number } & (
+  | { readonly says: 'hello' | 'found' }
+  | { readonly says: 'alive'; readonly told: number }
+  | {
+      readonly says: 'change'
+      readonly set: readonly (readonly [channel: string, id: string, state: string])[]
+      readonly unset: readonly (readonly [channel: string, id: string])[]
+    }
+  | { readonly says: 'dead'; readonly who: string; readonly seen: number }
+  | { readonly says: 'state'; readonly to: string; readonly at: number; readonly roster: Snapshot }
+)
+
+/** A roster as JSON. */
+export interface Snapshot {
+  readonly count: number
+  readonly version: number
+  readonly pending: readonly Pending[]
+  readonly processes: readonly {
+    readonly name: string
+    readonly n: number
+    readonly isSynced: boolean
+    readonly members: readonly (readonly [channel: string, id: string, state: string, v: number])[]
+  }[]
+}
+
+interface Membership {
+  readonly channel: string
+  readonly id: string
+  readonly state: string
+  /** Which of several processes has set the state last. */
+  readonly version: number
+}
+
+interface Process {
+  /** The number of its last message. */
+  n: number
+  /** Whether it has the roster, and so may tell pages. */
+  isSynced: boolean
+  /** By {@link placeOf}. */
+  readonly members: Map<string, Membership>
+}
+
+export class Roster {
+  /** In the order of their first hello. */
+  readonly #processes = new Map<string, Process>()
+  /** Of each member, the processes that it is on, by channel and id. */
+  readonly #channels = new Map<string, Map<string, Map<Process, Membership>>>()
+  #pending: Pending[] = []
+  #count = 0
+  #version = 0
+
+  /** @param founder the only process at first, if there is one. */
+  static foundedBy(founder: string, n: number): Roster {
+    const roster = new Roster()
+    roster.#processes.set(founder, { n, isSynced: true, members: new Map() })
+    return roster
+  }
+
+  static from(snapshot: Snapshot): Roster {
+    const roster = new Roster()
+    roster.#count = snapshot.count
+    roster.#version = snapshot.version
+    roster.#pending = [...snapshot.pending]
+    for (const { name, n, isSynced, members } of snapshot.processes) {
+      const process: Process = { n, isSynced, members: new Map() }
+      roster.#processes.set(name, process)
+      for (const [channel, id, state, version] of members) {
+        roster.#put(process, { channel, id, state, version })
+      }
+    }
+    return roster
+  }
+
+  snapshot(): Snapshot {
+    const processes = Array.from(this.#processes, ([name, { n, isSynced, members }]) => ({
+      name,
+      n,
+      isSynced,
+      members: Array.from(
+        members.values(),
+        ({ channel, id, state, version }) => [channel, id, state, version] as const,
+      ),
+    }))
+    return { count: this.#count, version: this.#version, pending: this.#pending, processes }
+  }
+
+  /** The process that tells the pages: the oldest that has the roster. */
+  get teller(): string | undefined {
+    for (const [name, { isSynced }] of this.#processes) if (isSynced) return name
+    return undefined
+  }
+
+  /** Changes that are not known to be told, oldest first. */
+  get pending(): readonly Pending[] {
+    return this.#pending
+  }
+
+  get processes(): Iterable<string> {
+    return this.#processes.keys()
+  }
+
+  /** The number of a process's last message; undefined if the process is unknown. */
+  lastOf(process: string): number | undefined {
+    return this.#processes.get(process)?.n
+  }
+
+  *members(channel: string): Iterable<{ id: string; state: string }> {
+    for (const [id, places] of this.#channels.get(channel) ?? []) {
+      yield { id, state: newest(places)?.state ?? 'null' }
+    }
+  }
+
+  /** The members that a process has said to have. */
+  *placesOf(process: string): Iterable<readonly [channel: string, id: string]> {
+    for (const { channel, id } of this.#processes.get(process)?.members.values() ?? []) {
+      yield [channel, id]
+    }
+  }
+
+  *channels(): Iterable<string> {
+    yield* this.#channels.keys()
+  }
+
+  /** Applies a message and returns the changes that it causes. */
+  apply(message: Message): Change[] {
+    const { from, n, says } = message
+    let process = this.#processes.get(from)
+    if (says === 'hello' && process === undefined) {
+      process = { n, isSynced: false, members: new Map() }
+      this.#processes.set(from, process)
+    }
+    // Declared dead, or a repetition.
+    if (process === undefined || (n <= process.n && says !== 'hello')) return []
+    process.n = Math.max(n, process.n)
+    const changes = this.#changesOf(process, message)
+    for (const change of changes) {
+      this.#count += 1
+      this.#pending.push({ number: this.#count, nonce: `${from}_${n}_${this.#count}`, change })
+    }
+    return changes
+  }
+
+  #changesOf(process: Process, message: Message): Change[] {
+    switch (message.says) {
+      case 'change':
+        return [
+          ...message.set.flatMap(([channel, id, state]) =>
+            this.#changing(channel, id, () => {
+              this.#version += 1
+              this.#put(process, { channel, id, state, version: this.#version })
+            }),
+          ),
+          ...message.unset.flatMap(([channel, id]) =>
+            this.#changing(channel, id, () => this.#drop(process, channel, id)),
+          ),
+        ]
+      case 'dead': {
+        const dead = this.#processes.get(message.who)
+        // It has given a sign of life that the process that declares it dead had not seen.
+        if (dead === undefined || dead.n !== message.seen) return []
+        this.#processes.delete(message.who)
+        return Array.from(dead.members.values()).flatMap(({ channel, id }) =>
+          this.#changing(channel, id, () => this.#drop(dead, channel, id)),
+        )
+      }
+      case 'state': {
+        const newcomer = this.#processes.get(message.to)
+        if (newcomer !== undefined) newcomer.isSynced = true
+        return []
+      }
+      case 'alive':
+        this.#pending = this.#pending.filter(({ number }) => number > message.told)
+        return []
+      default:
+        return []
+    }
+  }
+
+  /** What a step changes for those who see the member, on whichever process it is. */
+  #changing(channel: string, id: string, step: () => void): Change[] {
+    const before = this.#stateOf(channel, id)
+    step()
+    const after = this.#stateOf(channel, id)
+    if (before === after) return []
+    if (after === undefined) return [{ type: 'leave', channel, id, state: before as string }]
+    return [{ type: before === undefined ? 'join' : 'update', channel, id, state: after }]
+  }
+
+  #stateOf(channel: string, id: string): string | undefined {
+    return newest(this.#channels.get(channel)?.get(id))?.state
+  }
+
+  #put(process: Process, membership: Membership): void {
+    const { channel, id } = membership
+    process.members.set(placeOf(channel, id), membership)
+    const members = this.#channels.get(channel) ?? new Map<string, Map<Process, Membership>>()
+    this.#channels.set(channel, members)
+    const places = members.get(id) ?? new Map<Process, Membership>()
+    members.set(id, places.set(process, membership))
+  }
+
+  #drop(process: Process, channel: string, id: string): void {
+    process.members.delete(placeOf(channel, id))
+    const members = this.#channels.get(channel)
+    const places = members?.get(id)
+    places?.delete(process)
+    if (places?.size === 0) members?.delete(id)
+    if (members?.size === 0) this.#channels.delete(channel)
+  }
+}
+
+/** Neither a channel's name nor an id contains a line break. */
+export function placeOf(channel: string, id: string): string {
+  return `${channel}\n${id}`
+}
+
+function newest(places: Map<Process, Membership> | undefined): Membership | undefined {
+  let found: Membership | undefined
+  for (const membership of places?.values() ?? []) {
+    if (found === undefined || membership.version > found.version) found = membership
+  }
+  return found
+}
