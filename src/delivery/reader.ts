@@ -219,6 +219,8 @@ export abstract class Reader implements CursorState, Member {
   /** Stops reading this target, once it has read what was sent before. */
   leave(window: Window, left: Target): void {
     if (!this.#targets.includes(left)) return
+    // Left a second time, it would also read what was sent in between.
+    if (this.#leftAt?.has(left)) return
     this.#noteLoss(window)
     this.#leftAt ??= new Map()
     this.#leftAt.set(left, window.tail)

@@ -52,6 +52,17 @@ describe('a reader that is behind', () => {
     expect(reader.leftAt).toBeUndefined()
   })
 
+  test('reads a channel that it leaves twice up to where it left it first', () => {
+    const { send, join, leave, read } = open()
+    join()
+    send('#news')
+    leave()
+    send('#news')
+    leave()
+    send('*')
+    expect(read()).toEqual(['1', '3'])
+  })
+
   test('reads a channel once, and on, that it leaves and joins again', () => {
     const { send, reader, news, join, leave, read } = open()
     join()

@@ -162,6 +162,8 @@ export const RARE: readonly Script[] = [
     { do: 'publish', channel: 'news', ...small },
     { do: 'leave', client: 'ada', channel: 'news' },
     { do: 'publish', channel: 'news', ...small },
+    // It must not read what came after it left.
+    { do: 'leave', client: 'ada', channel: 'news' },
   ]),
   new Script([
     { do: 'open', client: 'ada', pool: 0, channels: [] },

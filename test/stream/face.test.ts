@@ -34,7 +34,14 @@ describe('what an app holds', () => {
       ].sort(),
     )
     expect(membersOf(stream.client)).toEqual(['id', 'remove', 'send', 'streams'])
-    expect(membersOf(pool.channel('news'))).toEqual(['name', 'removeAll', 'send', 'size'])
+    expect(membersOf(pool.channel('news'))).toEqual([
+      'add',
+      'name',
+      'remove',
+      'removeAll',
+      'send',
+      'size',
+    ])
   })
 
   test('is the same object everywhere', async () => {

@@ -197,7 +197,7 @@ test('a send that is not sampled leaves nothing in the log', async () => {
   await pool.broadcast('y')
   const [send] = (await ended('send everyone')) as [ReadableSpan]
   const { traceId, spanId } = send.spanContext()
-  expect(log.stored.map(({ target }) => target)).toEqual(['*', `*\n\n00-${traceId}-${spanId}-01`])
+  expect(log.stored.map(({ target }) => target)).toEqual(['*', `*\n\t=00-${traceId}-${spanId}-01`])
   expect(send.spanContext().traceFlags).toBe(TraceFlags.SAMPLED)
 })
 
@@ -246,8 +246,8 @@ test.each([
 })
 
 test('the trace in a target is told from the exception', () => {
-  expect(parseTarget('*\nada\n00-1')).toEqual({
+  expect(parseTarget('*\nada\n\t=00-1')).toEqual({
     ...{ kind: 'everyone', name: '', except: 'ada', trace: '00-1' },
   })
-  expect(parseTarget('@ada\n\n00-1')).toEqual({ kind: 'client', name: 'ada', trace: '00-1' })
+  expect(parseTarget('@ada\n\t=00-1')).toEqual({ kind: 'client', name: 'ada', trace: '00-1' })
 })
