@@ -28,7 +28,7 @@ export {
 export type { PoolEventMap } from './pool/emitter.js'
 export type { PoolOptions } from './pool/options.js'
 export { ClientPool } from './pool/pool.js'
-export type { Location, PoolCount } from './pool/presence.js'
+export type { Location, PoolCount } from './pool/processes.js'
 export type { PoolStats, Refusal } from './pool/stats.js'
 export type { EventsOptions, EventTargets, PoolEntry } from './pool/subscription.js'
 export type { Client, EventStream } from './stream/event-stream.js'

@@ -1,5 +1,6 @@
 import type { EventMap, PoolEvent } from '../wire/event.js'
 import type { SendOptions } from './client.js'
+import type { PoolCount } from './processes.js'
 
 /** Several channels, to send one event to all of them; see {@link ClientPool.channels}. */
 export interface Channels<Events extends object = EventMap> {
@@ -42,6 +43,16 @@ export interface Channel<Events extends object = EventMap> {
     event: PoolEvent<Events> | PoolEvent<Events, Name>,
     options?: SendOptions,
   ): Promise<string>
+
+  /**
+   * How many clients and streams are in the channel on all processes; long polls are not counted. It asks through
+   * the log, like {@link ClientPool.count}, and rejects like {@link ClientPool.send}. Processes that run a version
+   * without this method answer with all of their streams: deploy all of them first.
+   *
+   * @example
+   * const { clients } = await pool.channel('room:7').count()
+   */
+  count(): Promise<PoolCount>
 
   /**
    * Adds the client's open streams to the channel, on all processes, as `ctx.sse.join()` does for one

@@ -46,7 +46,7 @@ import { Heartbeat, type HeartbeatListener } from './heartbeat.js'
 import { Members } from './members.js'
 import { Memberships } from './memberships.js'
 import type { ResolvedPoolOptions } from './options.js'
-import { type Census, Presence } from './presence.js'
+import { type Census, type Group, Processes } from './processes.js'
 import { Counts, type PoolStats, type Refusal, type SendFailure } from './stats.js'
 import { type EventTargets, Subscription, type SubscriptionHost } from './subscription.js'
 import { survey } from './survey.js'
@@ -107,7 +107,7 @@ export class Hub
   readonly expiry = new Expiry()
   readonly addresses: Addresses
   readonly turns = new Turns()
-  readonly presence: Presence
+  readonly processes: Processes
   readonly claims: Claims
   tracer: Tracer | undefined
   readonly #memberships: Memberships
@@ -141,7 +141,7 @@ export class Hub
     // No other process shares the memory log.
     const messages = new Messages(options.log, this.#nonce)
     this.messages = messages
-    this.presence = new Presence(messages, this, this.#nonce)
+    this.processes = new Processes(messages, this, this.#nonce)
     this.claims = new Claims(messages, this.#nonce)
     this.#memberships = new Memberships(messages, this.members)
     this.#feed = new Feed(this.window, this.inFlight, this.#resumption, messages, this)
@@ -451,7 +451,7 @@ export class Hub
       this.pump.advance(stream)
       if (!stream.isParked && stream.isOpen) this.#heartbeat.sendFirstCursor(stream)
     }
-    void this.presence.enter()
+    void this.processes.enter()
   }
 
   appended({ id, target }: Entry): void {
@@ -490,7 +490,8 @@ export class Hub
     this.#resumption.retry()
   }
 
-  count(id: string | undefined): { clients: number; streams: number } {
+  count({ id, channel }: Group): { clients: number; streams: number } {
+    if (channel !== undefined) return this.members.countChannel(channel)
     if (id === undefined) return { clients: this.members.clients.size, streams: this.members.size }
     const streams = this.members.streamsOfClient(id)
     return { clients: Math.min(streams, 1), streams }
@@ -511,7 +512,7 @@ export class Hub
     for (const subscription of this.#subscriptions) subscription.close()
     this.#heartbeat.stop()
     // Last, because a process that answers a question after its goodbye would be waited for again.
-    await this.presence.leave()
+    await this.processes.leave()
     await this.#log.close()
   }
 }

@@ -107,6 +107,15 @@ export class Members {
     return this.#window.sizeOf(formatTarget({ kind: 'channel', name }))
   }
 
+  /** What this process has in a channel. A client with several streams there counts once. */
+  countChannel(name: string): { clients: number; streams: number } {
+    const streams = this.sizeOfChannel(name)
+    // An unknown channel is not made by asking for it.
+    const members = streams === 0 ? [] : streamsOf(this.#channel(name))
+    const clients = new Set([...members].map(({ id }) => id))
+    return { clients: clients.size, streams }
+  }
+
   /** @throws TypeError for a wrong name, before the first target is made. */
   channelTargets(channels: readonly string[]): Target[] {
     checkNames(channels)

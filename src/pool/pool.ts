@@ -12,7 +12,7 @@ import { checkSend, type SendOptions } from './client.js'
 import { checkEventName, type PoolEventMap } from './emitter.js'
 import { attachHub, Hub } from './hub.js'
 import { type PoolOptions, resolvePoolOptions } from './options.js'
-import type { Location, PoolCount } from './presence.js'
+import type { Location, PoolCount } from './processes.js'
 import type { PoolStats } from './stats.js'
 import {
   checkEvents,
@@ -157,6 +157,7 @@ export class ClientPool<Events extends object = EventMap>
         checkSend('channel.send()', event, options, rest)
         return hub.sendToChannels([name], event as PoolEvent, options)
       },
+      count: () => hub.processes.count({ channel: name }),
       add: id => hub.changeMembership('add', name, id),
       remove: id => hub.changeMembership('remove', name, id),
       removeAll: data => hub.removeMembers(name, data),
@@ -229,12 +230,12 @@ export class ClientPool<Events extends object = EventMap>
    * const places = await pool.locate('ada') // [{ process: 'web-1:4711', streams: 2 }]
    */
   locate(id: string | number): Promise<Location[]> {
-    return this.#hub.presence.locate(clientIdOf(id))
+    return this.#hub.processes.locate(clientIdOf(id))
   }
 
   /** How many clients and streams are connected to all processes. Asks and rejects like {@link locate}. */
   count(): Promise<PoolCount> {
-    return this.#hub.presence.count()
+    return this.#hub.processes.count()
   }
 
   /**

@@ -36,6 +36,7 @@ describe('what an app holds', () => {
     expect(membersOf(stream.client)).toEqual(['id', 'remove', 'send', 'streams'])
     expect(membersOf(pool.channel('news'))).toEqual([
       'add',
+      'count',
       'name',
       'remove',
       'removeAll',

@@ -53,6 +53,24 @@ describe('on several processes', () => {
     expect(await afterTimeLimit(pools[0].count())).toEqual({ processes: 3, clients: 3, streams: 3 })
   })
 
+  test('a channel counts its streams on all of them, and a client with two streams on one of them once', async () => {
+    useFakeTimers()
+    const { all, pools } = await processes(3)
+    await connect(all[0]?.origin as string, '/?id=ada')
+    await connect(all[1]?.origin as string, '/?id=bob')
+    await connect(all[1]?.origin as string, '/?id=bob')
+    await connect(all[1]?.origin as string, '/?id=eve')
+    for (const pool of pools) {
+      for (const id of ['ada', 'bob']) {
+        for (const stream of pool.get(id)?.streams ?? []) stream.join('news')
+      }
+    }
+    expect(await afterTimeLimit(pools[0].channel('news').count())).toEqual({
+      ...{ processes: 3, clients: 2, streams: 3 },
+    })
+    expect(await pools[0].channel('sport').count()).toMatchObject({ clients: 0, streams: 0 })
+  })
+
   test('locate finds a client wherever it is connected', async () => {
     useFakeTimers()
     const { all, pools } = await processes(3)

@@ -1,5 +1,5 @@
 /**
- * Finds out which clients are connected to which process. Processes know each other only through the log,
+ * What the processes of a pool tell each other about their streams: how many there are, and where a client is. Processes know each other only through the log,
  * so this asks there: one question, and an answer from each process. Older questions that a process finds
  * in the log when it starts are not answered.
  */
@@ -34,13 +34,18 @@ interface Answer {
 
 type Message =
   | { readonly says: 'here' | 'bye'; readonly from: string }
-  | { readonly says: 'ask'; readonly from: string; readonly question: string; readonly id?: string }
+  | ({ readonly says: 'ask'; readonly from: string; readonly question: string } & Group)
   | ({ readonly says: 'answer'; readonly question: string } & Answer)
+
+/** Whose streams are counted: those of a client, those in a channel, or all. */
+export interface Group {
+  readonly id?: string
+  readonly channel?: string
+}
 
 /** Counts what this process has: the hub. */
 export interface Census {
-  /** Those of one client, or all. */
-  count(id: string | undefined): { clients: number; streams: number }
+  count(group: Group): { clients: number; streams: number }
 }
 
 const TOPIC = 'presence'
@@ -48,7 +53,7 @@ const TOPIC = 'presence'
 /** How long to wait for answers. */
 const ANSWER_TIMEOUT_MS = 1000
 
-export class Presence implements Listener {
+export class Processes implements Listener {
   readonly #messages: Messages
   readonly #census: Census
   readonly #nonce: () => string
@@ -77,15 +82,15 @@ export class Presence implements Listener {
   }
 
   async locate(id: string): Promise<Location[]> {
-    const answers = await this.#ask(id)
+    const answers = await this.#ask({ id })
     return answers
       .filter(({ streams }) => streams > 0)
       .map(({ process, streams }) => ({ process, streams }))
   }
 
-  async count(): Promise<PoolCount> {
+  async count(group: Group = {}): Promise<PoolCount> {
     const total = { processes: 0, clients: 0, streams: 0 }
-    for (const { clients, streams } of await this.#ask(undefined)) {
+    for (const { clients, streams } of await this.#ask(group)) {
       total.processes += 1
       total.clients += clients
       total.streams += streams
@@ -98,8 +103,8 @@ export class Presence implements Listener {
     if (message.says === 'bye') this.#others.delete(message.from)
     else this.#others.add(message.from)
     if (message.says === 'ask') {
-      const { question, id } = message
-      void this.#announce({ says: 'answer', question, ...this.#answer(id) })
+      const { question } = message
+      void this.#announce({ says: 'answer', question, ...this.#answer(message) })
     }
     if (message.says === 'answer') this.#asked.get(message.question)?.(message)
   }
@@ -109,8 +114,8 @@ export class Presence implements Listener {
     this.#mayHaveMore = true
   }
 
-  async #ask(id: string | undefined): Promise<Answer[]> {
-    const answers = [this.#answer(id)]
+  async #ask(group: Group): Promise<Answer[]> {
+    const answers = [this.#answer(group)]
     if (this.#messages.isAlone) return answers
     const question = this.#nonce()
     const missing = new Set(this.#others)
@@ -123,12 +128,7 @@ export class Presence implements Listener {
       if (isComplete()) settle()
     })
     try {
-      await this.#publish({
-        says: 'ask',
-        from: this.#self,
-        question,
-        ...(id !== undefined && { id }),
-      })
+      await this.#publish({ says: 'ask', from: this.#self, question, ...group })
       if (isComplete()) return answers
       await new Promise<void>(resolve => {
         settle = resolve
@@ -147,9 +147,9 @@ export class Presence implements Listener {
     return answers
   }
 
-  #answer(id: string | undefined): Answer {
+  #answer(group: Group): Answer {
     const process_ = `${hostname()}:${process.pid}`
-    return { from: this.#self, process: process_, ...this.#census.count(id) }
+    return { from: this.#self, process: process_, ...this.#census.count(group) }
   }
 
   /** Publishes without reporting a failure: the other processes then run into the timeout instead. */
