@@ -148,7 +148,7 @@ export interface RedisRunsOptions {
   timeout?: number | undefined
   /**
    * How long a producer's events may wait for more before they are stored together, in ms, from 0 to 10,000;
-   * default 50. It makes an answer of a model cost one command per 50 ms instead of one per token.
+   * default 60. It makes an answer of a model cost one command per 60 ms instead of one per token.
    */
   linger?: number | undefined
 }
@@ -173,7 +173,7 @@ const RUNS_RULES: Record<keyof RedisRunsOptions, Rule> = {
   },
   timeout: RULES.timeout,
   linger: {
-    default: 50,
+    default: 60,
     expected: 'milliseconds, a whole number from 0 to 10000',
     accepts: value => isWhole(value, 0, 10_000),
   },

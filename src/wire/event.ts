@@ -351,7 +351,7 @@ export class Chunk implements Payload {
 
   /** The bytes as one HTTP/1.1 chunk (RFC 9112, 7.1). */
   get framed(): Buffer {
-    this.#framed ??= Buffer.from(`${Buffer.byteLength(this.text).toString(16)}\r\n${this.text}\r\n`)
+    this.#framed ??= frame(this.text)
     return this.#framed
   }
 
@@ -360,4 +360,18 @@ export class Chunk implements Payload {
     this.#gzip ??= new GzipText(this.plain)
     return this.#gzip
   }
+}
+
+/** Texts from this length on are not joined with their framing as strings, which would copy them once more. */
+const LONG = 16 * 1024
+
+function frame(text: string): Buffer {
+  const size = Buffer.byteLength(text)
+  const head = `${size.toString(16)}\r\n`
+  if (size < LONG) return Buffer.from(`${head}${text}\r\n`)
+  const bytes = Buffer.allocUnsafe(head.length + size + 2)
+  bytes.write(head, 0, 'latin1')
+  bytes.write(text, head.length)
+  bytes.write('\r\n', head.length + size, 'latin1')
+  return bytes
 }

@@ -111,7 +111,7 @@ describe('redisRuns()', () => {
   }
 
   test('lets events of a producer wait for others for 50 ms, or as long as the option says', () => {
-    expect(open().linger).toBe(50)
+    expect(open().linger).toBe(60)
     expect(open({ linger: 0 }).linger).toBe(0)
     expect(open({ linger: 10_000 }).linger).toBe(10_000)
   })

@@ -254,6 +254,14 @@ test('the close event carries the id that keeps browsers away', () => {
   )
 })
 
+test('a long text is framed like a short one', () => {
+  for (const length of [10, 16 * 1024 - 1, 16 * 1024, 100_000]) {
+    const text = 'é'.repeat(length)
+    const size = (2 * length).toString(16)
+    expect(new Chunk(text).framed.toString()).toBe(`${size}\r\n${text}\r\n`)
+  }
+})
+
 test('a chunk is framed by its bytes, not its characters, and only once', () => {
   const chunk = new Chunk('data: é\ud83d\n\n')
   const body = 'data: é\ufffd\n\n'
