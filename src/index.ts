@@ -18,7 +18,7 @@ export { SseError, type SseErrorCode } from './lib/errors.js'
 export type { CloseReason, GapReason } from './lib/reasons.js'
 export type { Entry, EventLog, LogSink } from './log/log.js'
 export type { Channel, Channels } from './pool/channel.js'
-export type { SendOptions } from './pool/client.js'
+export type { SendOptions, TransactionOptions } from './pool/client.js'
 export {
   type ClosablePool,
   type ClosableServer,

@@ -77,8 +77,18 @@ export interface EventLog {
    * Rejects with an `SseError`: `ERR_SSE_LOG_DOWN` if the entry was not stored,
    * `ERR_SSE_LOG_UNCERTAIN` if it may have been, such as after a lost reply. The caller may then append
    * the same nonce again.
+   *
+   * @param transaction a transaction of the caller's, only passed if {@link takesTransactions}. Readers then
+   * see the entry after the commit and never after a rollback. The promise resolves as soon as the row is
+   * written in the transaction, and must not wait for the commit: to the id if it is known by then, else to
+   * `''`. Throws a `TypeError` for a transaction of another kind.
    */
-  append(entry: Omit<Entry, 'id'>): Promise<string>
+  append(entry: Omit<Entry, 'id'>, transaction?: unknown): Promise<string>
+  /**
+   * Whether `append` can store an entry in a transaction of the caller's. The pool refuses the option
+   * `transaction` for other logs, which would deliver the event even after a rollback.
+   */
+  readonly takesTransactions?: true | undefined
   /**
    * The order of two ids in the log: negative, zero or positive; `NaN` if either is not an id of this
    * log. Ids come from clients, so any string must be handled, and quickly.

@@ -4,8 +4,23 @@ import { checkNames } from '../lib/rules.js'
 import type { Client, EventStream } from '../stream/event-stream.js'
 import { checkOneEvent, namedEvent, type PoolEvent } from '../wire/event.js'
 
+/** Options of {@link ClientPool.send} and {@link ClientPool.remove}. */
+export interface TransactionOptions {
+  /**
+   * Stores the event in a transaction of your database: it is delivered after the commit, and never after
+   * a rollback. It is what the pool's log takes, such as the `pg` client that has sent `BEGIN`. Default:
+   * none; the event is stored at once. Other logs than `postgresLog` and `sqliteLog` refuse it.
+   *
+   * The promise resolves when the row is written in the transaction, before the commit. It resolves to the
+   * entry's id if the log knows it by then, else to `''`. Await it before the commit. If it rejects, roll
+   * the transaction back: nothing is retried, and the error has no `retry`. What this process sends in the
+   * meantime is not held back for it, so it may be delivered first.
+   */
+  transaction?: unknown
+}
+
 /** Options of {@link ClientPool.broadcast} and {@link Channel.send}. */
-export interface SendOptions {
+export interface SendOptions extends TransactionOptions {
   /**
    * The id of a client that does not get the event, such as its author, or an array of at most 100 ids.
    * Default: none.
@@ -52,6 +67,7 @@ export class ConnectedClient implements Client {
 
 /**
  * @param call the method that was called, such as `broadcast()`.
+ * @param known the options of this method.
  * @throws TypeError for options that are none, such as the data of `broadcast('update', data)`.
  */
 export function checkSend(
@@ -59,11 +75,13 @@ export function checkSend(
   event: unknown,
   options: unknown,
   rest: readonly unknown[],
+  known: readonly string[] = ['except', 'transaction'],
 ): void {
   if (options === undefined && rest.length === 0) return
   const isNameAlone = typeof event === 'string'
   const fix = isNameAlone ? `. If ${got(event)} is a name, write ${namedEvent(event)}` : ''
-  checkNames(call, options, ['except'], "{ except: 'ada' }", fix)
+  const example = known.includes('except') ? "{ except: 'ada' }" : '{ transaction: client }'
+  checkNames(call, options, known, example, fix)
   checkOneEvent(call, event, rest)
 }
 

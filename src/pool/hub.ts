@@ -38,7 +38,7 @@ import { encodeData, encodePoolEvent, type PoolEvent } from '../wire/event.js'
 import { CLOSE_EVENT } from '../wire/frames.js'
 import { Addresses } from './addresses.js'
 import { Claims } from './claims.js'
-import { exceptOf, type Sender, type SendOptions } from './client.js'
+import { exceptOf, type Sender, type SendOptions, type TransactionOptions } from './client.js'
 import { drain } from './drain.js'
 import { SafeEmitter } from './emitter.js'
 import { Expiry } from './expiry.js'
@@ -180,8 +180,9 @@ export class Hub
 
   // Sending
 
-  send(id: string | number, event: PoolEvent): Promise<string> {
-    return this.#publish({ kind: 'client', name: clientIdOf(id) }, event)
+  send(id: string | number, event: PoolEvent, options?: TransactionOptions): Promise<string> {
+    const transaction = this.#transactionOf('send()', options)
+    return this.#publish({ kind: 'client', name: clientIdOf(id) }, event, transaction)
   }
 
   /** To one channel or more; members of several get the event once. */
@@ -191,8 +192,9 @@ export class Hub
     options?: SendOptions,
   ): Promise<string> {
     const except = exceptOf(options)
+    const transaction = this.#transactionOf('channel.send()', options)
     const address = { kind: 'channel', name, except } as const
-    return this.#publish(also.length === 0 ? address : { ...address, also }, event)
+    return this.#publish(also.length === 0 ? address : { ...address, also }, event, transaction)
   }
 
   /** Sends an event of which several processes know the nonce: however many send it, the channel gets one. */
@@ -207,12 +209,15 @@ export class Hub
   }
 
   broadcast(event: PoolEvent, options?: SendOptions): Promise<string> {
-    return this.#publish({ kind: 'everyone', name: '', except: exceptOf(options) }, event)
+    const except = exceptOf(options)
+    const transaction = this.#transactionOf('broadcast()', options)
+    return this.#publish({ kind: 'everyone', name: '', except }, event, transaction)
   }
 
-  remove(id: string | number, data?: unknown): Promise<string> {
+  remove(id: string | number, data?: unknown, options?: TransactionOptions): Promise<string> {
     const frame = encodeData(data, this.options)
-    return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame)
+    const transaction = this.#transactionOf('remove()', options)
+    return this.#append({ kind: 'remove', name: clientIdOf(id) }, frame, undefined, transaction)
   }
 
   removeMembers(name: string, data?: unknown): Promise<string> {
@@ -242,44 +247,70 @@ export class Hub
     return chosen.length
   }
 
-  #publish(address: TargetAddress, event: PoolEvent): Promise<string> {
+  #publish(address: TargetAddress, event: PoolEvent, transaction?: unknown): Promise<string> {
     const frame = encodePoolEvent(event, this.options)
-    if (typeof event === 'string') return this.#append(address, frame)
+    if (typeof event === 'string') return this.#append(address, frame, undefined, transaction)
     const { key, ttl, volatile } = event
-    if (ttl === undefined && !volatile) return this.#append(address, frame, key)
+    if (ttl === undefined && !volatile) return this.#append(address, frame, key, transaction)
     const until = ttl === undefined ? undefined : Date.now() + ttl
-    return this.#append({ ...address, until, volatile }, frame, key)
+    return this.#append({ ...address, until, volatile }, frame, key, transaction)
   }
 
-  #append(address: TargetAddress, frame: string, key?: string): Promise<string> {
+  /** @throws TypeError if the log would store the event outside of the transaction, even after a rollback. */
+  #transactionOf(call: string, options: TransactionOptions | undefined): unknown {
+    const transaction = options?.transaction
+    if (transaction === undefined) return undefined
+    if (transaction === null) {
+      throw new TypeError(
+        `${call}: option "transaction" must be what the log takes, such as a pg client after BEGIN; got null; leave it out to send at once`,
+      )
+    }
+    if (this.#log.takesTransactions) return transaction
+    const log = this.options.log === undefined ? 'the memory log' : 'a log without transactions'
+    throw new TypeError(
+      `${call}: option "transaction" needs a log that can store the event in it; got ${got(transaction)}, but the pool has ${log}; create the pool with { log: postgresLog(…) } or { log: sqliteLog(…) }`,
+    )
+  }
+
+  #append(
+    address: TargetAddress,
+    frame: string,
+    key?: string,
+    transaction?: unknown,
+  ): Promise<string> {
     const span = this.tracer?.sending(address, frame)
     const traced =
       span?.traceparent === undefined ? address : { ...address, trace: span.traceparent }
     const target = formatTarget(traced)
     const nonce = this.#nonce()
     const entry = key === undefined ? { nonce, target, frame } : { nonce, target, frame, key }
-    const stored = this.#store(entry)
+    const stored = this.#store(entry, transaction)
     span?.follow(stored)
     return stored
   }
 
-  #store(entry: Omit<Entry, 'id'>): Promise<string> {
+  #store(entry: Omit<Entry, 'id'>, transaction?: unknown): Promise<string> {
     const stored = this.#isClosed
       ? Promise.reject(
           new SseError('ERR_SSE_POOL_CLOSED', 'The pool is closed: nothing can be sent'),
         )
-      : this.#appended(entry)
+      : this.#appended(entry, transaction)
     // Also marks the rejection as handled, so that a send that is not awaited cannot end the process.
     stored.catch(error => {
       this.#counts.failed[FAILURES[error?.code] ?? 'other'] += 1
       // By its code, as an engine of the package's other copy has a class of its own.
-      if (error?.code === 'ERR_SSE_LOG_UNCERTAIN') error.retry = () => this.#store(entry)
+      // The transaction has failed with the append, so only the caller can repeat both.
+      const isRepeatable = error?.code === 'ERR_SSE_LOG_UNCERTAIN' && transaction === undefined
+      if (isRepeatable) error.retry = () => this.#store(entry)
       this.error(error)
     })
     return stored
   }
 
-  #appended(entry: Omit<Entry, 'id'>): Promise<string> {
+  #appended(entry: Omit<Entry, 'id'>, transaction: unknown): Promise<string> {
+    // Past `inFlight`: the entry arrives only after the commit, so direct sends would wait for it, and the
+    // commit itself for the promise.
+    if (transaction !== undefined) return this.#log.append(entry, transaction)
     // The memory log puts the entry into the window before it returns.
     if (this.options.log === undefined) return this.#log.append(entry)
     const address = parseTarget(entry.target)

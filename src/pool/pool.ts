@@ -8,7 +8,7 @@ import type { Client, EventStream } from '../stream/event-stream.js'
 import { checkOneEvent, type EventMap, type PoolEvent } from '../wire/event.js'
 import type { Channel, Channels } from './channel.js'
 import { checkClaim } from './claims.js'
-import { checkSend, type SendOptions } from './client.js'
+import { checkSend, type SendOptions, type TransactionOptions } from './client.js'
 import { checkEventName, type PoolEventMap } from './emitter.js'
 import { attachHub, Hub } from './hub.js'
 import { type PoolOptions, resolvePoolOptions } from './options.js'
@@ -116,10 +116,14 @@ export class ClientPool<Events extends object = EventMap>
   send<Name extends keyof Events & string>(
     id: string | number,
     event: PoolEvent<Events> | PoolEvent<Events, Name>,
+    options?: TransactionOptions,
   ): Promise<string>
   send(id: string | number, event: unknown, ...rest: unknown[]): Promise<string> {
-    checkOneEvent('send()', event, rest)
-    return this.#hub.send(id, event as PoolEvent)
+    const [options, ...more] = rest
+    // After a name alone, as in Socket.IO, the next argument is data: the error must not speak of options.
+    if (typeof event === 'string' && !isOptions(options)) checkOneEvent('send()', event, rest)
+    checkSend('send()', event, options, more, ['transaction'])
+    return this.#hub.send(id, event as PoolEvent, options as TransactionOptions | undefined)
   }
 
   /**
@@ -195,11 +199,12 @@ export class ClientPool<Events extends object = EventMap>
    * ended too. The same id may connect again without a cursor. Resolves and rejects like {@link send}.
    *
    * @param data the data of the close event; empty by default.
-   * @throws TypeError when the id is wrong or the data cannot be serialized.
+   * @throws TypeError when the id or an option is wrong, or the data cannot be serialized.
    * @throws SseError `ERR_SSE_EVENT_TOO_LARGE` over `maxEventBytes`.
    */
-  remove(id: string | number, data?: unknown): Promise<string> {
-    return this.#hub.remove(id, data)
+  remove(id: string | number, data?: unknown, options?: TransactionOptions): Promise<string> {
+    checkNames('remove()', options, ['transaction'], '{ transaction: client }')
+    return this.#hub.remove(id, data, options)
   }
 
   /**
@@ -398,4 +403,9 @@ export class ClientPool<Events extends object = EventMap>
   get #clients(): Map<string, Client<Events>> {
     return this.#hub.members.clients as Map<string, unknown> as Map<string, Client<Events>>
   }
+}
+
+/** Whether this is options, and not the data of `send(id, 'update', data)`. */
+function isOptions(value: unknown): boolean {
+  return value === undefined || (typeof value === 'object' && 'transaction' in Object(value))
 }

@@ -30,7 +30,7 @@ describe('an event in two arguments, as in Socket.IO,', () => {
     const { pool } = await untyped()
     const written = `. If "update" is a name, write { event: 'update', data: … }`
     expect(() => pool.broadcast('update', { a: 1 })).toThrow(
-      `broadcast(): unknown option "a"; known are except${written}`,
+      `broadcast(): unknown option "a"; known are except, transaction${written}`,
     )
     for (const [data, described] of [
       ['text', '"text"'],
