@@ -3,7 +3,10 @@ import { defineConfig } from 'vitest/config'
 import { subpaths } from './scripts/subpaths.js'
 
 /** Tests that mostly wait for servers and processes of their own. */
-const ENGINES = ['test/{cluster,nats,redis,suites}/*.test.ts', 'test/runs/durable-*.test.ts']
+const ENGINES = [
+  'test/{cluster,nats,postgres,redis,suites}/*.test.ts',
+  'test/runs/durable-*.test.ts',
+]
 
 export default defineConfig({
   resolve: {

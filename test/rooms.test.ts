@@ -18,6 +18,7 @@ const ROOMS = ['lib', 'wire', 'log', 'delivery', 'stream', 'pool', 'koa']
 const SUBPATHS: Record<string, string[]> = {
   redis: ['lib', 'log'],
   nats: ['lib', 'log'],
+  postgres: ['lib', 'log'],
   cluster: ['lib', 'log'],
   testing: ['lib', 'log'],
   tickets: ['lib', 'pool'],
@@ -40,6 +41,7 @@ const SOMETHING: Record<string, string> = {
   koa: 'koa/headers.js',
   redis: 'redis/entry.js',
   nats: 'nats/entry.js',
+  postgres: 'postgres/entry.js',
   cluster: 'cluster/primary.js',
   testing: 'testing/process.js',
   tickets: 'tickets/options.js',
