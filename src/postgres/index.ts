@@ -109,7 +109,7 @@ class PostgresTableLog implements PostgresLog {
   constructor(options: PostgresLogOptions) {
     this.#options = resolveOptions(options)
     this.#names = namesOf(this.#options.table)
-    const { createClient, timeout, maxEntries } = this.#options
+    const { createClient, timeout } = this.#options
     this.#commands = new ManagedConnection({
       createClient,
       timeout,
@@ -125,7 +125,7 @@ class PostgresTableLog implements PostgresLog {
       connection: () => this.#commands.get(),
       onStored: count => {
         this.#untrimmed += count
-        if (this.#untrimmed >= Math.min(1000, Math.max(1, maxEntries / 10))) this.#trim()
+        if (this.#mayTrim) this.#trim()
       },
     })
   }
@@ -240,6 +240,11 @@ class PostgresTableLog implements PostgresLog {
     }
   }
 
+  /** Whether enough was appended since the last time that a look at the oldest entries is worth a query. */
+  get #mayTrim(): boolean {
+    return this.#untrimmed >= Math.min(1000, Math.max(1, this.#options.maxEntries / 10))
+  }
+
   /** Deletes old entries in small steps. The next appends try again if it fails. */
   #trim(): void {
     const { maxEntries, maxBytes, maxAge = null } = this.#options
@@ -259,6 +264,8 @@ class PostgresTableLog implements PostgresLog {
       })
       .finally(() => {
         this.#trimming = undefined
+        // More was appended than this call has looked at.
+        if (this.#mayTrim && !this.#closing) this.#trim()
       })
   }
 
