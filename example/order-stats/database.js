@@ -1,8 +1,9 @@
 // @ts-check
-// Stores the orders and their counts in PostgreSQL. Nothing here is about events.
+// Stores the orders and their counts in PostgreSQL, with the log of the events.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { postgresLog } from 'koa-sse-pool/postgres'
 import pg from 'pg'
 
 /**
@@ -20,8 +21,9 @@ export const SEED = [38, 45, 41, 52, 60, 57, 49, 66, 72, 69, 81, 34]
  * @param {string | undefined} url of any PostgreSQL; by default, one is started and ends with this
  *   process
  * @param {number[]} seed orders per month, ending with the current one; used if there are none yet
+ * @param {number} kept events in the log
  */
-export async function openDatabase(url, seed) {
+export async function openDatabase(url, seed, kept) {
   const own = url ? undefined : await startPostgres()
   const db = new pg.Pool(
     own ? { host: own.folder, user: 'postgres', database: 'postgres' } : { connectionString: url },
@@ -29,9 +31,16 @@ export async function openDatabase(url, seed) {
   // Without a listener, the loss of an idle connection would crash the process.
   db.on('error', error => db.ending || console.error(`database: ${error.message}`))
   await transaction(client => setUp(client, seed))
+  // In the same database, so that an order and its event are in one transaction.
+  const log = postgresLog({ pool: db, table: 'order_stats.events', maxEntries: kept })
+  await log.createTable()
 
-  /** @param {{ product: string, cents: number, day: string }} order */
-  function placeOrder({ product, cents, day }) {
+  /**
+   * @param {{ product: string, cents: number, day: string }} order
+   * @param {(placed: { id: number, month: Month }, transaction: pg.PoolClient) => Promise<unknown>} announce
+   *   sends the event in the transaction of the order
+   */
+  function placeOrder({ product, cents, day }, announce) {
     return transaction(async client => {
       const order = await client.query(
         'INSERT INTO order_stats.orders (product, cents, day) VALUES ($1, $2, $3) RETURNING id',
@@ -47,7 +56,12 @@ export async function openDatabase(url, seed) {
          RETURNING ${MONTH}`,
         [day, cents],
       )
-      return { id: Number(order.rows[0].id), month: /** @type {Month} */ (month.rows[0]) }
+      const placed = {
+        id: Number(order.rows[0].id),
+        month: /** @type {Month} */ (month.rows[0]),
+      }
+      await announce(placed, client)
+      return placed
     })
   }
 
@@ -83,7 +97,7 @@ export async function openDatabase(url, seed) {
     await db.end()
     await own?.stop()
   }
-  return { placeOrder, readMonths, query: db.query.bind(db), close }
+  return { log, placeOrder, readMonths, query: db.query.bind(db), close }
 }
 
 /** Starts a real server from npm packages. It ends with this process, however that ends. */

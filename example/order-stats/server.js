@@ -22,10 +22,10 @@ export async function start({
   ticketMs = 30_000, // how long a ticket can be redeemed
   resumeMs = /** @type {number | false} */ (3_600_000), // how long a browser can reconnect with it
   retryMs = 2000, // until a browser reconnects after a cut
-  kept = 10_000, // events in the window, for replay
+  kept = 10_000, // events in the log, for replay
   onRefused = why => console.warn(`a ticket was refused: ${why}`),
 } = {}) {
-  const db = await openDatabase(databaseUrl, seed)
+  const db = await openDatabase(databaseUrl, seed, kept)
   const sessions = await openSessions()
   // In your app, read it from the configuration: it must be the same in all processes.
   const secret = randomBytes(32).toString('base64url')
@@ -35,6 +35,7 @@ export async function start({
   // ---- The stream, and the ticket for it
 
   const pool = new ClientPool({
+    log: db.log,
     pingInterval: pingMs,
     window: { events: kept },
     // Checked at each heartbeat, so that an open stream ends soon after its user has signed out.
@@ -84,10 +85,12 @@ export async function start({
   router.post('/orders', async ctx => {
     const { product, day } = orderOf(ctx)
     const cents = PRICES[product]
-    const { id, month } = await db.placeOrder({ product, cents, day })
-    // After the COMMIT, because an order that is rolled back must not be announced. Not awaited, because
-    // the order stands even if the log does not store this event.
-    pool.channel('stats').send({ event: 'order', data: { id, product, month } })
+    // In the order's transaction: the event is delivered after the COMMIT and never after a rollback. Sent
+    // after it instead, the event would be lost if this process ended between the two.
+    const { id } = await db.placeOrder({ product, cents, day }, ({ id, month }, transaction) => {
+      const event = { event: 'order', data: { id, product, month } }
+      return pool.channel('stats').send(event, { transaction })
+    })
     ctx.status = 201
     ctx.body = { id, product, day }
   })

@@ -121,7 +121,12 @@ describe.each(ENGINES)('example/order-stats in %s', engine => {
     const { readMonths } = example.db
     example.db.readMonths = async () => {
       const months = await readMonths()
+      // Its event comes after the COMMIT by way of the log, perhaps later than the answer.
+      const events = example.pool.events({ channels: ['stats'] })
+      const arrived = events.next()
       await order()
+      await arrived
+      await events.return(undefined)
       return months
     }
     const page = await openSignedIn(11)
