@@ -10,7 +10,7 @@ const FIXES: Record<string, string> = {
   '28P01': 'correct the password of the pool',
   '3D000': 'correct the database of the pool',
   '3F000': 'create the schema first',
-  '42501': 'grant this user the permissions that docs/postgres.md lists',
+  '42501': 'grant this user SELECT, INSERT and DELETE on the tables, as in docs/postgres.md',
   '42703': NO_TABLE,
   '42883': NO_TABLE,
   '42P01': NO_TABLE,

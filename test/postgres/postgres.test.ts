@@ -1,5 +1,6 @@
 /** What the suite for engines cannot know: order, transactions, and how PostgreSQL fails. */
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import net, { type AddressInfo } from 'node:net'
 import { ClientPool, SseError } from 'koa-sse-pool'
 import { createTableSql, type PostgresLogOptions, postgresLog } from 'koa-sse-pool/postgres'
@@ -404,6 +405,11 @@ describe('postgresLog()', () => {
     await process.has(['there', 'too'])
     await log.close()
     expect(createTableSql('App.Events')).toContain('CREATE TABLE IF NOT EXISTS "App"."Events" (')
+  })
+
+  test('has the SQL of its tables in the docs', async () => {
+    const page = await readFile(new URL('../../docs/postgres.md', import.meta.url), 'utf8')
+    expect(page).toContain(`\`\`\`sql\n${createTableSql('app_events')}\`\`\``)
   })
 
   test('needs no more than the permissions that the docs list', async () => {
