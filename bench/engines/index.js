@@ -12,6 +12,7 @@ export const ENGINES = [
   { file: 'ioredis', title: 'Redis, `ioredis`', service: 'redis' },
   // NATS pushes before the receiver can read, so reading cannot be separated from appending.
   { file: 'nats', title: 'NATS', service: 'nats', pushes: true },
+  { file: 'postgres', title: 'PostgreSQL, fsync off', service: 'postgres' },
   { file: 'cluster', title: 'cluster' },
 ]
 

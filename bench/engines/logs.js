@@ -4,9 +4,11 @@
 import { jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
 import { Redis } from 'ioredis'
+import pg from 'pg'
 import { createClient } from 'redis'
 import { clusterLog } from '../../dist/cluster.js'
 import { natsLog } from '../../dist/nats.js'
+import { postgresLog } from '../../dist/postgres.js'
 import { redisLog } from '../../dist/redis.js'
 
 /** At least one lot, which is published while the receiver is stopped. */
@@ -51,6 +53,22 @@ export const LOGS = {
         const { state } = await manager.streams.info('bench')
         return state.bytes / state.messages
       },
+    }
+  },
+
+  async postgres(address) {
+    const pool = new pg.Pool({ connectionString: address })
+    const log = postgresLog({ pool, table: 'bench', maxEntries })
+    await log.createTable()
+    const one = async (/** @type {string} */ text) => {
+      const { rows } = await pool.query({ text, rowMode: 'array' })
+      return Number(rows[0][0])
+    }
+    return {
+      log,
+      // Without an extension, the server counts transactions but not statements; each of the log's is one.
+      asked: () => one("SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'"),
+      bytesOfEntry: () => one("SELECT pg_total_relation_size('bench') / count(*) FROM bench"),
     }
   },
 

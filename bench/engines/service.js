@@ -1,12 +1,13 @@
 // @ts-check
 // Runs the engines' servers on a free loopback port, in a temporary folder, on the client's core.
-import { spawn, spawnSync } from 'node:child_process'
+import { fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { pin } from '../parts/worker.js'
 
 /**
@@ -36,6 +37,9 @@ const SERVICES = {
   },
 }
 
+/** Starts PostgreSQL as the example does, since it refuses to run as root and needs a database first. */
+const POSTGRES = fileURLToPath(new URL('../../example/order-stats/postgres.js', import.meta.url))
+
 /** Whether the program is installed. @param {string} name */
 export function isHere(name) {
   const service = SERVICES[name]
@@ -52,6 +56,7 @@ export function isHere(name) {
  */
 export async function withService(name, work) {
   const service = SERVICES[name]
+  if (name === 'postgres') return withPostgres(work)
   if (service === undefined) return work('', ownCpu)
   const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-bench-'))
   const port = await freePort()
@@ -65,6 +70,30 @@ export async function withService(name, work) {
     child.kill('SIGKILL')
     await ended
     await rm(folder, { recursive: true })
+  }
+}
+
+/**
+ * Its processes each have a CPU time of their own, so the sum of them is not measured. It runs without fsync, so
+ * a commit does not wait for the disk; that of Redis does not either.
+ *
+ * @template Result
+ * @param {(address: string, cpu: () => number) => Promise<Result>} work
+ */
+async function withPostgres(work) {
+  const [program = process.execPath, ...args] = pin('client')
+  const isPinned = program !== process.execPath
+  const options = isPinned ? { execPath: program, execArgv: [...args, process.execPath] } : {}
+  const keeper = fork(POSTGRES, { ...options, detached: true })
+  const ended = once(keeper, 'exit')
+  try {
+    const [{ folder, error }] = await once(keeper, 'message')
+    if (error) throw new Error(`PostgreSQL did not start: ${error}`)
+    const host = encodeURIComponent(folder)
+    return await work(`postgresql://postgres@localhost/postgres?host=${host}`, () => Number.NaN)
+  } finally {
+    keeper.disconnect()
+    await ended
   }
 }
 
