@@ -23,6 +23,8 @@ interface Append {
 export interface AppenderOptions {
   readonly names: Names
   readonly connection: () => Promise<Connection>
+  /** The events of committed transactions could not be moved into the log; no call rejects for that. */
+  readonly onMoveFailed: (error: unknown) => void
   /** So many entries were stored. */
   readonly onStored: (count: number) => void
 }
@@ -82,7 +84,7 @@ export class Appender {
   }
 
   async #store(batch: readonly Append[]): Promise<void> {
-    const { names, connection, onStored } = this.#options
+    const { names, connection, onMoveFailed, onStored } = this.#options
     let current: Connection
     try {
       current = await connection()
@@ -106,6 +108,7 @@ export class Appender {
       // This server became a standby. Reconnect: the address may lead to the new primary by now.
       if (errorKind(error) === '25006') current.destroy(error as Error)
       const isRefused = isErrorReply(error)
+      if (batch.length === 0 && isRefused) onMoveFailed(error)
       for (const { reject } of batch) {
         reject(isRefused ? downError('not stored', error) : uncertainError(error))
       }

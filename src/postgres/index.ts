@@ -123,6 +123,10 @@ class PostgresTableLog implements PostgresLog {
     this.#appender = new Appender({
       names: this.#names,
       connection: () => this.#commands.get(),
+      onMoveFailed: error => {
+        const down = downError('events of committed transactions wait in the outbox', error)
+        this.#health?.report(errorKind(error), down)
+      },
       onStored: count => {
         this.#untrimmed += count
         if (this.#mayTrim) this.#trim()

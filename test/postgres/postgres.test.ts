@@ -189,6 +189,23 @@ describe('a transaction of the app', () => {
     await expect(logOf().append(entry('lost'), transaction())).rejects.toThrow(message)
   })
 
+  test('whose events cannot be moved into the log is reported, and delivered once they can be', async () => {
+    const { logOf, open, query } = await setUp({ pollMs: 50 })
+    const reader = await open()
+    const pool = new ClientPool({ log: logOf() })
+    onTestFinished(() => pool.close())
+    await vi.waitFor(() => expect(pool.isReady).toBe(true), { timeout: 10_000 })
+    await query(`ALTER TABLE LOG ADD CONSTRAINT none CHECK (frame <> 'stuck')`)
+    const failed = once(pool, 'error')
+    const client = await begin()
+    await logOf().append(entry('stuck'), client)
+    await client.query('COMMIT')
+    const [{ message }] = await failed
+    expect(message).toMatch(/events of committed transactions wait in the outbox: new row/)
+    await query('ALTER TABLE LOG DROP CONSTRAINT none')
+    await reader.until('arrived', () => framesOf(reader).includes('stuck'))
+  })
+
   test('that nobody hears of is found by the next poll, as behind PgBouncer', async () => {
     const { open, logOf, query } = await setUp({ pollMs: 50 })
     const reader = await open()
