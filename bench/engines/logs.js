@@ -62,7 +62,7 @@ export const LOGS = {
     await log.createTable()
     const one = async (/** @type {string} */ text) => {
       const { rows } = await pool.query({ text, rowMode: 'array' })
-      return Number(rows[0][0])
+      return Number(rows[0]?.[0])
     }
     return {
       log,
