@@ -1,3 +1,4 @@
+import { cp } from 'node:fs/promises'
 import { defineConfig, type Options } from 'tsup'
 import { subpaths } from './scripts/subpaths.js'
 
@@ -31,6 +32,8 @@ export default defineConfig([
     removeNodeProtocol: false,
     // For `import.meta.url` in CommonJS.
     shims: true,
+    // The page of koa-sse-pool/inspector is served as it is.
+    onSuccess: () => cp('src/inspector/inspector-page', 'dist/inspector-page', { recursive: true }),
   },
   { ...browser, entry: entryOf(subpaths.filter(isForBrowsers)), format: ['esm', 'cjs'] },
   {

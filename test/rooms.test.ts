@@ -27,6 +27,7 @@ const SUBPATHS: Record<string, string[]> = {
   presence: ROOMS.slice(0, -1),
   compat: ROOMS,
   runs: ROOMS,
+  inspector: ROOMS,
   client: [],
 }
 
@@ -50,6 +51,7 @@ const SOMETHING: Record<string, string> = {
   presence: 'presence/roster.js',
   compat: 'compat/stream.js',
   runs: 'runs/offset.js',
+  inspector: 'inspector/options.js',
   client: 'client/order.js',
 }
 
@@ -60,7 +62,7 @@ const mayImport = (room: string) => SUBPATHS[room] ?? ROOMS.slice(0, ROOMS.index
 const violations = all.flatMap(room => {
   const forbidden = all.filter(other => other !== room && !mayImport(room).includes(other))
   const planted = forbidden.map(other => ({ room, what: other, from: `../${SOMETHING[other]}` }))
-  const knowsKoa = ['koa', 'tickets', 'runs', 'compat'].includes(room)
+  const knowsKoa = ['koa', 'tickets', 'runs', 'inspector', 'compat'].includes(room)
   return knowsKoa ? planted : [...planted, { room, what: 'koa itself', from: 'koa' }]
 })
 

@@ -30,17 +30,36 @@ interface Answer {
   readonly process: string
   readonly clients: number
   readonly streams: number
+  readonly body?: unknown
+}
+
+/** What is asked. Versions that do not know a topic answer with their counts alone. */
+interface Question extends Group {
+  /** What {@link Processes.answerTo} was called with, and what its function gets. */
+  readonly topic?: string | undefined
+  readonly body?: unknown
+  /** The only process that is to answer. Default: all. */
+  readonly to?: string | undefined
+}
+
+/** The answers to a {@link Processes.survey}. */
+export interface Answers {
+  /** From processes that know the topic; `body` is undefined for the others. */
+  readonly answers: readonly Pick<Answer, 'from' | 'process' | 'body'>[]
+  /** Processes that did not answer in time. */
+  readonly missing: readonly Pick<Answer, 'from' | 'process'>[]
 }
 
 type Message =
-  | { readonly says: 'here' | 'bye'; readonly from: string }
-  | ({ readonly says: 'ask'; readonly from: string; readonly question: string } & Group)
+  | { readonly says: 'here'; readonly from: string; readonly process?: string }
+  | { readonly says: 'bye'; readonly from: string }
+  | ({ readonly says: 'ask'; readonly from: string; readonly question: string } & Question)
   | ({ readonly says: 'answer'; readonly question: string } & Answer)
 
 /** Whose streams are counted: those of a client, those in a channel, or all. */
 export interface Group {
-  readonly id?: string
-  readonly channel?: string
+  readonly id?: string | undefined
+  readonly channel?: string | undefined
 }
 
 /** Counts what this process has: the hub. */
@@ -50,6 +69,9 @@ export interface Census {
 
 const TOPIC = 'presence'
 
+/** What this process is called: its host and its id. */
+const PROCESS = `${hostname()}:${process.pid}`
+
 /** How long to wait for answers. */
 const ANSWER_TIMEOUT_MS = 1000
 
@@ -58,8 +80,9 @@ export class Processes implements Listener {
   readonly #census: Census
   readonly #nonce: () => string
   readonly #self: string
-  /** The other processes, as far as they have announced themselves. */
-  readonly #others = new Set<string>()
+  /** The other processes, as far as they have announced themselves, and their names where these are known. */
+  readonly #others = new Map<string, string>()
+  readonly #answerers = new Map<string, (body: unknown) => unknown>()
   /** True until one question has timed out: older processes may not have announced themselves yet. */
   #mayHaveMore = true
   readonly #asked = new Map<string, (answer: Answer) => void>()
@@ -74,7 +97,7 @@ export class Processes implements Listener {
 
   /** Announces this process, so that the others need no timeout to know that there is one more. */
   enter(): Promise<void> {
-    return this.#announce({ says: 'here', from: this.#self })
+    return this.#announce({ says: 'here', from: this.#self, process: PROCESS })
   }
 
   leave(): Promise<void> {
@@ -82,7 +105,7 @@ export class Processes implements Listener {
   }
 
   async locate(id: string): Promise<Location[]> {
-    const answers = await this.#ask({ id })
+    const { answers } = await this.#ask({ id })
     return answers
       .filter(({ streams }) => streams > 0)
       .map(({ process, streams }) => ({ process, streams }))
@@ -90,7 +113,7 @@ export class Processes implements Listener {
 
   async count(group: Group = {}): Promise<PoolCount> {
     const total = { processes: 0, clients: 0, streams: 0 }
-    for (const { clients, streams } of await this.#ask(group)) {
+    for (const { clients, streams } of (await this.#ask(group)).answers) {
       total.processes += 1
       total.clients += clients
       total.streams += streams
@@ -98,11 +121,29 @@ export class Processes implements Listener {
     return total
   }
 
+  /** This process, as other parts of the package name it in `to`. */
+  get self(): string {
+    return this.#self
+  }
+
+  /** Answers the questions of a topic on this process. The question may come from a newer version. */
+  answerTo(topic: string, answer: (body: unknown) => unknown): void {
+    this.#answerers.set(topic, answer)
+  }
+
+  /**
+   * Asks all processes, or one of them, a question of a topic. Question and answers are entries in the log, whose
+   * size the engine limits (NATS: 1 MB by default).
+   */
+  survey(topic: string, body: object, to?: string): Promise<Answers> {
+    return this.#ask({ topic, body, to })
+  }
+
   receive(message: unknown): void {
     if (!isMessage(message) || message.from === this.#self) return
     if (message.says === 'bye') this.#others.delete(message.from)
-    else this.#others.add(message.from)
-    if (message.says === 'ask') {
+    else this.#others.set(message.from, nameOf(message) ?? this.#others.get(message.from) ?? '')
+    if (message.says === 'ask' && (message.to === undefined || message.to === this.#self)) {
       const { question } = message
       void this.#announce({ says: 'answer', question, ...this.#answer(message) })
     }
@@ -114,12 +155,15 @@ export class Processes implements Listener {
     this.#mayHaveMore = true
   }
 
-  async #ask(group: Group): Promise<Answer[]> {
-    const answers = [this.#answer(group)]
-    if (this.#messages.isAlone) return answers
+  async #ask(
+    asked: Question,
+  ): Promise<{ answers: Answer[]; missing: Pick<Answer, 'from' | 'process'>[] }> {
+    const { to } = asked
+    const answers = to === undefined || to === this.#self ? [this.#answer(asked)] : []
+    if (this.#messages.isAlone || to === this.#self) return { answers, missing: [] }
     const question = this.#nonce()
-    const missing = new Set(this.#others)
-    const isComplete = () => missing.size === 0 && !this.#mayHaveMore
+    const missing = new Map(to === undefined ? this.#others : [[to, this.#others.get(to) ?? '']])
+    const isComplete = () => missing.size === 0 && (to !== undefined || !this.#mayHaveMore)
     let timer: NodeJS.Timeout | undefined
     let settle = () => {}
     this.#asked.set(question, answer => {
@@ -128,28 +172,34 @@ export class Processes implements Listener {
       if (isComplete()) settle()
     })
     try {
-      await this.#publish({ says: 'ask', from: this.#self, question, ...group })
-      if (isComplete()) return answers
-      await new Promise<void>(resolve => {
-        settle = resolve
-        // Only now: no process can answer a question that the log has not stored yet.
-        timer = setTimeout(() => {
-          // A process that has died without a goodbye is not waited for again.
-          for (const silent of missing) this.#others.delete(silent)
-          this.#mayHaveMore = false
-          resolve()
-        }, ANSWER_TIMEOUT_MS)
-      })
+      await this.#publish({ says: 'ask', from: this.#self, question, ...defined(asked) })
+      if (!isComplete()) {
+        await new Promise<void>(resolve => {
+          settle = resolve
+          // Only now: no process can answer a question that the log has not stored yet.
+          timer = setTimeout(() => {
+            // A process that has died without a goodbye is not waited for again.
+            for (const silent of missing.keys()) this.#others.delete(silent)
+            if (to === undefined) this.#mayHaveMore = false
+            resolve()
+          }, ANSWER_TIMEOUT_MS)
+        })
+      }
     } finally {
       clearTimeout(timer)
       this.#asked.delete(question)
     }
-    return answers
+    return {
+      answers,
+      missing: Array.from(missing, ([from, name]) => ({ from, process: name || from })),
+    }
   }
 
-  #answer(group: Group): Answer {
-    const process_ = `${hostname()}:${process.pid}`
-    return { from: this.#self, process: process_, ...this.#census.count(group) }
+  #answer(asked: Question): Answer {
+    const { topic, body } = asked
+    const answer = { from: this.#self, process: PROCESS, ...this.#census.count(asked) }
+    const answerer = topic === undefined ? undefined : this.#answerers.get(topic)
+    return answerer === undefined ? answer : { ...answer, body: answerer(body) }
   }
 
   /** Publishes without reporting a failure: the other processes then run into the timeout instead. */
@@ -164,4 +214,20 @@ export class Processes implements Listener {
 
 function isMessage(body: unknown): body is Message {
   return typeof (body as Message | null | undefined)?.from === 'string'
+}
+
+/** The name that a message carries; a value of another type comes from something else. */
+function nameOf(message: Message): string | undefined {
+  const { process } = message as { process?: unknown }
+  return typeof process === 'string' ? process : undefined
+}
+
+/** Without the fields that are undefined. */
+function defined({ id, channel, topic, body, to }: Question): Question {
+  return {
+    ...(id !== undefined && { id }),
+    ...(channel !== undefined && { channel }),
+    ...(topic !== undefined && { topic, body }),
+    ...(to !== undefined && { to }),
+  }
 }

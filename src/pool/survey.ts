@@ -52,7 +52,7 @@ export function survey(streams: Iterable<Stream>, window: Window): Survey {
   return result
 }
 
-function stateOf(stream: Stream): StreamState {
+export function stateOf(stream: Stream): StreamState {
   if (!stream.isOpen) return 'opening'
   if (stream.isParked) return 'parked'
   return stream.isBlocked ? 'blocked' : 'live'
