@@ -1,0 +1,120 @@
+/** The page of the inspector in three engines, with real streams over loopback. */
+import http from 'node:http'
+import Router from '@koa/router'
+import Koa from 'koa'
+import { sse } from 'koa-sse-pool'
+import { inspector } from 'koa-sse-pool/inspector'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { deferred } from '../helpers/app.js'
+import { connect, listen, testPool } from '../helpers/server.js'
+import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { press, stateIs, textOf } from './page.js'
+
+/** An id that would run in a page that made markup of it. */
+const EVIL = '<img src=x onerror="document.title=1">'
+
+/** @param keepsPolicy whether the page keeps its policy, which also forbids what WebKit's driver evaluates. */
+async function serve(keepsPolicy: boolean) {
+  const pool = testPool({ maxClients: Number.POSITIVE_INFINITY })
+  const app = new Koa()
+  const live = deferred()
+  app.use(async (ctx, next) => {
+    if (ctx.path === '/inspector/events') live.resolve()
+    await next()
+    if (!keepsPolicy) ctx.remove('Content-Security-Policy')
+  })
+  const router = new Router()
+  router.all(
+    '/inspector{/*path}',
+    inspector(pool, { authorize: () => true, data: true, actions: ['send', 'remove', 'drain'] }),
+  )
+  router.get('/events', sse({ pool, id: ctx => ctx.query.id as string, channels: () => ['news'] }))
+  app.use(router.routes())
+  const { origin } = await listen(http.createServer(app.callback()))
+  const open = (id: string) => connect(origin, `/events?id=${encodeURIComponent(id)}`)
+  return { pool, origin, open, live: live.promise }
+}
+
+describe.each(ENGINES)('the inspector in %s', engine => {
+  let browser: Browser
+
+  beforeAll(async () => {
+    browser = await launch(engine)
+  })
+  afterAll(() => browser.close())
+
+  async function openPage(origin: string): Promise<Page> {
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    // Without the slash, which the server adds.
+    await page.goto(`${origin}/inspector`)
+    await stateIs(page, 'open')
+    await waitFor(page, () => document.body.dataset.ready === 'true')
+    return page
+  }
+
+  test('shows streams, finds one, shows what it was sent, and removes its client', async () => {
+    const { pool, origin, open } = await serve(engine !== 'webkit')
+    const evil = await open(EVIL)
+    for (const id of ['ada', 'bob']) await open(id)
+    await pool.send(EVIL, { event: '<b>greeting</b>', data: '<i>hello</i>' })
+    await evil.event('<b>greeting</b>')
+    const page = await openPage(origin)
+    await waitFor(page, () => document.querySelectorAll('#streams-table .space .row').length === 3)
+    expect(await textOf(page, '#channels-table .space .id')).toBe('news')
+
+    await page.eval(() => {
+      document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '/', bubbles: true }))
+      const search = document.activeElement as HTMLInputElement
+      search.value = 'IMG'
+      search.dispatchEvent(new Event('input', { bubbles: true }))
+    })
+    await waitFor(page, () => document.querySelectorAll('#streams-table .space .row').length === 1)
+    expect(await textOf(page, '#streams-table .space .id')).toBe(EVIL)
+
+    await page.eval(() => {
+      const row = document.querySelector<HTMLElement>('#streams-table .space .row')
+      row?.focus()
+      row?.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
+    })
+    await waitFor(page, () => document.querySelector('#sent li b'))
+    expect(await textOf(page, '#sent li b')).toBe('<b>greeting</b>')
+    expect(await textOf(page, '#sent li .data')).toBe('<i>hello</i>')
+    expect(await page.eval(() => [document.title, document.images.length])).toEqual([
+      'Inspector · koa-sse-pool',
+      0,
+    ])
+
+    await press(page, '#detail-remove')
+    await press(page, '#detail-remove[data-armed=true]')
+    await evil.event('close')
+    await waitFor(page, () => document.querySelector('#done')?.textContent !== '')
+    expect(pool.stats().streams).toBe(2)
+  })
+
+  test('runs under its policy: it opens its event stream', async () => {
+    const { origin, live } = await serve(true)
+    const page = await browser.open()
+    onTestFinished(() => page.close())
+    await page.goto(`${origin}/inspector/`)
+    await live
+  })
+
+  test('sends a test event, and speaks Chinese', async () => {
+    const { origin, open } = await serve(engine !== 'webkit')
+    const ada = await open('ada')
+    const page = await openPage(origin)
+    await page.eval(() => {
+      const name = document.querySelector<HTMLInputElement>('#to-name')
+      if (name) name.value = 'ada'
+      document.querySelector<HTMLFormElement>('#send-form')?.requestSubmit()
+    })
+    expect((await ada.event('test')).data).toBe('Hello')
+    await waitFor(page, () => document.querySelector('#done')?.textContent?.startsWith('Sent'))
+    await press(page, '#language')
+    expect(await textOf(page, '#streams-title')).toBe('事件流')
+    expect(await page.eval(() => document.documentElement.lang)).toBe('zh-CN')
+    await press(page, '#language')
+    expect(await textOf(page, '#streams-title')).toBe('Streams')
+  })
+})
