@@ -1,11 +1,13 @@
 /** The page of the inspector in three engines, with real streams over loopback. */
 import http from 'node:http'
+import http2 from 'node:http2'
 import Router from '@koa/router'
 import Koa from 'koa'
 import { sse } from 'koa-sse-pool'
 import { inspector } from 'koa-sse-pool/inspector'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { deferred } from '../helpers/app.js'
+import { connect2, session2 } from '../helpers/http2.js'
 import { connect, listen, testPool } from '../helpers/server.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
 import { press, stateIs, textOf } from './page.js'
@@ -32,7 +34,7 @@ async function serve(keepsPolicy: boolean) {
   app.use(router.routes())
   const { origin } = await listen(http.createServer(app.callback()))
   const open = (id: string) => connect(origin, `/events?id=${encodeURIComponent(id)}`)
-  return { pool, origin, open, live: live.promise }
+  return { pool, app, origin, open, live: live.promise }
 }
 
 describe.each(ENGINES)('the inspector in %s', engine => {
@@ -116,5 +118,48 @@ describe.each(ENGINES)('the inspector in %s', engine => {
     expect(await page.eval(() => document.documentElement.lang)).toBe('zh-CN')
     await press(page, '#language')
     expect(await textOf(page, '#streams-title')).toBe('Streams')
+  })
+})
+
+describe('the inspector with 10,000 streams', () => {
+  test('loads them page by page, and has elements only for the rows on the screen', async () => {
+    const { pool, app, origin } = await serve(true)
+    // Over HTTP/2, as each stream of HTTP/1 takes two of the files that a process may open.
+    const second = await listen(http2.createServer(app.callback()))
+    for (let from = 0; from < 10_000; from += 100) {
+      const session = session2(second.origin)
+      const ids = Array.from({ length: 100 }, (_, index) => String(from + index).padStart(5, '0'))
+      await Promise.all(ids.map(id => connect2(session, `/events?id=${id}`)))
+    }
+    expect(pool.stats().streams).toBe(10_000)
+    const browser = await launch('chromium')
+    onTestFinished(() => browser.close())
+    const page = await browser.open()
+    await page.goto(`${origin}/inspector/`)
+    await waitFor(page, () => document.body.dataset.ready === 'true')
+    expect(await textOf(page, '#streams-count')).toBe('200 of 10,000 loaded')
+    await page.eval(() => {
+      const row = document.querySelector<HTMLElement>('#streams-table .space .row')
+      row?.focus()
+    })
+    // To the end of what is loaded, which loads more.
+    await page.eval(() => {
+      const event = new KeyboardEvent('keydown', { key: 'End', bubbles: true })
+      document.activeElement?.dispatchEvent(event)
+    })
+    await waitFor(
+      page,
+      () => document.querySelector('#streams-count')?.textContent === '400 of 10,000 loaded',
+    )
+    const rows = await page.eval(() => document.querySelectorAll('#streams-table .row').length)
+    expect(rows).toBeLessThan(60)
+    expect(await page.eval(() => document.activeElement?.firstChild?.textContent)).toBe('00199')
+    await page.eval(() => {
+      const search = document.querySelector<HTMLInputElement>('#search')
+      if (search) search.value = '09999'
+      search?.dispatchEvent(new Event('input', { bubbles: true }))
+    })
+    await waitFor(page, () => document.querySelector('#streams-count')?.textContent === '1')
+    expect(await textOf(page, '#streams-table .space .id')).toBe('09999')
   })
 })
