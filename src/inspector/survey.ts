@@ -105,9 +105,9 @@ export class Survey {
   }
 
   async #ask(question: Question): Promise<Reach & { answers: Answer[] }> {
-    const { presence } = this.#hub
+    const { processes } = this.#hub
     try {
-      const { answers, missing } = await inTime(presence.survey(TOPIC, question))
+      const { answers, missing } = await inTime(processes.survey(TOPIC, question))
       const now = performance.now()
       for (const { from, process } of missing) {
         this.#missing.set(from, { name: process, since: now })
