@@ -96,12 +96,12 @@ export class InFlight {
   }
 
   /** Whether a send to one of these targets is in flight. */
-  isAwaited(targets: readonly Target[]): boolean {
+  isAwaited(targets: readonly Pick<Target, 'name'>[]): boolean {
     return this.#byTarget.size > 0 && targets.some(({ name }) => this.#byTarget.has(name))
   }
 
   /** Tells the waiter of each send to these targets that settles; returns how many there are. */
-  waitFor(targets: readonly Target[], waiter: Waiter): number {
+  waitFor(targets: readonly Pick<Target, 'name'>[], waiter: Waiter): number {
     let count = 0
     for (const { name } of targets) {
       for (const send of this.#byTarget.get(name) ?? []) {

@@ -125,7 +125,7 @@ export class Survey {
       }
     } catch {
       // The log's own error event has reported why. What this process has can still be shown.
-      const own = { from: presence.self, process: '', body: this.#responder.answer(question) }
+      const own = { from: processes.self, process: '', body: this.#responder.answer(question) }
       return { answers: [own], missing: this.#missingNames(), silent: [], isAlone: true }
     }
   }

@@ -123,6 +123,8 @@ export class Hub
   readonly #subscriptions = new Set<Subscription>()
   /** Readers that arrived before the window was filled, and how each starts then. */
   readonly #waitingForBoot = new Map<Reader, { resumes: boolean; replay: Replay }>()
+  /** Called when all streams have ended, while the log can still be written. Must not reject. */
+  beforeClose: (() => Promise<void>) | undefined
   #closing: Promise<void> | undefined
   #isClosed = false
 
@@ -542,7 +544,8 @@ export class Hub
     this.inFlight.close()
     for (const subscription of this.#subscriptions) subscription.close()
     this.#heartbeat.stop()
-    // Last, because a process that answers a question after its goodbye would be waited for again.
+    // Late, because a process that answers a question after its goodbye would be waited for again.
+    await this.beforeClose?.()
     await this.processes.leave()
     await this.#log.close()
   }

@@ -11,8 +11,10 @@ import { got } from '../lib/errors.js'
 import { channelName } from '../lib/names.js'
 import { nonceSource } from '../lib/random.js'
 import { type Hub, hubOf } from '../pool/hub.js'
+import type { ClientPool } from '../pool/pool.js'
+import type { EventStream } from '../stream/event-stream.js'
 import { type PresenceOptions, type ResolvedPresenceOptions, resolvePresence } from './options.js'
-import { type Change, type Message, placeOf, Roster } from './roster.js'
+import { type Change, type Message, PART_LENGTH, type Part, placeOf, Roster } from './roster.js'
 
 /** A member of a channel: a client with at least one tracked stream, on any process. */
 export interface Member {
@@ -32,13 +34,16 @@ export interface PresenceEvents {
   leave: [channel: string, member: Member]
 }
 
-/** What {@link Presence.track} needs of `ctx.sse`. */
+/** What {@link Presence.track} needs of `ctx.sse`. Only an object with its other members gets a snapshot. */
 export interface TrackedStream {
   /** The client's id. */
   readonly id: string
   /** Resolves when the stream has closed. */
   readonly closed: Promise<unknown>
 }
+
+/** A stream that can be given the members. A {@link TrackedStream} of a test may do without. */
+type ShownStream = Pick<EventStream, 'id' | 'isOpen' | 'channels' | 'send' | 'drained'>
 
 interface Tracked {
   readonly channel: string
@@ -59,6 +64,9 @@ const MAX_STATE = 4096
 /** How many members one message may set or remove. */
 const BATCH = 100
 
+/** Characters of the members in one `presence.snapshot`. */
+const SNAPSHOT_LENGTH = 16_384
+
 /** Ticks in a lease. A process that has no roster asks for it at each tick. */
 const TICKS = 20
 
@@ -78,10 +86,12 @@ const taken = new WeakSet<Hub>()
  * Who is in a channel, on all processes: a member for each client, however many tabs it has. An instance belongs
  * to one pool, and every process that shares the pool's log needs one, with the same `lease`.
  *
- * Streams in the channel get an event for each change: `presence.join`, `presence.update` or `presence.leave`, with
- * `{ id, state }` as data. Each has a `key` for its member, so `replay: 'latest'` gives a page the newest change of
- * each member that the window still has. When the processes have lost the roster, because all of them ended or the
- * log lost entries, everyone gets `presence.reset`, after which those who are there join again.
+ * A tracked stream first gets `presence.snapshot` with all members: `{ channel, isFirst, members: [{ id, state }] }`,
+ * in several events if they are many; `isFirst` says that the page must forget those that it had. After it, and in the
+ * order of the log, all streams in the channel get `presence.join`, `presence.update` or `presence.leave` with
+ * `{ channel, id, state }` for each change. A tracked stream gets a new snapshot after a gap. When the processes have
+ * lost the roster, because all of them ended or the log lost entries, everyone gets `presence.reset`, after which the
+ * members that are there join again.
  *
  * @example
  * ```js
@@ -102,6 +112,8 @@ export class Presence extends EventEmitter<PresenceEvents> {
   readonly #timer: NodeJS.Timeout
   /** What this process wants the roster to say of it, by {@link placeOf}. */
   readonly #tracked = new Map<string, Tracked>()
+  /** The channels in which a stream is tracked. */
+  readonly #channels = new WeakMap<TrackedStream, Set<string>>()
   /** What it has said, by {@link placeOf}. */
   readonly #said = new Map<string, string>()
   readonly #outbox: Saying[] = []
@@ -124,7 +136,16 @@ export class Presence extends EventEmitter<PresenceEvents> {
   #ticks = 0
   #told = 0
   #mustReset = false
-  #isSpeaking = false
+  /** The parts of a roster that have arrived, and which answer they belong to. */
+  #parts: { answer: string; list: Part[] } = { answer: '', list: [] }
+  /** The number of the last change in each channel that has members. */
+  readonly #changedAt = new Map<string, number>()
+  #changes = 0
+  /** One timer for each closed process whose members have not left yet. */
+  readonly #farewells = new Map<string, NodeJS.Timeout>()
+  #closing: Promise<void> | undefined
+  /** Set while messages are being published. */
+  #publishing: Promise<void> | undefined
   #isTelling = false
   #isClosed = false
   /** When the message was published that came back last. */
@@ -144,6 +165,11 @@ export class Presence extends EventEmitter<PresenceEvents> {
       },
       missed: () => this.#restart(),
     })
+    const pool = this.#options.pool as ClientPool
+    pool.on('start', stream => this.#showAll(stream))
+    // What it missed may have been changes.
+    pool.on('gap', stream => this.#showAll(stream))
+    this.#hub.beforeClose = () => this.close()
     this.#restart()
     this.#timer = setInterval(() => this.#tick(), this.#options.lease / TICKS).unref()
   }
@@ -154,8 +180,9 @@ export class Presence extends EventEmitter<PresenceEvents> {
   }
 
   /**
-   * Makes the stream's client a member of a channel for as long as the stream is open, and `grace` longer. Does not
-   * join the channel. A second call changes the state.
+   * Makes the stream's client a member of a channel for as long as the stream is open, and `grace` longer, and sends
+   * the stream the channel's members as soon as it is open. Does not join the channel, which must happen before. A
+   * second call changes the state.
    *
    * @param state what others see of the member: JSON of at most 4096 characters. It belongs to the client and not
    * to the stream: the last one counts. Default `null`.
@@ -176,7 +203,9 @@ export class Presence extends EventEmitter<PresenceEvents> {
     tracked.state = text
     if (!tracked.streams.has(stream)) {
       tracked.streams.add(stream)
+      this.#channels.set(stream, (this.#channels.get(stream) ?? new Set()).add(channel))
       void stream.closed.then(() => this.#lose(place, stream, this.#options.grace))
+      void this.#show(stream, channel)
     }
     this.#speak()
   }
@@ -187,6 +216,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
    * @throws TypeError for a wrong name.
    */
   untrack(stream: TrackedStream, channel: string): void {
+    this.#channels.get(stream)?.delete(channel)
     this.#lose(placeOf(channelName(channel), stream.id), stream, 0)
   }
 
@@ -199,11 +229,28 @@ export class Presence extends EventEmitter<PresenceEvents> {
     return Array.from(this.#roster.members(channelName(channel)), memberOf)
   }
 
-  /** Stops; the other processes declare this one dead after `lease`. Closing the pool does the same. */
-  close(): void {
-    this.#isClosed = true
+  /**
+   * Stops, and publishes a goodbye: the members of this process stay for `grace` milliseconds, so that they can move
+   * to another process, and then leave. Closing the pool does the same. Never rejects: if the goodbye cannot be
+   * stored, the other processes declare this one dead after `lease`.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     clearInterval(this.#timer)
+    this.#outbox.length = 0
+    // Messages must be stored in the order of their numbers, and the goodbye is the last.
+    await this.#publishing
+    this.#isClosed = true
     for (const { timer } of this.#tracked.values()) clearTimeout(timer)
+    for (const timer of this.#farewells.values()) clearTimeout(timer)
+    if (!this.#isSynced || this.#hub.messages.isAlone) return
+    const bye = { says: 'bye', told: this.#told, grace: this.#options.grace } as const
+    const message: Message = { ...bye, from: this.#self, n: ++this.#n }
+    await this.#hub.messages.publish(TOPIC, message).catch(() => {})
   }
 
   #lose(place: string, stream: TrackedStream, grace: number): void {
@@ -220,10 +267,6 @@ export class Presence extends EventEmitter<PresenceEvents> {
   // Speaking
 
   #tick(): void {
-    if (this.#hub.isClosed) {
-      this.close()
-      return
-    }
     this.#ticks += 1
     if (!this.#isSynced) this.#say({ says: 'hello' })
     else if (this.#ticks % ALIVE_TICKS === 0) this.#say({ says: 'alive', told: this.#told })
@@ -241,16 +284,15 @@ export class Presence extends EventEmitter<PresenceEvents> {
 
   /** Publishes one message at a time, so that they are stored in the order of their numbers. */
   #speak(): void {
-    if (this.#isSpeaking || this.#isClosed) return
-    void this.#publishAll()
+    if (this.#publishing !== undefined || this.#closing !== undefined) return
+    this.#publishing = this.#publishAll()
   }
 
   async #publishAll(): Promise<void> {
-    this.#isSpeaking = true
     try {
       // What was tracked in one turn goes into one message.
       await Promise.resolve()
-      while (!this.#isClosed) {
+      while (this.#closing === undefined) {
         const saying = this.#outbox.shift() ?? this.#news()
         if (saying === undefined) return
         const message = { ...saying, from: this.#self, n: ++this.#n } as Message
@@ -262,18 +304,20 @@ export class Presence extends EventEmitter<PresenceEvents> {
       // The next tick tries again, with all of it: what was stored has no effect when it is repeated.
       this.#said.clear()
     } finally {
-      this.#isSpeaking = false
+      this.#publishing = undefined
     }
   }
 
   /** What the log does not say of this process yet, or no longer should. */
   #news(): Saying | undefined {
     if (!this.#isSynced) return undefined
+    let left = PART_LENGTH
     const set: [string, string, string][] = []
     const unset: [string, string][] = []
     for (const [place, { channel, id, state }] of this.#tracked) {
-      if (set.length === BATCH) break
+      if (set.length === BATCH || left <= 0) break
       if (this.#said.get(place) === state) continue
+      left -= place.length + state.length
       this.#said.set(place, state)
       set.push([channel, id, state])
     }
@@ -315,8 +359,14 @@ export class Presence extends EventEmitter<PresenceEvents> {
     if (message.says === 'state' && message.to === this.#self) {
       const asked = this.#buffer.findIndex(({ from, n }) => from === this.#self && n === message.at)
       if (asked === -1) return
+      this.#unanswered = 0
+      if (!this.#hasAll(message)) {
+        this.#buffer.push(message)
+        return
+      }
       const since = this.#buffer.slice(asked + 1)
-      this.#adopt(Roster.from(message.roster))
+      this.#adopt(Roster.from(this.#parts.list))
+      this.#parts.list = []
       for (const later of since) this.#apply(later)
       this.#apply(message)
       return
@@ -330,6 +380,17 @@ export class Presence extends EventEmitter<PresenceEvents> {
     this.#unanswered += 1
     if (this.#hub.messages.isAlone || this.#unanswered % UNANSWERED === 0)
       this.#say({ says: 'found' })
+  }
+
+  /** Keeps a part of the roster. Returns whether it was the last one and none is missing. */
+  #hasAll({ from, at, index, part, isLast }: Extract<Message, { says: 'state' }>): boolean {
+    const answer = `${from} ${at}`
+    if (index === 0) this.#parts = { answer, list: [] }
+    const { list } = this.#parts
+    // The rest of an answer whose beginning was lost: the next question is answered in full.
+    if (answer !== this.#parts.answer || index !== list.length) return false
+    list.push(part)
+    return isLast
   }
 
   /** The first process, or one that no other has answered, begins a roster of its own; the others follow. */
@@ -351,7 +412,13 @@ export class Presence extends EventEmitter<PresenceEvents> {
     this.#told = 0
     this.#silence.clear()
     for (const change of differences(before, roster)) this.#announce(change)
+    for (const process of roster.processes) this.#farewell(process)
     this.#setReady()
+    const streams = new Set<TrackedStream>()
+    for (const tracked of this.#tracked.values()) {
+      for (const stream of tracked.streams) streams.add(stream)
+    }
+    for (const stream of streams) this.#showAll(stream)
     this.#speak()
   }
 
@@ -360,14 +427,39 @@ export class Presence extends EventEmitter<PresenceEvents> {
     const changes = this.#roster.apply(message)
     this.#silence.set(from, 0)
     if (says === 'hello' && this.#roster.teller === this.#self) {
-      this.#say({ says: 'state', to: from, at: n, roster: this.#roster.snapshot() })
+      this.#answer(from, n)
     }
     for (const change of changes) this.#announce(change)
     if (this.#roster.lastOf(this.#self) === undefined) this.#restart()
     else if (says === 'alive' && from === this.#self) this.#listenForSilence()
+    this.#farewell(from)
     void this.#tell()
     // A member that came back while its removal was under way, or the other way round.
     if (says === 'change' && from === this.#self) this.#settle(message)
+  }
+
+  /** Sends the roster to a process that asks for it. */
+  #answer(to: string, at: number): void {
+    // Until pages have been told to forget all, nobody else may continue with this roster: it would not tell them.
+    if (this.#mustReset) return
+    // A large roster takes longer than the time between two questions.
+    if (this.#outbox.some(saying => saying.says === 'state' && saying.to === to)) return
+    const parts = this.#roster.parts()
+    for (const [index, part] of parts.entries()) {
+      this.#say({ says: 'state', to, at, part, index, isLast: index === parts.length - 1 })
+    }
+  }
+
+  /** Lets the members of a process that has closed leave when their time to move is over. */
+  #farewell(process: string): void {
+    const grace = this.#roster.graceOf(process)
+    if (grace === undefined || this.#farewells.has(process)) return
+    const timer = setTimeout(() => {
+      this.#farewells.delete(process)
+      const seen = this.#roster.lastOf(process)
+      if (seen !== undefined && this.#isSynced) this.#say({ says: 'dead', who: process, seen })
+    }, grace)
+    this.#farewells.set(process, timer.unref())
   }
 
   #settle({ set, unset }: Extract<Message, { says: 'change' }>): void {
@@ -380,7 +472,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
 
   #listenForSilence(): void {
     for (const process of this.#roster.processes) {
-      if (process === this.#self) continue
+      if (process === this.#self || this.#roster.graceOf(process) !== undefined) continue
       const beats = (this.#silence.get(process) ?? 0) + 1
       this.#silence.set(process, beats)
       const seen = this.#roster.lastOf(process)
@@ -417,10 +509,12 @@ export class Presence extends EventEmitter<PresenceEvents> {
           this.#mustReset = false
           continue
         }
-        const next = this.#roster.pending.find(({ number }) => number > this.#told)
+        const { pending } = this.#roster
+        // Their numbers have no gaps. A search would make a burst of n changes cost n² steps.
+        const next = pending[Math.max(0, this.#told + 1 - (pending[0]?.number ?? 0))]
         if (next === undefined) return
         const { type, channel, id, state } = next.change
-        const data = { id, state: JSON.parse(state) as unknown }
+        const data = { channel, id, state: JSON.parse(state) as unknown }
         const event = { event: `presence.${type}`, data, key: keyOf(id) }
         const roster = this.#roster
         await this.#hub.sendToChannelOnce(next.nonce, channel, event)
@@ -440,8 +534,69 @@ export class Presence extends EventEmitter<PresenceEvents> {
     return this.#hub.messages.isAlone || performance.now() - this.#heardAt < this.#options.lease
   }
 
+  // Showing the members to a page
+
+  #showAll(stream: TrackedStream): void {
+    for (const channel of this.#channels.get(stream) ?? []) void this.#show(stream, channel)
+  }
+
+  /**
+   * Sends the members of a channel to one stream. The roster is never older than the events that the log has
+   * delivered, so later events apply on top of it, in whatever order the two arrive.
+   */
+  async #show(tracked: TrackedStream, channel: string): Promise<void> {
+    const stream = tracked as TrackedStream & Partial<ShownStream>
+    if (!isShown(stream)) return
+    let isCurrent = false
+    while (!isCurrent && this.#isSynced && stream.isOpen) {
+      const version = this.#changedAt.get(channel)
+      let arrival: Promise<void> | undefined
+      const ids = this.#roster.ids(channel)
+      for (let next = 0, isFirst = true; isFirst || next < ids.length; isFirst = false) {
+        const members: string[] = []
+        for (let left = SNAPSHOT_LENGTH; next < ids.length && left > 0; next += 1) {
+          const id = ids[next] as string
+          // Read only now: a client that is slow to take the first part gets no old states in the next.
+          const state = this.#roster.stateOf(channel, id)
+          if (state === undefined) continue
+          const member = `{"id":${JSON.stringify(id)},"state":${state}}`
+          members.push(member)
+          left -= member.length
+        }
+        arrival = this.#arrival(stream) ?? arrival
+        const text = `{"channel":${JSON.stringify(channel)},"isFirst":${isFirst},"members":[${members}]}`
+        stream.send({ event: 'presence.snapshot', data: text })
+        if (!(await stream.drained())) return
+      }
+      // A direct send waits for the sends of this process that are in flight. A change that was delivered before
+      // one of them would be overwritten by the older snapshot.
+      await arrival
+      isCurrent = arrival === undefined || this.#changedAt.get(channel) === version
+    }
+  }
+
+  /** Resolves when all sends that a direct send to the stream waits for have arrived; undefined if there are none. */
+  #arrival({ id, channels }: ShownStream): Promise<void> | undefined {
+    const targets = ['*', `@${id}`, ...channels.map(name => `#${name}`)].map(name => ({ name }))
+    const { inFlight } = this.#hub
+    if (!inFlight.isAwaited(targets)) return undefined
+    return new Promise(resolve => {
+      let left = 0
+      const waiter = {
+        settled: () => {
+          left -= 1
+          if (left === 0) resolve()
+        },
+      }
+      left = inFlight.waitFor(targets, waiter)
+    })
+  }
+
   /** A listener that throws must not keep this process from applying the message. */
   #announce({ type, channel, id, state }: Change): void {
+    this.#changes += 1
+    if (type === 'leave' && this.#roster.ids(channel).length === 0) this.#changedAt.delete(channel)
+    else this.#changedAt.set(channel, this.#changes)
     try {
       this.emit(type, channel, memberOf({ id, state }))
     } catch (error) {
@@ -454,6 +609,12 @@ export class Presence extends EventEmitter<PresenceEvents> {
 function keyOf(id: string): string {
   const isShort = id.length <= 200
   return `presence ${isShort ? id : createHash('sha256').update(id).digest('base64url')}`
+}
+
+function isShown(
+  stream: TrackedStream & Partial<ShownStream>,
+): stream is ShownStream & TrackedStream {
+  return stream.isOpen === true && stream.send !== undefined && stream.drained !== undefined
 }
 
 function memberOf({ id, state }: { id: string; state: string }): Member {

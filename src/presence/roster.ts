@@ -3,7 +3,7 @@
  * same messages in the same order have the same roster and derive the same changes, each with the same number.
  */
 
-/** A change that pages are told of. */
+/** A change that pages get as an event. */
 export interface Change {
   readonly type: 'join' | 'update' | 'leave'
   readonly channel: string
@@ -22,27 +22,45 @@ export interface Pending {
 export type Message = { readonly from: string; readonly n: number } & (
   | { readonly says: 'hello' | 'found' }
   | { readonly says: 'alive'; readonly told: number }
+  | { readonly says: 'bye'; readonly told: number; readonly grace: number }
   | {
       readonly says: 'change'
       readonly set: readonly (readonly [channel: string, id: string, state: string])[]
       readonly unset: readonly (readonly [channel: string, id: string])[]
     }
   | { readonly says: 'dead'; readonly who: string; readonly seen: number }
-  | { readonly says: 'state'; readonly to: string; readonly at: number; readonly roster: Snapshot }
+  | {
+      readonly says: 'state'
+      readonly to: string
+      readonly at: number
+      readonly part: Part
+      readonly index: number
+      readonly isLast: boolean
+    }
 )
 
-/** A roster as JSON. */
-export interface Snapshot {
+/** A part of a roster as JSON: engines limit the size of an entry. The first one has all processes. */
+export interface Part {
   readonly count: number
   readonly version: number
+  readonly processes: readonly (readonly [
+    name: string,
+    n: number,
+    isSynced: boolean,
+    grace: number | null,
+  ])[]
   readonly pending: readonly Pending[]
-  readonly processes: readonly {
-    readonly name: string
-    readonly n: number
-    readonly isSynced: boolean
-    readonly members: readonly (readonly [channel: string, id: string, state: string, v: number])[]
-  }[]
+  readonly members: readonly (readonly [
+    process: string,
+    channel: string,
+    id: string,
+    state: string,
+    version: number,
+  ])[]
 }
+
+/** Characters of a part. Text takes up to three bytes for each, and NATS takes 1 MB by default. */
+export const PART_LENGTH = 100_000
 
 interface Membership {
   readonly channel: string
@@ -57,6 +75,8 @@ interface Process {
   n: number
   /** Whether it has the roster, and so may tell pages. */
   isSynced: boolean
+  /** Set once it has closed: for how many milliseconds its members stay, so that they can move elsewhere. */
+  grace: number | null
   /** By {@link placeOf}. */
   readonly members: Map<string, Membership>
 }
@@ -73,45 +93,73 @@ export class Roster {
   /** @param founder the only process at first, if there is one. */
   static foundedBy(founder: string, n: number): Roster {
     const roster = new Roster()
-    roster.#processes.set(founder, { n, isSynced: true, members: new Map() })
+    roster.#processes.set(founder, { n, isSynced: true, grace: null, members: new Map() })
     return roster
   }
 
-  static from(snapshot: Snapshot): Roster {
+  static from(parts: readonly Part[]): Roster {
     const roster = new Roster()
-    roster.#count = snapshot.count
-    roster.#version = snapshot.version
-    roster.#pending = [...snapshot.pending]
-    for (const { name, n, isSynced, members } of snapshot.processes) {
-      const process: Process = { n, isSynced, members: new Map() }
-      roster.#processes.set(name, process)
-      for (const [channel, id, state, version] of members) {
-        roster.#put(process, { channel, id, state, version })
+    for (const { count, version, processes, pending, members } of parts) {
+      roster.#count = count
+      roster.#version = version
+      roster.#pending.push(...pending)
+      for (const [name, n, isSynced, grace] of processes) {
+        roster.#processes.set(name, { n, isSynced, grace, members: new Map() })
+      }
+      for (const [name, channel, id, state, v] of members) {
+        const process = roster.#processes.get(name)
+        if (process !== undefined) roster.#put(process, { channel, id, state, version: v })
       }
     }
     return roster
   }
 
-  snapshot(): Snapshot {
-    const processes = Array.from(this.#processes, ([name, { n, isSynced, members }]) => ({
-      name,
-      n,
-      isSynced,
-      members: Array.from(
-        members.values(),
-        ({ channel, id, state, version }) => [channel, id, state, version] as const,
-      ),
-    }))
-    return { count: this.#count, version: this.#version, pending: this.#pending, processes }
+  /** @param length of a part, which one member or change may exceed. */
+  parts(length = PART_LENGTH): Part[] {
+    const processes = Array.from(
+      this.#processes,
+      ([name, { n, isSynced, grace }]) => [name, n, isSynced, grace] as const,
+    )
+    const { count, version } = { count: this.#count, version: this.#version }
+    const begin = () => ({
+      ...{ count, version, processes: [] as typeof processes },
+      ...{ pending: [] as Pending[], members: [] as Part['members'][number][] },
+    })
+    let part = { ...begin(), processes }
+    const parts = [part]
+    let left = length
+    const add = <Row>(rows: (part: ReturnType<typeof begin>) => Row[], row: Row) => {
+      if (left <= 0) {
+        part = begin()
+        parts.push(part)
+        left = length
+      }
+      rows(part).push(row)
+      left -= JSON.stringify(row).length
+    }
+    for (const change of this.#pending) add(({ pending }) => pending, change)
+    for (const [name, process] of this.#processes) {
+      for (const { channel, id, state, version: v } of process.members.values()) {
+        add(({ members }) => members, [name, channel, id, state, v] as const)
+      }
+    }
+    return parts
   }
 
   /** The process that tells the pages: the oldest that has the roster. */
   get teller(): string | undefined {
-    for (const [name, { isSynced }] of this.#processes) if (isSynced) return name
+    for (const [name, { isSynced, grace }] of this.#processes) {
+      if (isSynced && grace === null) return name
+    }
     return undefined
   }
 
-  /** Changes that are not known to be told, oldest first. */
+  /** For how long the members of a process that has closed stay; undefined if it has not closed. */
+  graceOf(process: string): number | undefined {
+    return this.#processes.get(process)?.grace ?? undefined
+  }
+
+  /** Changes that may not have been sent to the pages yet, oldest first. */
   get pending(): readonly Pending[] {
     return this.#pending
   }
@@ -125,13 +173,23 @@ export class Roster {
     return this.#processes.get(process)?.n
   }
 
+  /** The ids of a channel's members. */
+  ids(channel: string): string[] {
+    return [...(this.#channels.get(channel)?.keys() ?? [])]
+  }
+
+  /** The state of a member; undefined if it is none. */
+  stateOf(channel: string, id: string): string | undefined {
+    return newest(this.#channels.get(channel)?.get(id))?.state
+  }
+
   *members(channel: string): Iterable<{ id: string; state: string }> {
     for (const [id, places] of this.#channels.get(channel) ?? []) {
       yield { id, state: newest(places)?.state ?? 'null' }
     }
   }
 
-  /** The members that a process has said to have. */
+  /** The members that a process has published. */
   *placesOf(process: string): Iterable<readonly [channel: string, id: string]> {
     for (const { channel, id } of this.#processes.get(process)?.members.values() ?? []) {
       yield [channel, id]
@@ -147,7 +205,7 @@ export class Roster {
     const { from, n, says } = message
     let process = this.#processes.get(from)
     if (says === 'hello' && process === undefined) {
-      process = { n, isSynced: false, members: new Map() }
+      process = { n, isSynced: false, grace: null, members: new Map() }
       this.#processes.set(from, process)
     }
     // Declared dead, or a repetition.
@@ -186,29 +244,33 @@ export class Roster {
       }
       case 'state': {
         const newcomer = this.#processes.get(message.to)
-        if (newcomer !== undefined) newcomer.isSynced = true
+        if (newcomer !== undefined && message.isLast) newcomer.isSynced = true
         return []
       }
+      case 'bye':
+        process.grace = message.grace
+        this.#forget(message.told)
+        return []
       case 'alive':
-        this.#pending = this.#pending.filter(({ number }) => number > message.told)
+        this.#forget(message.told)
         return []
       default:
         return []
     }
   }
 
-  /** What a step changes for those who see the member, on whichever process it is. */
+  #forget(told: number): void {
+    this.#pending = this.#pending.filter(({ number }) => number > told)
+  }
+
+  /** What a step changes in the member, on whichever process it is. */
   #changing(channel: string, id: string, step: () => void): Change[] {
-    const before = this.#stateOf(channel, id)
+    const before = this.stateOf(channel, id)
     step()
-    const after = this.#stateOf(channel, id)
+    const after = this.stateOf(channel, id)
     if (before === after) return []
     if (after === undefined) return [{ type: 'leave', channel, id, state: before as string }]
     return [{ type: before === undefined ? 'join' : 'update', channel, id, state: after }]
-  }
-
-  #stateOf(channel: string, id: string): string | undefined {
-    return newest(this.#channels.get(channel)?.get(id))?.state
   }
 
   #put(process: Process, membership: Membership): void {
