@@ -24,6 +24,7 @@ test.for(runs)(
     // With fewer, the run would prove little.
     expect(Object.keys(report.faults)).toEqual(expect.arrayContaining(suffers))
     expect(report.deliveries).toBeGreaterThan(10_000)
+    expect(report.presence?.connects).toBeGreaterThan(100)
     expect(report.reconnects).toBeGreaterThan(100)
     expect(report.gaps.replaced).toBeGreaterThan(100)
   },
@@ -63,7 +64,7 @@ describe('the chaos run finds the planted bug', () => {
     const { engine, faults } = mutants[name] as (typeof mutants)[string]
     const run = runChaos({ engine, faults, mutant: name, seed: 7, seconds: 30, clients: 100 })
     await expect(run).rejects.toThrow(
-      /client\d+ (never got|got .+ twice|got no gap)|reader of run\d+ got event/,
+      /client\d+ (never got|got .+ twice|got no gap)|reader of run\d+ got event|presence is wrong/,
     )
   })
 })

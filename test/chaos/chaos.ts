@@ -11,6 +11,7 @@ import { Fleet } from './fleet.js'
 import type { Send } from './history.js'
 import type { EngineName, News } from './messages.js'
 import { Model, Violation } from './model.js'
+import { type PresenceFigures, PresenceTraffic } from './presence.js'
 import type { ServerProcess } from './processes.js'
 import { Random } from './random.js'
 import { type RunFigures, RunTraffic } from './runs.js'
@@ -43,6 +44,7 @@ export interface Report extends ClientFigures {
   readonly faults: Partial<Record<FaultName, number>>
   /** Only on Redis, as NATS stores no runs. */
   readonly runs: RunFigures | undefined
+  readonly presence: PresenceFigures | undefined
 }
 
 /** Entries in the window of each process. */
@@ -91,6 +93,7 @@ class Chaos {
   readonly #ends: (() => Promise<void>)[] = []
   #fleet: Fleet | undefined
   #runs: RunTraffic | undefined
+  #presence: PresenceTraffic | undefined
   /** Resolves when the faults of this round are over. Until then they may start processes to be ended. */
   #happening: Promise<unknown> = Promise.resolve()
   #rounds = 0
@@ -145,6 +148,7 @@ class Chaos {
       sends: { ...this.#model.outcomes },
       faults: { ...this.#faults },
       runs: this.#runs?.figures,
+      presence: this.#presence?.figures,
     }
   }
 
@@ -166,6 +170,11 @@ class Chaos {
       names: () => this.#clients.map(({ ledger }) => ledger.name),
     })
     this.#ends.push(async () => traffic.stop())
+    const presence = new PresenceTraffic({
+      ...{ model, random: this.#chance, processes: () => fleet.processes },
+    })
+    this.#presence = presence
+    this.#ends.push(async () => presence.close())
     if (engine.name === 'redis') {
       const runs = new RunTraffic({
         ...{ model, random: this.#chance, processes: () => fleet.processes },
@@ -211,6 +220,7 @@ class Chaos {
     this.#happened = []
     scene.traffic.start()
     this.#runs?.start()
+    this.#presence?.start()
     this.#happening = Promise.all(
       plan.lanes.map(async (steps, index) => {
         for (const { name, after, seed } of steps) {
@@ -226,8 +236,10 @@ class Chaos {
     await pause(plan.rest)
     scene.traffic.stop()
     this.#runs?.stop()
+    this.#presence?.stop()
     await this.#settle(scene)
     this.#runs?.check()
+    await this.#presence?.settle()
     this.#model.check()
     // A violation that the check has found rejects first.
     await Promise.race([this.#model.broken, pause(0)])

@@ -76,4 +76,28 @@ export const mutants = {
     find: 'return { position: given.position }',
     replace: 'return { position: Math.min(given.position + 1, record.tail) }',
   },
+  /** The members of a process that was killed stay. */
+  'presence-no-leave': {
+    engine: 'redis',
+    faults: ['kill'],
+    file: 'presence/roster.ts',
+    find: 'this.#processes.delete(message.who)',
+    replace: 'if (this.#processes.delete(message.who)) return []',
+  },
+  /** Of ten changes, one is never sent to the pages. */
+  'presence-forgotten-change': {
+    engine: 'nats',
+    faults: ['part'],
+    file: 'presence/presence.ts',
+    find: 'this.#told = next.number',
+    replace: 'this.#told = next.number + (next.number % 10 === 0 ? 1 : 0)',
+  },
+  /** A page that opens gets the changes, but not the members that are there already. */
+  'presence-no-snapshot': {
+    engine: 'redis',
+    faults: ['part'],
+    file: 'presence/presence.ts',
+    find: "pool.on('start', stream => this.#showAll(stream))",
+    replace: '',
+  },
 }

@@ -8,6 +8,7 @@ import { Redis } from 'ioredis'
 import Koa from 'koa'
 import { ClientPool, type SseError, sse } from '../../src/index.js'
 import { natsLog } from '../../src/nats/index.js'
+import { Presence } from '../../src/presence/index.js'
 import { redisLog, redisRuns } from '../../src/redis/index.js'
 import { Runs } from '../../src/runs/index.js'
 import type { News, Order, ServerConfig } from './messages.js'
@@ -15,7 +16,7 @@ import type { News, Order, ServerConfig } from './messages.js'
 const config = JSON.parse(process.argv[2] as string) as ServerConfig
 
 const pool = new ClientPool({
-  log: openLog(),
+  log: openLog('log'),
   window: { events: config.window, bytes: 256 * 1024 * 1024 },
   // Short, so that both happen in a run of a minute.
   pingInterval: 500,
@@ -23,6 +24,16 @@ const pool = new ClientPool({
 })
 // Each error is also a rejection, or an outage that the driver caused.
 pool.on('error', () => {})
+
+// With a log of its own: the driver counts the entries in the windows of the other.
+const presencePool = new ClientPool({
+  log: openLog('presence'),
+  // So small that a page that is away for a moment gets a gap.
+  window: { events: 20 },
+  pingInterval: 500,
+})
+presencePool.on('error', () => {})
+const presence = new Presence({ pool: presencePool, grace: 500, lease: 2000 })
 
 // NATS stores no runs.
 const runs = config.engine === 'redis' ? openRuns() : undefined
@@ -32,6 +43,26 @@ if (runs !== undefined) {
   const stream = runs.stream({ id: ctx => ctx.path.slice('/runs/'.length) })
   app.use((ctx, next) => (ctx.path.startsWith('/runs/') ? stream(ctx, async () => {}) : next()))
 }
+const members = sse({
+  pool: presencePool,
+  id: ctx => ctx.query.id,
+  channels: ctx => String(ctx.query.rooms).split(','),
+})
+app.use(async (ctx, next) => {
+  if (ctx.path === '/members') {
+    const rooms = ['hall', 'attic', 'cellar'].map(room => {
+      const list = presence.members(room).map(({ id, state }) => [id, state])
+      return [room, Object.fromEntries(list)]
+    })
+    ctx.body = Object.fromEntries(rooms)
+  } else if (ctx.path === '/presence') {
+    await members(ctx as Parameters<typeof members>[0], async () => {
+      for (const room of ctx.sse.channels) {
+        presence.track(ctx.sse, room, Number(ctx.query.version))
+      }
+    })
+  } else await next()
+})
 app.use(
   sse({
     pool,
@@ -54,7 +85,8 @@ process.on('message', async (order: Order) => {
   else if (order.type === 'stop run') await runs?.stop(order.id).catch(() => {})
   else {
     await runs?.close({ timeout: 1000 })
-    await pool.close({ spread: order.spread })
+    const { spread } = order
+    await Promise.all([pool.close({ spread }), presencePool.close({ spread })])
     process.disconnect()
   }
 })
@@ -63,12 +95,12 @@ const server = http.createServer(app.callback()).listen(0, '127.0.0.1')
 await once(server, 'listening')
 tell({ type: 'listening', port: (server.address() as AddressInfo).port })
 
-function openLog() {
+function openLog(name: string) {
   const { engine, port, maxEntries } = config
   const timeout = 1500
   if (engine === 'redis') {
     const client = new Redis(port, '127.0.0.1', { lazyConnect: true })
-    return redisLog({ client, key: 'log', maxEntries, timeout, blockMs: 1000 })
+    return redisLog({ client, key: name, maxEntries, timeout, blockMs: 1000 })
   }
   const connection = connect({
     servers: `127.0.0.1:${port}`,
@@ -76,7 +108,7 @@ function openLog() {
     reconnectTimeWait: 50,
     waitOnFirstConnect: true,
   })
-  return natsLog({ connection, stream: 'log', maxEntries, timeout })
+  return natsLog({ connection, stream: name, maxEntries, timeout })
 }
 
 function openRuns() {
