@@ -513,6 +513,10 @@ export class Presence extends EventEmitter<PresenceEvents> {
         // Their numbers have no gaps. A search would make a burst of n changes cost n² steps.
         const next = pending[Math.max(0, this.#told + 1 - (pending[0]?.number ?? 0))]
         if (next === undefined) return
+        if (this.#roster.isSuperseded(next)) {
+          this.#told = next.number
+          continue
+        }
         const { type, channel, id, state } = next.change
         const data = { channel, id, state: JSON.parse(state) as unknown }
         const event = { event: `presence.${type}`, data, key: keyOf(id) }

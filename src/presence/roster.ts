@@ -87,6 +87,8 @@ export class Roster {
   /** Of each member, the processes that it is on, by channel and id. */
   readonly #channels = new Map<string, Map<string, Map<Process, Membership>>>()
   #pending: Pending[] = []
+  /** The number of each member's newest pending change. */
+  readonly #newest = new Map<string, number>()
   #count = 0
   #version = 0
 
@@ -102,7 +104,7 @@ export class Roster {
     for (const { count, version, processes, pending, members } of parts) {
       roster.#count = count
       roster.#version = version
-      roster.#pending.push(...pending)
+      for (const change of pending) roster.#await(change)
       for (const [name, n, isSynced, grace] of processes) {
         roster.#processes.set(name, { n, isSynced, grace, members: new Map() })
       }
@@ -214,7 +216,7 @@ export class Roster {
     const changes = this.#changesOf(process, message)
     for (const change of changes) {
       this.#count += 1
-      this.#pending.push({ number: this.#count, nonce: `${from}_${n}_${this.#count}`, change })
+      this.#await({ number: this.#count, nonce: `${from}_${n}_${this.#count}`, change })
     }
     return changes
   }
@@ -259,7 +261,25 @@ export class Roster {
     }
   }
 
+  /**
+   * Whether a newer change of the same member is pending too. Only the newest may be sent: if a new teller repeated
+   * both, and the log still knew the nonce of the newer one alone, the older one would be stored last.
+   */
+  isSuperseded({ number, change: { channel, id } }: Pending): boolean {
+    return this.#newest.get(placeOf(channel, id)) !== number
+  }
+
+  #await(pending: Pending): void {
+    this.#pending.push(pending)
+    this.#newest.set(placeOf(pending.change.channel, pending.change.id), pending.number)
+  }
+
   #forget(told: number): void {
+    for (const pending of this.#pending) {
+      if (pending.number > told) break
+      const { channel, id } = pending.change
+      if (!this.isSuperseded(pending)) this.#newest.delete(placeOf(channel, id))
+    }
     this.#pending = this.#pending.filter(({ number }) => number > told)
   }
 

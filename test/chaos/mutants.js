@@ -89,8 +89,9 @@ export const mutants = {
     engine: 'nats',
     faults: ['part'],
     file: 'presence/presence.ts',
-    find: 'this.#told = next.number',
-    replace: 'this.#told = next.number + (next.number % 10 === 0 ? 1 : 0)',
+    find: 'if (roster === this.#roster) this.#told = next.number',
+    replace:
+      'if (roster === this.#roster) this.#told = next.number + (next.number % 10 === 0 ? 1 : 0)',
   },
   /** A page that opens gets the changes, but not the members that are there already. */
   'presence-no-snapshot': {

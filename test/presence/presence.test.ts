@@ -7,7 +7,10 @@ import { connect, serveStreams, testPool } from '../helpers/server.js'
 import { sharedLog } from '../helpers/shared-log.js'
 
 /** A log of several processes, each of which can be killed or frozen: it then neither reads nor writes. */
-function processes(count: number, { grace = 0, lease = 200 } = {}) {
+function processes(
+  count: number,
+  { grace = 0, lease = 200, remembers = Number.POSITIVE_INFINITY } = {},
+) {
   const shared = sharedLog()
   const ids = new Map<string, string>()
   const start = () => {
@@ -37,6 +40,8 @@ function processes(count: number, { grace = 0, lease = 200 } = {}) {
         const store = async () => {
           const id = await engine.append(entry)
           ids.set(entry.nonce, id)
+          const [oldest] = ids.keys()
+          if (ids.size > remembers) ids.delete(oldest as string)
           return id
         }
         if (entry.target.startsWith('#')) state.appends -= 1
@@ -335,6 +340,33 @@ describe('on several processes', () => {
           ...['a', 'b', 'c'].map(id => `leave ${id}`),
           'join end',
         ])
+      }),
+    )
+  })
+
+  test('after a takeover pages agree, though the log has forgotten some of the nonces', async () => {
+    await Promise.all(
+      [8, 12, 16, 20, 24, 28, 32].map(async remembers => {
+        const { all, start } = processes(1, { remembers, lease: 1000 })
+        await all[0].presence.ready()
+        const others = [start(), start()] as const
+        await Promise.all(others.map(({ presence }) => presence.ready()))
+        const told = page(others[1].pool, 'room')
+        const streams = ['a', 'b', 'c', 'd', 'e', 'f'].map(stream)
+        all[0].state.crash = { appends: 12, when: 'after' }
+        for (const each of streams) others[0].presence.track(each, 'room')
+        await until(() => expect(told).toContain('join f'))
+        for (const each of streams) each.close()
+        await until(() => expect(all[0].state.isDead).toBe(true))
+        for (const each of others) await until(() => expect(idsOf(each)).toEqual([]))
+        others[0].presence.track(stream('end'), 'room')
+        await until(() => expect(told).toContain('join end'))
+        const members = new Set<string>()
+        for (const [change, id = ''] of told.map(what => what.split(' '))) {
+          if (change === 'leave') members.delete(id)
+          else members.add(id)
+        }
+        expect([...members], `remembers ${remembers}: ${told}`).toEqual(['end'])
       }),
     )
   })
