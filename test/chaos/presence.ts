@@ -187,7 +187,6 @@ class Tab {
   }
 
   #apply(event: string, text: string): void {
-    if (event === 'presence.reset') this.#maps.clear()
     if (!/^presence\.(snapshot|join|update|leave)$/.test(event)) return
     const { channel, id, state, isFirst, members } = JSON.parse(text)
     const map = this.#maps.get(channel) ?? new Map<string, unknown>()
