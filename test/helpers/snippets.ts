@@ -25,7 +25,18 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CHECKED = ['js', 'ts', 'html']
 
 /** The languages that are not checked. Any other name fails, so no JavaScript escapes the check. */
-export const UNCHECKED = ['sql', 'sh', 'text', 'nginx', 'haproxy', 'caddyfile', 'apache', '']
+export const UNCHECKED = [
+  'sql',
+  'sh',
+  'text',
+  'yaml',
+  'dockerfile',
+  'nginx',
+  'haproxy',
+  'caddyfile',
+  'apache',
+  '',
+]
 
 /** The paths of all pages from the root of the repository. */
 export const pages = [
