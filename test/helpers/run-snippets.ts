@@ -15,7 +15,7 @@ export async function importSnippet(page: string, file: string): Promise<Record<
   const folder = await mkdtemp(join(tmpdir(), 'snippets-'))
   try {
     for (const { code } of snippetsOf(page, readPage(page))) {
-      const [, name] = /^\/\/ ([\w.-]+\.js)\n/.exec(code) ?? []
+      const [, name] = /^\/\/ ([\w.-]+\.[jt]s)\n/.exec(code) ?? []
       if (name === undefined) continue
       const forVitest = code.replace("from 'node:test'", "from 'vitest'")
       await writeFile(join(folder, name), forVitest)
