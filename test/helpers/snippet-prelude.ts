@@ -69,6 +69,11 @@ export {}
 
 /** As much of React and Vue as the code for pages uses. */
 export const MODULES = `
+declare module '@jest/globals' {
+  export const afterEach: (run: () => unknown) => void
+  export const expect: any
+  export const test: (name: string, run: () => unknown) => void
+}
 declare module '@ai-sdk/react' {
   import type { AbstractChat, ChatInit, UIMessage } from 'ai'
   type Chat = Pick<AbstractChat<UIMessage>, 'sendMessage' | 'resumeStream' | 'status' | 'error'>
