@@ -14,6 +14,7 @@ export const programs = {
   'nats-server': 'nats-server',
   nginx: 'nginx',
   promtool: 'prometheus',
+  python3: 'python3',
   'redis-server': 'redis-server',
   'firefox-esr': 'firefox-esr',
   WebKitWebDriver: 'webkit2gtk-driver',

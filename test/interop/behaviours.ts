@@ -1,0 +1,306 @@
+/** What each client is put through, and which reason goes with what was seen. */
+import type { RouteOptions } from 'koa-sse-pool'
+import { abridged, World, type WorldOptions } from './world.js'
+
+/** What keeps a cell from being a ✓. */
+export const REASONS = {
+  stays: 'It does not reconnect.',
+  lost: 'It stores the id when it reads the id line. An event that is cut off after that line is lost.',
+  joined: 'It keeps the lines of an event that was cut off, and puts the next event after them.',
+  doubled: 'It shows an event twice.',
+  changed: 'It shows other data than was sent.',
+  restarts:
+    'It reconnects without the id of what it received last, so the events in between are lost.',
+  returns: 'It opens a new stream after the end.',
+  asks204: 'It asks again after every 204.',
+  asks401: 'It asks again after every 401.',
+  stops503: 'It stops for good at a 503.',
+  ownDelay: 'It waits as long as its own options say, whatever `retry` says.',
+  noGap: 'It does not show the `sse.gap` event.',
+  visible: 'It shows a heartbeat or comment as a message.',
+  silent: 'It neither reconnected nor reported an end within 20 seconds.',
+} as const
+
+export type Outcome = 'works' | keyof typeof REASONS
+
+/** Starts a client of the world, and returns what stops it. */
+export type Start = (world: World) => Promise<() => unknown>
+
+export interface Behaviour {
+  readonly name: string
+  readonly meaning: string
+  /** Options of the route that may help a client that fails without them. */
+  readonly routes?: Record<string, RouteOptions>
+  /** Whether it may help to close the client at the close event. */
+  readonly mayClose?: boolean
+  play(start: Start, options: WorldOptions): Promise<Outcome>
+}
+
+const numbered = (count: number) =>
+  Array.from({ length: count }, (_, i) => `event ${String(i).padStart(2, '0')}`)
+
+const LARGE = 'x'.repeat(300_000)
+
+/** Starts the client in a world, and ends both when the scenario is done. */
+async function within(
+  start: Start,
+  options: WorldOptions,
+  play: (world: World) => Promise<Outcome>,
+): Promise<Outcome> {
+  const world = await new World(options).open()
+  let stop = () => {}
+  try {
+    stop = (await start(world)) as () => void
+    return await play(world)
+  } finally {
+    await stop()
+    await world.close()
+  }
+}
+
+const hasCursor = ({ texts }: World) => /^id: .+\n/m.test(texts.join(''))
+
+/** Resolves when the client has its stream and its first cursor. */
+async function connected(world: World): Promise<void> {
+  if (await world.until(() => world.pool.connections > 0 && hasCursor(world))) return
+  throw new Error(`the client has not connected: ${JSON.stringify(world.requests)}`)
+}
+
+/** Sends the last event, and compares what was shown with what was sent. */
+async function compare(world: World, sent: readonly string[]): Promise<Outcome> {
+  await world.send('last')
+  const isLast = (data: string | undefined) => data?.endsWith('last') === true
+  const isDone = () => isLast(world.messages.at(-1)) || world.hasEnded
+  if (!(await world.until(isDone))) return 'silent'
+  if (!isLast(world.messages.at(-1))) return 'stays'
+  const expected = [...sent, 'last'].map(abridged)
+  const { messages } = world
+  if (JSON.stringify(messages) === JSON.stringify(expected)) return 'works'
+  if (messages.some(data => data.includes('\n') && !expected.includes(data))) return 'joined'
+  if (new Set(messages).size < messages.length) return 'doubled'
+  if (!expected.every(data => messages.includes(data))) {
+    return world.requests.slice(1).some(({ lastEventId }) => lastEventId === '')
+      ? 'restarts'
+      : 'lost'
+  }
+  return 'changed'
+}
+
+/** Sends events through the cuts. */
+function sendCut(sent: readonly string[]): Behaviour['play'] {
+  return (start, options) =>
+    within(start, options, async world => {
+      await connected(world)
+      await Promise.all(sent.map(data => world.send(data)))
+      return compare(world, sent)
+    })
+}
+
+/** Whether the client stays away when its stream has ended for good. */
+function stopAfter(end: (world: World) => unknown): Behaviour['play'] {
+  return (start, options) =>
+    within(start, options, async world => {
+      await connected(world)
+      await world.send('first')
+      await world.until(() => world.messages.includes('first'))
+      await end(world)
+      const later = () => world.requests.slice(1)
+      const refused = () => later().filter(({ status }) => status === 204).length
+      const hasReturned = () => later().some(({ status }) => status === 200)
+      const wasSeen = await world.until(() => world.hasEnded || refused() > 2 || hasReturned())
+      if (!wasSeen) return 'silent'
+      // Ten times the delay that `retry` asks for: a client that only seems to have stopped is back by then.
+      await world.until(() => refused() > 2 || hasReturned(), 200)
+      if (hasReturned()) return 'returns'
+      return refused() > 2 ? 'asks204' : 'works'
+    })
+}
+
+/** A client of another id that takes the only place of the pool. */
+async function occupy(world: World): Promise<() => Promise<unknown>> {
+  const controller = new AbortController()
+  await fetch(`${world.origin}/events?id=bob`, {
+    headers: { Accept: 'text/event-stream' },
+    signal: controller.signal,
+  })
+  return () => {
+    controller.abort()
+    return world.until(() => world.pool.connections === 0)
+  }
+}
+
+export const behaviours: readonly Behaviour[] = [
+  {
+    name: 'cut in a burst',
+    meaning:
+      'Three cuts among 20 events: in the data, in the id line, between two events. Every event arrives once, in order.',
+    play: (start, options) =>
+      sendCut(numbered(20))(start, {
+        ...options,
+        cuts: [/event 05/, /event 10.*\nid/, /event 15.*\nid: .+\n\nda/],
+      }),
+  },
+  {
+    name: 'cut at the last byte',
+    meaning: 'A cut before the blank line of an event, of which only that line is missing.',
+    play: (start, options) =>
+      sendCut(numbered(10))(start, { ...options, cuts: [/event 05.*\nid: .+\n/] }),
+  },
+  {
+    name: 'cut in a large event',
+    meaning: 'A cut after 100,000 of 300,000 characters. The event arrives once, whole.',
+    play: (start, options) => sendCut([LARGE])(start, { ...options, cuts: [/\bx{100000}/] }),
+  },
+  {
+    name: 'quiet cursor',
+    meaning:
+      'A client that received only heartbeats is cut off, and gets the event that was sent while it was away.',
+    play: (start, options) =>
+      within(start, options, async world => {
+        await connected(world)
+        const id = await world.pool.send('bob', 'not for ada')
+        await world.until(() => world.texts.join('').includes(`id: ${id}`))
+        world.hold()
+        world.cut()
+        await world.until(() => world.pool.connections === 0)
+        await world.send('missed')
+        world.release()
+        return compare(world, ['missed'])
+      }),
+  },
+  {
+    name: 'rotate',
+    meaning:
+      '`stream.rotate()`, or a process that drains: the stream ends cleanly, and the client comes back for the rest.',
+    play: (start, options) =>
+      within(start, options, async world => {
+        await connected(world)
+        for (const stream of world.pool.get('ada')?.streams ?? []) stream.rotate()
+        await world.send('next')
+        return compare(world, ['next'])
+      }),
+  },
+  {
+    name: 'end',
+    meaning: '`stream.end()`: the client stays away after the 204, without code in the page.',
+    mayClose: true,
+    play: stopAfter(({ pool }) => {
+      for (const stream of pool.get('ada')?.streams ?? []) stream.end()
+    }),
+  },
+  {
+    name: 'remove',
+    meaning: 'The same for `pool.remove(id)`.',
+    mayClose: true,
+    play: stopAfter(({ pool }) => pool.remove('ada')),
+  },
+  {
+    name: 'gap',
+    meaning:
+      'What it missed has left the window. It shows `sse.gap` with the reason, and goes on with the next event.',
+    play: (start, options) =>
+      within(start, { ...options, pool: { window: { events: 5 } } }, async world => {
+        await connected(world)
+        world.hold()
+        world.cut()
+        await world.until(() => world.pool.connections === 0)
+        for (const data of numbered(10)) await world.send(data)
+        world.release()
+        const hasGap = () =>
+          world.shown.some(({ name, data }) => name === 'sse.gap' && data.includes('trimmed'))
+        // What is sent before the gap is read belongs to the gap.
+        await world.until(() => world.texts.join('').includes('sse.gap') || world.hasEnded)
+        const outcome = await compare(world, [])
+        if (outcome !== 'works') return outcome === 'changed' ? 'noGap' : outcome
+        return hasGap() ? 'works' : 'noGap'
+      }),
+  },
+  {
+    name: 'multi-line',
+    meaning: 'Data with line breaks, empty lines and leading spaces arrives unchanged.',
+    play: (start, options) => {
+      const data = 'one\n  two\n\n three: "3"\n'
+      return within(start, options, async world => {
+        await connected(world)
+        await world.send(data)
+        const outcome = await compare(world, [data])
+        return outcome === 'joined' || outcome === 'lost' ? 'changed' : outcome
+      })
+    },
+  },
+  {
+    name: 'retry',
+    meaning:
+      'After `retry: 6500` it waits that long. No client waits longer than 5 seconds by itself.',
+    play: (start, options) =>
+      within(start, { ...options, route: { retry: 6500 } }, async world => {
+        await connected(world)
+        const cutAt = performance.now()
+        world.cut()
+        if (!(await world.until(() => world.requests.length > 1 || world.hasEnded))) return 'silent'
+        const again = world.requests[1]
+        if (again === undefined) return 'stays'
+        return again.at - cutAt > 6000 ? 'works' : 'ownDelay'
+      }),
+  },
+  {
+    name: '503',
+    meaning: 'A full pool refuses it. It comes back when there is room.',
+    routes: { "the route's `overflow: 'retry'`": { overflow: 'retry' } },
+    play: (start, options) => {
+      const world = { ...options, pool: { maxClients: 1 } }
+      return within(
+        async opened => {
+          const leave = await occupy(opened)
+          const stop = await start(opened)
+          await opened.until(() => opened.requests.some(({ status }) => status !== 0))
+          await leave()
+          return stop
+        },
+        world,
+        async opened => {
+          const isBack = () => opened.requests.length > 1 && opened.pool.connections > 0
+          if (!(await opened.until(() => opened.hasEnded || isBack(), 30_000))) return 'silent'
+          if (!isBack()) return 'stops503'
+          return compare(opened, [])
+        },
+      )
+    },
+  },
+  {
+    name: '401',
+    meaning: 'Its rights end while it is away. It stops, as nothing will change by asking again.',
+    play: (start, options) =>
+      within(start, options, async world => {
+        await connected(world)
+        world.refuses = true
+        world.cut()
+        const refused = () => world.requests.filter(({ status }) => status === 401).length
+        if (!(await world.until(() => world.hasEnded || refused() > 2))) return 'silent'
+        await world.until(() => refused() > 2, 200)
+        if (refused() === 0) return 'stays'
+        return refused() > 2 ? 'asks401' : 'works'
+      }),
+  },
+  {
+    name: 'heartbeats',
+    meaning: 'Heartbeats of both kinds, comments and `retry` lines call no listener of messages.',
+    async play(start, options) {
+      for (const heartbeat of ['event', 'comment'] as const) {
+        const pool = { heartbeat, pingInterval: 20 }
+        const outcome = await within(start, { ...options, pool }, async world => {
+          await connected(world)
+          const pattern = heartbeat === 'event' ? /^event: sse\.cursor\n/gm : /^:\n/gm
+          await world.until(() => (world.texts.join('').match(pattern) ?? []).length > 3)
+          await world.send('first')
+          for (const stream of world.pool.get('ada')?.streams ?? []) stream.comment('a comment')
+          await world.send('second', 30)
+          const compared = await compare(world, ['first', 'second'])
+          return compared === 'works' || compared === 'stays' ? compared : 'visible'
+        })
+        if (outcome !== 'works') return outcome
+      }
+      return 'works'
+    },
+  },
+]

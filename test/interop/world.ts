@@ -1,0 +1,244 @@
+/**
+ * What a client connects to: an app with a pool, behind a proxy that cuts streams at a given place in the text or
+ * holds them back. It belongs to no test, because many run at once.
+ */
+import { once } from 'node:events'
+import http from 'node:http'
+import net, { type AddressInfo } from 'node:net'
+import Koa from 'koa'
+import { ClientPool, type PoolOptions, type RouteOptions, sse } from 'koa-sse-pool'
+
+export interface WorldOptions {
+  readonly pool?: PoolOptions
+  readonly route?: RouteOptions
+  /** Where the first connections are cut: the end of the first match in a response. */
+  readonly cuts?: readonly RegExp[]
+  /** The script of `/`, for clients that run in a page. */
+  readonly script?: string | undefined
+  /** What the client can show of a text. Default: the text. */
+  readonly encode?: ((text: string) => string) | undefined
+}
+
+/** An event as the client showed it. Those without a name are called `message`. */
+export interface Shown {
+  readonly name: string
+  readonly data: string
+}
+
+/** A request for the stream. */
+interface Request {
+  readonly at: number
+  readonly lastEventId: string
+  /** 0 until it is answered. */
+  status: number
+}
+
+/** A request for the stream of the client. Some put the id into the URL. */
+const STREAM_REQUEST = /^GET \/events(\?lastEventId=\S*)? /
+
+const PAGE =
+  '<!doctype html><title>Client</title><link rel="icon" href="data:,"><main></main><script src="/client.js"></script>'
+
+/** Keeps comparisons and messages of errors short. */
+export function abridged(data: string): string {
+  if (data.length < 1000) return data
+  return `${data.slice(0, 10)}… (${data.length})${data.includes('\n') ? '\n…' : ''}`
+}
+
+export class World {
+  readonly pool: ClientPool
+  readonly requests: Request[] = []
+  readonly shown: Shown[] = []
+  /** What the client has been sent, by connection. */
+  readonly texts: string[] = []
+  /** The client says that it has given up, or its request has settled. */
+  hasEnded = false
+  /** Every request for a stream is answered with 401. */
+  refuses = false
+  readonly #options: WorldOptions
+  readonly #sockets = new Set<net.Socket>()
+  readonly #waiting = new Set<() => void>()
+  readonly #held: (() => void)[] = []
+  #isHolding = false
+  #server!: http.Server
+  #proxy!: net.Server
+
+  constructor(options: WorldOptions = {}) {
+    this.#options = options
+    this.pool = new ClientPool({ pingInterval: 100, ...options.pool })
+    for (const event of ['open', 'close'] as const) this.pool.on(event, () => this.#check())
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#proxy.address() as AddressInfo).port}`
+  }
+
+  /** The data of events without a name. */
+  get messages(): string[] {
+    return this.shown.filter(({ name }) => name === 'message').map(({ data }) => data)
+  }
+
+  async open(): Promise<this> {
+    this.#server = http.createServer(this.#app().callback())
+    this.#proxy = net.createServer(near => this.#pass(near))
+    for (const server of [this.#server, this.#proxy]) {
+      server.on('connection', (socket: net.Socket) => {
+        this.#sockets.add(socket.on('error', () => {}))
+        socket.once('close', () => this.#sockets.delete(socket))
+      })
+      await once(server.listen(0, '127.0.0.1'), 'listening')
+    }
+    return this
+  }
+
+  async close(): Promise<void> {
+    this.#proxy.close()
+    this.#server.close()
+    for (const socket of this.#sockets) socket.destroy()
+    await this.pool.close()
+  }
+
+  /** Sends to the client. */
+  async send(text: string, retry?: number): Promise<void> {
+    const data = this.#options.encode?.(text) ?? text
+    await this.pool.send('ada', retry === undefined ? data : { data, retry })
+  }
+
+  readonly show = (name: string, data: string): void => {
+    this.shown.push({ name, data: abridged(data) })
+    this.#check()
+  }
+
+  readonly end = (): void => {
+    this.hasEnded = true
+    this.#check()
+  }
+
+  /** Cuts all connections. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  /** Accepts connections but passes nothing on until `release`. */
+  hold(): void {
+    this.#isHolding = true
+  }
+
+  release(): void {
+    this.#isHolding = false
+    for (const pass of this.#held.splice(0)) pass()
+  }
+
+  /** Resolves to whether the condition held in time; it is checked whenever something has happened. */
+  until(condition: () => boolean, milliseconds = 20_000): Promise<boolean> {
+    return new Promise(resolve => {
+      const settle = (holds: boolean) => {
+        clearTimeout(timer)
+        this.#waiting.delete(check)
+        resolve(holds)
+      }
+      const check = () => condition() && settle(true)
+      const timer = setTimeout(settle, milliseconds, false)
+      this.#waiting.add(check)
+      check()
+    })
+  }
+
+  #check(): void {
+    for (const check of this.#waiting) check()
+  }
+
+  #app(): Koa {
+    const { route, script } = this.#options
+    const app = new Koa()
+    app.silent = true
+    app.use(async (ctx, next) => {
+      if (ctx.path === '/events') return this.#see(ctx, next)
+      // The proxy looks at the first request of a connection, so a stream must not follow a page on the same one.
+      ctx.set('Connection', 'close')
+      if (ctx.path === '/client.js') {
+        ctx.type = 'text/javascript'
+        ctx.body = script
+      } else if (ctx.path === '/') ctx.body = PAGE
+      else if (ctx.path === '/shown') await this.#take(ctx)
+    })
+    app.use(
+      sse({
+        pool: this.pool,
+        id: ctx => (this.refuses ? ctx.throw(401) : (ctx.query.id ?? 'ada')),
+        retry: 20,
+        ...route,
+      }),
+    )
+    return app
+  }
+
+  async #see(ctx: Koa.Context, next: () => Promise<unknown>): Promise<void> {
+    const request = {
+      at: performance.now(),
+      lastEventId: ctx.get('Last-Event-ID') || String(ctx.query.lastEventId ?? ''),
+      status: 0,
+    }
+    if (ctx.query.id === undefined) this.requests.push(request)
+    this.#check()
+    try {
+      await next()
+      request.status = ctx.status
+    } catch (error) {
+      request.status = (error as { status?: number }).status ?? 500
+      throw error
+    } finally {
+      this.#check()
+    }
+  }
+
+  /** What a page reports. */
+  async #take(ctx: Koa.Context): Promise<void> {
+    const parts: Buffer[] = []
+    for await (const part of ctx.req) parts.push(part)
+    const { name, data } = JSON.parse(Buffer.concat(parts).toString())
+    ctx.status = 204
+    if (name === '') this.end()
+    else this.show(name, data)
+  }
+
+  #pass(near: net.Socket): void {
+    near.once('data', head => {
+      const far = net.connect((this.#server.address() as AddressInfo).port, '127.0.0.1')
+      this.#sockets.add(far.on('error', () => {}))
+      const isStream = STREAM_REQUEST.test(head.toString('latin1'))
+      const pass = () => {
+        far.write(head)
+        near.on('data', data => far.write(data))
+      }
+      near.on('close', () => far.destroy())
+      far.on('close', () => near.destroy())
+      if (isStream) this.#passStream(near, far)
+      else far.on('data', data => near.write(data))
+      if (isStream && this.#isHolding) this.#held.push(pass)
+      else pass()
+    })
+  }
+
+  #passStream(near: net.Socket, far: net.Socket): void {
+    const index = this.texts.push('') - 1
+    const place = this.#options.cuts?.[index]
+    let whole = ''
+    far.on('data', data => {
+      const text = data.toString('latin1')
+      const before = whole.length
+      whole += text
+      const match = place?.exec(whole)
+      const end = match ? match.index + match[0].length : whole.length
+      this.texts[index] = whole.slice(0, end)
+      const passed = data.subarray(0, Math.max(end - before, 0))
+      if (!match) near.write(passed)
+      else {
+        // Ended, not destroyed: a reset could discard bytes that the client has not read.
+        near.end(passed)
+        far.removeAllListeners('data').removeAllListeners('close').destroy()
+      }
+      this.#check()
+    })
+  }
+}
