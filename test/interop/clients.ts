@@ -16,6 +16,7 @@ import { EventSource as UndiciEventSource } from 'undici'
 import { requireProgram } from '../setup/needs.js'
 import type { Start } from './behaviours.js'
 import type { Client } from './play.js'
+import { trpcClient } from './trpc.js'
 import type { World } from './world.js'
 
 interface SomeEventSource {
@@ -64,7 +65,7 @@ function fetchEventSourceWith(options: object): Start {
 }
 
 const ALL_OF_FETCH =
-  '`onopen` throws at any status but 200, `onerror` throws this error again, and `onclose` throws another one'
+  '`onopen` throws at a 204 and a 401, `onerror` throws this error again, and `onclose` throws another one'
 
 const startEventSourceClient: Start = async world => {
   const source = createEventSource({
@@ -121,7 +122,7 @@ export const nodeClients: readonly Client[] = [
     options: {
       [ALL_OF_FETCH]: fetchEventSourceWith({
         async onopen({ status }: Response) {
-          if (status !== 200) throw new RangeError(String(status))
+          if (status === 204 || status === 401) throw new RangeError(String(status))
         },
         onclose() {
           throw new Error('the stream has ended')
@@ -132,6 +133,7 @@ export const nodeClients: readonly Client[] = [
       }),
     },
   },
+  trpcClient(`@trpc/client ${versionOf('@trpc/client')}`),
   { name: "Python's http.client", start: startPython },
 ]
 

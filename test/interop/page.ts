@@ -50,8 +50,6 @@ async function startHtmx(attributes = ''): Promise<() => void> {
     document.addEventListener(end, () => show(''))
   }
   const remove = put(`<div hx-sse:connect="${URL}" ${attributes}></div>`)
-  const { htmx } = window as unknown as { htmx: { process(element: Element): void } }
-  htmx.process(document.querySelector('main') as Element)
   return remove
 }
 
@@ -76,8 +74,7 @@ async function startTurbo(): Promise<() => void> {
 const clients: Record<string, () => (() => void) | Promise<() => void>> = {
   EventSource: () => watch(new EventSource(URL)),
   'event-source-polyfill': () => watch(new EventSourcePolyfill(URL) as Source),
-  'sse.js': () => watch(new SSE(URL) as unknown as Source),
-  'sse.js, autoReconnect': () =>
+  'sse.js': () =>
     watch(
       new SSE(URL, { autoReconnect: true, reconnectDelay: 100 }) as unknown as Source,
       () => false,

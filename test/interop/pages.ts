@@ -1,5 +1,5 @@
 /** The clients that run in a page of a browser. */
-import type { Browser } from '../e2e/engine.js'
+import type { Browser, Engine } from '../e2e/engine.js'
 import type { Start } from './behaviours.js'
 import { versionOf } from './clients.js'
 import type { InteropPage } from './page.js'
@@ -11,13 +11,43 @@ declare global {
   }
 }
 
-function inPage(browser: Browser, name: string): Start {
-  return async world => {
-    const page = await browser.open()
-    await page.goto(`${world.origin}/`)
-    await page.eval(client => window.interop.start(client), name)
-    // The tab stays until the browser is closed: Firefox fails to open one while another one is closing.
-    return () => page.eval(() => window.interop.stop())
+/** Browsers of one engine. Each shows one page at a time, because htmx pauses in a page that is hidden. */
+export class Browsers {
+  readonly engine: Engine
+  readonly #free: Browser[]
+  readonly #waiting: ((browser: Browser) => void)[] = []
+
+  constructor(engine: Engine, browsers: readonly Browser[]) {
+    this.engine = engine
+    this.#free = [...browsers]
+  }
+
+  /** A client in a page of its own. */
+  start(name: string): Start {
+    return async world => {
+      const browser = await this.#take()
+      const page = await browser.open()
+      await page.goto(`${world.origin}/`)
+      await page.eval(client => window.interop.start(client), name)
+      let isStopped = false
+      return async () => {
+        if (isStopped) return
+        isStopped = true
+        await page.eval(() => window.interop.stop())
+        await page.close()
+        this.#give(browser)
+      }
+    }
+  }
+
+  async #take(): Promise<Browser> {
+    return this.#free.pop() ?? new Promise(resolve => this.#waiting.push(resolve))
+  }
+
+  #give(browser: Browser): void {
+    const next = this.#waiting.shift()
+    if (next === undefined) this.#free.push(browser)
+    else next(browser)
   }
 }
 
@@ -27,13 +57,13 @@ const asTurboStream = (text: string) =>
 
 const TITLES = { chromium: 'Chromium', firefox: 'Firefox', webkit: 'WebKitGTK' }
 
-/** The browser's own EventSource, and Turbo's element in front of it. */
-export function nativeClient(browser: Browser, script: string): Client {
-  return { name: TITLES[browser.engine], script, start: inPage(browser, 'EventSource') }
+/** The browser's own EventSource. */
+export function nativeClient(browsers: Browsers, script: string): Client {
+  return { name: TITLES[browsers.engine], script, start: browsers.start('EventSource') }
 }
 
-export function pageClients(browser: Browser, script: string): Client[] {
-  const start = (name: string) => inPage(browser, name)
+export function pageClients(browsers: Browsers, script: string): Client[] {
+  const start = (name: string) => browsers.start(name)
   return [
     {
       name: `event-source-polyfill ${versionOf('event-source-polyfill')}`,
@@ -41,10 +71,9 @@ export function pageClients(browser: Browser, script: string): Client[] {
       start: start('event-source-polyfill'),
     },
     {
-      name: `sse.js ${versionOf('sse.js')}`,
+      name: `sse.js ${versionOf('sse.js')} with autoReconnect`,
       script,
       start: start('sse.js'),
-      options: { '`autoReconnect`': start('sse.js, autoReconnect') },
     },
     {
       name: `reconnecting-eventsource ${versionOf('reconnecting-eventsource')}`,

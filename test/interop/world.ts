@@ -15,6 +15,8 @@ export interface WorldOptions {
   readonly cuts?: readonly RegExp[]
   /** The script of `/`, for clients that run in a page. */
   readonly script?: string | undefined
+  /** Answers requests for `/events` in place of `sse()`. */
+  readonly handler?: ((world: World) => Koa.Middleware) | undefined
   /** What the client can show of a text. Default: the text. */
   readonly encode?: ((text: string) => string) | undefined
 }
@@ -34,7 +36,7 @@ interface Request {
 }
 
 /** A request for the stream of the client. Some put the id into the URL. */
-const STREAM_REQUEST = /^GET \/events(\?lastEventId=\S*)? /
+const STREAM_REQUEST = /^GET \/events(\?(?!id=)\S*)? /
 
 const PAGE =
   '<!doctype html><title>Client</title><link rel="icon" href="data:,"><main></main><script src="/client.js"></script>'
@@ -55,10 +57,13 @@ export class World {
   hasEnded = false
   /** Every request for a stream is answered with 401. */
   refuses = false
+  /** How many iterations over `pool.events()` have begun. */
+  #subscriptions = 0
   readonly #options: WorldOptions
   readonly #sockets = new Set<net.Socket>()
   readonly #waiting = new Set<() => void>()
   readonly #held: (() => void)[] = []
+  readonly #cuts = new Set<() => void>()
   #isHolding = false
   #server!: http.Server
   #proxy!: net.Server
@@ -76,6 +81,17 @@ export class World {
   /** The data of events without a name. */
   get messages(): string[] {
     return this.shown.filter(({ name }) => name === 'message').map(({ data }) => data)
+  }
+
+  /** The client has its stream, and its first cursor. */
+  get isConnected(): boolean {
+    if (this.#options.handler) return this.#subscriptions > 0
+    return this.pool.connections > 0 && /^id: .+\n/m.test(this.texts.join(''))
+  }
+
+  readonly subscribed = (): void => {
+    this.#subscriptions += 1
+    this.#check()
   }
 
   async open(): Promise<this> {
@@ -114,9 +130,9 @@ export class World {
     this.#check()
   }
 
-  /** Cuts all connections. */
+  /** Cuts all connections. The client still reads what it has been sent: a reset could discard its cursor. */
   cut(): void {
-    for (const socket of this.#sockets) socket.destroy()
+    for (const cut of this.#cuts) cut()
   }
 
   /** Accepts connections but passes nothing on until `release`. */
@@ -149,7 +165,7 @@ export class World {
   }
 
   #app(): Koa {
-    const { route, script } = this.#options
+    const { handler, route, script } = this.#options
     const app = new Koa()
     app.silent = true
     app.use(async (ctx, next) => {
@@ -162,6 +178,7 @@ export class World {
       } else if (ctx.path === '/') ctx.body = PAGE
       else if (ctx.path === '/shown') await this.#take(ctx)
     })
+    if (handler) app.use(handler(this))
     app.use(
       sse({
         pool: this.pool,
@@ -211,8 +228,16 @@ export class World {
         far.write(head)
         near.on('data', data => far.write(data))
       }
-      near.on('close', () => far.destroy())
-      far.on('close', () => near.destroy())
+      const cut = () => {
+        near.end()
+        far.destroy()
+      }
+      this.#cuts.add(cut)
+      near.on('close', cut)
+      far.on('close', () => {
+        near.end()
+        this.#cuts.delete(cut)
+      })
       if (isStream) this.#passStream(near, far)
       else far.on('data', data => near.write(data))
       if (isStream && this.#isHolding) this.#held.push(pass)
