@@ -48,7 +48,8 @@ async function play(client: Client, behaviour: Behaviour): Promise<Row[string]> 
   // On a busy machine a client may be late, so a failure counts if it is seen twice.
   if ((await behaviour.play(client.start, given)) === 'works') return { mark: '✓' }
   for (const [note, attempt] of attempts(client, behaviour)) {
-    if ((await attempt()) === 'works') return { mark: '✓', note: `With an option: ${note}.` }
+    if ((await attempt()) === 'works')
+      return { mark: '✓', note: `${REASONS[first]} What helps: ${note}.` }
   }
   return { mark: '✗', note: REASONS[first] }
 }
