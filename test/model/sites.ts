@@ -234,6 +234,8 @@ const engines: Record<SiteName, () => Promise<Engine>> = {
         const connection = await connectNats({
           servers: `127.0.0.1:${link.port}`,
           ...{ maxReconnectAttempts: -1, reconnectTimeWait: 20, waitOnFirstConnect: true },
+          // By default the driver waits 20 s if the connection is lost while it says hello.
+          timeout: 1000,
         })
         // Requests whose reply is lost wait for their time to be over, even if the connection is lost meanwhile.
         const log = natsLog({ connection, stream: 'log', storage: 'memory', timeout: 1000 })
