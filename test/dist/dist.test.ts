@@ -70,6 +70,8 @@ it('the package has the same public surface for import and require', async () =>
   expect(surface['koa-sse-pool/client'].imported).toEqual(['PoolEventSource'])
   expect(surface['koa-sse-pool/compat'].imported).toEqual(['default', 'sse'])
   expect(surface['koa-sse-pool/cluster'].imported).toEqual(['clusterLog'])
+  expect(surface['koa-sse-pool/inspector'].imported).toEqual(['inspector'])
+  expect(surface['koa-sse-pool/presence'].imported).toEqual(['Presence'])
   expect(surface['koa-sse-pool/metrics'].imported).toEqual(['metrics'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
   expect(surface['koa-sse-pool/postgres'].imported).toEqual(['createTableSql', 'postgresLog'])
