@@ -118,6 +118,7 @@ interface Pending {
 
 /** The log in one process. */
 class ClusterLog implements EventLog {
+  readonly engine = 'node:cluster'
   readonly #options: Options
   readonly #member = randomBytes(9).toString('base64url')
   readonly #send: Send<RequestMessage>

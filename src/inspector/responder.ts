@@ -5,7 +5,7 @@
 import { Lags } from '../delivery/lag.js'
 import type { Slot } from '../delivery/target.js'
 import type { EventLog } from '../log/log.js'
-import { drainStream } from '../pool/drain.js'
+import { drain } from '../pool/drain.js'
 import type { Hub } from '../pool/hub.js'
 import { stateOf } from '../pool/survey.js'
 import type { Stream } from '../stream/stream.js'
@@ -34,9 +34,6 @@ const MAX_CHANNELS = 4
 const MAX_NAME = 64
 const MAX_SENT = 50
 const MAX_DATA = 1000
-
-/** How often the streams whose turn has come are drained, in milliseconds. */
-const DRAIN_STEP_MS = 50
 
 /** One for each hub, whatever the number of inspectors: each adds what it allows. */
 const RESPONDERS = new WeakMap<Hub, Responder>()
@@ -148,20 +145,10 @@ export class Responder {
   /** Lets the clients reconnect, through the load balancer perhaps to another process. The pool stays open. */
   #drain(spread: number): { streams: number } | undefined {
     if (!this.#actions.has('drain')) return undefined
-    const streams = [...this.#hub.members.streams()]
-    const start = performance.now()
-    let next = 0
-    const step = () => {
-      const elapsed = performance.now() - start
-      const due = elapsed >= spread ? streams.length : streams.length * (elapsed / spread)
-      while (next < due) {
-        const stream = streams[next++] as Stream
-        if (!stream.isClosed) drainStream(stream)
-      }
-      if (next < streams.length) setTimeout(step, DRAIN_STEP_MS).unref()
-    }
-    step()
-    return { streams: streams.length }
+    const { members } = this.#hub
+    const streams = members.size
+    void drain(members, spread)
+    return { streams }
   }
 
   #row(stream: Stream, lags: Lags): StreamRow {
@@ -256,15 +243,6 @@ function sentEntry(slot: Slot, isLive: boolean, showsData: boolean): SentEntry {
   }
 }
 
-/** By the names of the classes, because an engine says nothing else about itself. */
-const ENGINES: Record<string, string> = {
-  RedisStreamLog: 'Redis',
-  JetStreamLog: 'NATS',
-  ClusterLog: 'cluster',
-}
-
 function engineOf(log: EventLog | undefined): string {
-  if (log === undefined) return 'memory'
-  const name = log.constructor.name.replace(/^_/, '')
-  return ENGINES[name] ?? (name === 'Object' ? 'custom' : name.slice(0, MAX_NAME))
+  return log === undefined ? 'memory' : (log.engine?.slice(0, MAX_NAME) ?? 'custom')
 }

@@ -62,6 +62,8 @@ export interface LogSink {
  * loses its connection then misses the events sent before it reconnects, and no gap is reported.
  */
 export interface EventLog {
+  /** What people call the engine, such as `'Redis'`; the inspector shows it. Default: none. */
+  readonly engine?: string | undefined
   /**
    * Starts to feed the sink. Called once, and the log cannot be opened again after `close`.
    *

@@ -35,6 +35,23 @@ export class Health {
   }
 }
 
+/** Calls that have not settled, so that closing can wait for them. */
+export class Pending<Value> {
+  readonly #calls = new Set<Promise<Value>>()
+
+  add(call: Promise<Value>): Promise<Value> {
+    this.#calls.add(call)
+    const done = () => this.#calls.delete(call)
+    call.then(done, done)
+    return call
+  }
+
+  /** Resolves once all calls of this moment have settled. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#calls)
+  }
+}
+
 const NONCE = /^[0-9A-Za-z_-]{1,32}$/
 
 /** Whether a nonce can be part of an entry's id. */

@@ -70,6 +70,7 @@ interface JetStreamConnection {
 }
 
 class JetStreamLog implements NatsLog {
+  readonly engine = 'NATS'
   readonly #options: ResolvedNatsOptions
   readonly #nonce = nonceSource()
   /** Undefined until the log is opened. */

@@ -1,7 +1,7 @@
 /**
- * What the processes of a pool tell each other about their streams: how many there are, and where a client is. Processes know each other only through the log,
- * so this asks there: one question, and an answer from each process. Older questions that a process finds
- * in the log when it starts are not answered.
+ * What the processes of a pool tell each other about their streams, such as how many there are and where a client
+ * is. Processes know each other only through the log, so this asks there: one question, and an answer from each
+ * process. Older questions that a process finds in the log when it starts are not answered.
  */
 import { hostname } from 'node:os'
 import type { Listener, Messages } from '../log/messages.js'
@@ -25,7 +25,7 @@ export interface Location {
 }
 
 /** What a process reports about itself. */
-interface Answer {
+export interface Answer {
   readonly from: string
   readonly process: string
   readonly clients: number
@@ -44,8 +44,8 @@ interface Question extends Group {
 
 /** The answers to a {@link Processes.survey}. */
 export interface Answers {
-  /** From processes that know the topic; `body` is undefined for the others. */
-  readonly answers: readonly Pick<Answer, 'from' | 'process' | 'body'>[]
+  /** The `body` is undefined where a process does not know the topic. */
+  readonly answers: readonly Answer[]
   /** Processes that did not answer in time. */
   readonly missing: readonly Pick<Answer, 'from' | 'process'>[]
 }
@@ -155,9 +155,7 @@ export class Processes implements Listener {
     this.#mayHaveMore = true
   }
 
-  async #ask(
-    asked: Question,
-  ): Promise<{ answers: Answer[]; missing: Pick<Answer, 'from' | 'process'>[] }> {
+  async #ask(asked: Question): Promise<Answers> {
     const { to } = asked
     const answers = to === undefined || to === this.#self ? [this.#answer(asked)] : []
     if (this.#messages.isAlone || to === this.#self) return { answers, missing: [] }
@@ -172,7 +170,7 @@ export class Processes implements Listener {
       if (isComplete()) settle()
     })
     try {
-      await this.#publish({ says: 'ask', from: this.#self, question, ...defined(asked) })
+      await this.#publish({ says: 'ask', from: this.#self, question, ...asked })
       if (!isComplete()) {
         await new Promise<void>(resolve => {
           settle = resolve
@@ -220,14 +218,4 @@ function isMessage(body: unknown): body is Message {
 function nameOf(message: Message): string | undefined {
   const { process } = message as { process?: unknown }
   return typeof process === 'string' ? process : undefined
-}
-
-/** Without the fields that are undefined. */
-function defined({ id, channel, topic, body, to }: Question): Question {
-  return {
-    ...(id !== undefined && { id }),
-    ...(channel !== undefined && { channel }),
-    ...(topic !== undefined && { topic, body }),
-    ...(to !== undefined && { to }),
-  }
 }

@@ -3,7 +3,7 @@
  * next, so that a commit to disk is paid once per batch and not once per entry.
  */
 import type { Entry } from '../log/log.js'
-import type { Connection } from './connection.js'
+import type { PgConnection } from './connection.js'
 import { entryId, escapeText } from './entry.js'
 import { downError, errorKind, isBadEntry, isErrorReply, uncertainError } from './errors.js'
 import type { Names } from './schema.js'
@@ -22,7 +22,7 @@ interface Append {
 
 export interface AppenderOptions {
   readonly names: Names
-  readonly connection: () => Promise<Connection>
+  readonly connection: () => Promise<PgConnection>
   /** The events of committed transactions could not be moved into the log; no call rejects for that. */
   readonly onMoveFailed: (error: unknown) => void
   /** So many entries were stored. */
@@ -85,7 +85,7 @@ export class Appender {
 
   async #store(batch: readonly Append[]): Promise<void> {
     const { names, connection, onMoveFailed, onStored } = this.#options
-    let current: Connection
+    let current: PgConnection
     try {
       current = await connection()
     } catch (error) {
@@ -118,7 +118,7 @@ export class Appender {
 
 /** Stores entries and moves the outbox; returns the ids by nonce, also of entries that were stored before. */
 export async function store(
-  connection: Connection,
+  connection: PgConnection,
   { append }: Names,
   entries: readonly Appended[],
 ): Promise<Map<string, string>> {

@@ -17,10 +17,11 @@
  */
 import { got } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
+import { ManagedConnection } from '../log/connection.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
-import { checkNonce, Health } from '../log/shared.js'
+import { checkNonce, Health, Pending } from '../log/shared.js'
 import { Appender, store } from './appender.js'
-import { Connection, ManagedConnection } from './connection.js'
+import { PgConnection } from './connection.js'
 import { compareIds, entryId, escapeText } from './entry.js'
 import { downError, errorKind } from './errors.js'
 import { type PostgresLogOptions, type ResolvedOptions, resolveOptions } from './options.js'
@@ -90,17 +91,18 @@ export function postgresLog(options: PostgresLogOptions): PostgresLog {
 }
 
 class PostgresTableLog implements PostgresLog {
+  readonly engine = 'PostgreSQL'
   readonly takesTransactions = true
   readonly #options: ResolvedOptions
   readonly #names: Names
   readonly #nonce = nonceSource()
-  readonly #commands: ManagedConnection
+  readonly #commands: ManagedConnection<PgConnection>
   readonly #appender: Appender
-  #tailConnection: ManagedConnection | undefined
+  #tailConnection: ManagedConnection<PgConnection> | undefined
   /** Undefined until the log is opened. */
   #health: Health | undefined
   readonly #isUp = { commands: true, tail: true }
-  readonly #pending = new Set<Promise<string>>()
+  readonly #pending = new Pending<string>()
   #untrimmed = 0
   #trimming: Promise<void> | undefined
   #trimTimer: NodeJS.Timeout | undefined
@@ -111,8 +113,7 @@ class PostgresTableLog implements PostgresLog {
     this.#names = namesOf(this.#options.table)
     const { createClient, timeout } = this.#options
     this.#commands = new ManagedConnection({
-      createClient,
-      timeout,
+      create: () => new PgConnection(createClient, timeout),
       use: async (connection, onHealthy) => {
         onHealthy()
         this.#setUp('commands', true)
@@ -136,7 +137,7 @@ class PostgresTableLog implements PostgresLog {
 
   async createTable(): Promise<void> {
     const { createClient, timeout, table } = this.#options
-    const connection = new Connection(createClient, timeout)
+    const connection = new PgConnection(createClient, timeout)
     try {
       await connection.connect()
       // Without parameters, all statements are one transaction.
@@ -172,8 +173,7 @@ class PostgresTableLog implements PostgresLog {
         onOutbox: () => this.#appender.moveOutbox(),
       })
       this.#tailConnection = new ManagedConnection({
-        createClient,
-        timeout,
+        create: () => new PgConnection(createClient, timeout),
         use: (connection, onHealthy) =>
           tail.follow(connection, () => {
             onHealthy()
@@ -188,11 +188,7 @@ class PostgresTableLog implements PostgresLog {
   }
 
   append(entry: Omit<Entry, 'id'>, transaction?: unknown): Promise<string> {
-    const appended = this.#append(entry, transaction)
-    this.#pending.add(appended)
-    const done = () => this.#pending.delete(appended)
-    appended.then(done, done)
-    return appended
+    return this.#pending.add(this.#append(entry, transaction))
   }
 
   compare(a: string, b: string): number {
@@ -222,7 +218,7 @@ class PostgresTableLog implements PostgresLog {
     clearInterval(this.#trimTimer)
     const stopped = this.#tailConnection?.close()
     // Appends under way still get their reply or their timeout.
-    await Promise.allSettled([...this.#pending, this.#appender.settled(), this.#trimming])
+    await Promise.allSettled([this.#pending.settled(), this.#appender.settled(), this.#trimming])
     await Promise.all([stopped, this.#commands.close()])
   }
 

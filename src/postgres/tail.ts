@@ -6,7 +6,7 @@
  * it is lost, the next poll reads the same rows.
  */
 import type { Entry, LogSink } from '../log/log.js'
-import type { Connection } from './connection.js'
+import type { PgConnection } from './connection.js'
 import { COLUMNS, type Row, toEntry } from './entry.js'
 import type { Names } from './schema.js'
 
@@ -23,7 +23,7 @@ export interface TailOptions {
   readonly pollMs: number
   readonly sink: Pick<LogSink, 'reset' | 'append'>
   /** Appends a mark: an entry that nobody receives. */
-  readonly mark: (connection: Connection) => Promise<void>
+  readonly mark: (connection: PgConnection) => Promise<void>
   /** There are committed events in the outbox. */
   readonly onOutbox: () => void
 }
@@ -43,7 +43,7 @@ export class Tail {
       FROM ${log} WHERE position >= $1 ORDER BY position LIMIT $2`
   }
 
-  async follow(connection: Connection, onHealthy: () => void): Promise<never> {
+  async follow(connection: PgConnection, onHealthy: () => void): Promise<never> {
     const { names, pollMs } = this.#options
     let hasRung = false
     let wake = () => {}
@@ -69,7 +69,7 @@ export class Tail {
     }
   }
 
-  async #read(connection: Connection): Promise<boolean> {
+  async #read(connection: PgConnection): Promise<boolean> {
     const last = this.#last as Row
     const count = this.#page + 1
     const rows = await this.#rows(connection, last[0], count)
@@ -85,7 +85,7 @@ export class Tail {
     return rows.length < count
   }
 
-  async #rows(connection: Connection, from: string, count: number): Promise<Row[]> {
+  async #rows(connection: PgConnection, from: string, count: number): Promise<Row[]> {
     const rows = await connection.query(this.#readPage, [from, count])
     if (rows[0]?.[5] === true) this.#options.onOutbox()
     this.#fitPage(rows as unknown as Row[])
@@ -98,7 +98,7 @@ export class Tail {
 
   /** Reads the whole window and resets the sink with it. */
   async #readWindow(
-    connection: Connection,
+    connection: PgConnection,
     reason: 'boot' | 'trimmed' | 'replaced',
   ): Promise<void> {
     const { names, maxEntries, windowBytes, mark, sink } = this.#options
@@ -136,7 +136,7 @@ export class Tail {
   }
 
   /** All rows from a position on; undefined if some were deleted meanwhile. */
-  async #newest(connection: Connection, start: string): Promise<Row[] | undefined> {
+  async #newest(connection: PgConnection, start: string): Promise<Row[] | undefined> {
     const all: Row[] = []
     for (;;) {
       const count = this.#page + 1

@@ -9,9 +9,10 @@
  */
 import { SseError } from '../lib/errors.js'
 import { nonceSource } from '../lib/random.js'
+import { ManagedConnection } from '../log/connection.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
-import { checkNonce, forgetOldest, Health } from '../log/shared.js'
-import { type Connection, ManagedConnection } from './connection.js'
+import { checkNonce, forgetOldest, Health, Pending } from '../log/shared.js'
+import { RedisConnection } from './connection.js'
 import { compareIds, type Row, toFields } from './entry.js'
 import { downError, errorKind, isErrorReply, isUnsent, uncertainError } from './errors.js'
 import { type RedisLogOptions, type ResolvedOptions, resolveOptions } from './options.js'
@@ -54,11 +55,12 @@ export function redisLog(options: RedisLogOptions): RedisLog {
 }
 
 class RedisStreamLog implements RedisLog {
+  readonly engine = 'Redis'
   readonly #options: ResolvedOptions
   readonly #nonce = nonceSource()
-  readonly #commands: ManagedConnection
+  readonly #commands: ManagedConnection<RedisConnection>
   #tail: Tail | undefined
-  #tailConnection: ManagedConnection | undefined
+  #tailConnection: ManagedConnection<RedisConnection> | undefined
   /** Undefined until the log is opened. */
   #health: Health | undefined
   /** Connected to a replica; reconnects, with growing pauses, until the address leads to a primary. */
@@ -69,15 +71,14 @@ class RedisStreamLog implements RedisLog {
   readonly #unread = new Map<string, string>()
   /** Nonces of appends without a reply: storing one again may create a second row. */
   readonly #uncertain = new Set<string>()
-  readonly #pending = new Set<Promise<string>>()
+  readonly #pending = new Pending<string>()
   #closing: Promise<void> | undefined
 
   constructor(options: RedisLogOptions) {
     this.#options = resolveOptions(options)
     const { createConnection, timeout, key } = this.#options
     this.#commands = new ManagedConnection({
-      createConnection,
-      timeout,
+      create: () => new RedisConnection(createConnection, timeout),
       prepare: async connection => {
         // A server that accepts the connection may still refuse commands, for lack of a password, or
         // the key may have another type. Find out before the first append does.
@@ -124,8 +125,7 @@ class RedisStreamLog implements RedisLog {
       })
       this.#tail = tail
       this.#tailConnection = new ManagedConnection({
-        createConnection,
-        timeout,
+        create: () => new RedisConnection(createConnection, timeout),
         use: (connection, onHealthy) =>
           tail.follow(connection, () => {
             onHealthy()
@@ -142,11 +142,7 @@ class RedisStreamLog implements RedisLog {
   }
 
   append(entry: Omit<Entry, 'id'>): Promise<string> {
-    const appended = this.#append(entry)
-    this.#pending.add(appended)
-    const done = () => this.#pending.delete(appended)
-    appended.then(done, done)
-    return appended
+    return this.#pending.add(this.#append(entry))
   }
 
   compare(a: string, b: string): number {
@@ -178,7 +174,7 @@ class RedisStreamLog implements RedisLog {
     const stopped = this.#tailConnection?.close()
     this.#tail?.rejectWaiters(new Error('the log is closed'))
     // Appends under way still get their reply or their timeout.
-    await Promise.allSettled([...this.#pending])
+    await this.#pending.settled()
     await Promise.all([stopped, this.#commands.close()])
   }
 
@@ -222,7 +218,7 @@ class RedisStreamLog implements RedisLog {
 
   async #add(entry: Omit<Entry, 'id'>): Promise<string> {
     const { timeout, wait } = this.#options
-    let connection: Connection
+    let connection: RedisConnection
     try {
       connection = await this.#commands.get()
     } catch (error) {
@@ -249,7 +245,7 @@ class RedisStreamLog implements RedisLog {
       // This server became a replica. Reconnect: the address may lead to the new primary by now.
       if (errorKind(error) === 'READONLY') {
         this.#isReadOnly = true
-        this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
+        this.#commands.retire(connection, error as Error, this.#pending.settled())
       }
       if (isErrorReply(error) || isUnsent(error)) throw downError('not stored', error)
       this.#markUncertain(entry.nonce)

@@ -6,9 +6,10 @@
  * called without news as soon as its subscription stands, and again after each reconnection.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { ManagedConnection } from '../log/connection.js'
 import type { RunNews } from '../log/run-store.js'
 import type { CreateConnection } from './client.js'
-import { type Connection, ManagedConnection } from './connection.js'
+import { RedisConnection } from './connection.js'
 
 /** Without a PING, nobody would notice a dead connection, and watchers would wait for ever. */
 const PING_INTERVAL_MS = 5000
@@ -32,23 +33,22 @@ interface Topic {
   readonly channel: string
   readonly watchers: Set<Watcher>
   /** The connection on which the subscription stands. */
-  subscribed: Connection | undefined
+  subscribed: RedisConnection | undefined
   isChanging: boolean
 }
 
 export class RunWatch {
   readonly #options: RunWatchOptions
   readonly #topics = new Map<string, Topic>()
-  readonly #managed: ManagedConnection
-  #connection: Connection | undefined
+  readonly #managed: ManagedConnection<RedisConnection>
+  #connection: RedisConnection | undefined
   #isClosed = false
 
   constructor(options: RunWatchOptions) {
     this.#options = options
     const { createConnection, timeout } = options
     this.#managed = new ManagedConnection({
-      createConnection,
-      timeout,
+      create: () => new RedisConnection(createConnection, timeout),
       use: (connection, onHealthy) => this.#use(connection, onHealthy),
       onFail: () => {
         this.#connection = undefined
@@ -95,7 +95,7 @@ export class RunWatch {
     return subscribed !== undefined && subscribed === this.#connection
   }
 
-  async #use(connection: Connection, onHealthy: () => void): Promise<never> {
+  async #use(connection: RedisConnection, onHealthy: () => void): Promise<never> {
     const { timeout } = this.#options
     this.#connection = connection
     for (const topic of this.#topics.values()) this.#change(topic)

@@ -1,6 +1,7 @@
 /** Runs in Redis, shared by all processes that use the same key. Requires Redis 5 or newer. */
 import { createHash } from 'node:crypto'
 import { newGeneration } from '../lib/random.js'
+import { ManagedConnection } from '../log/connection.js'
 import type {
   RunAddition,
   RunAppended,
@@ -12,7 +13,8 @@ import type {
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
-import { type Connection, ManagedConnection } from './connection.js'
+import { Pending } from '../log/shared.js'
+import { RedisConnection } from './connection.js'
 import { errorKind, isErrorReply, isUnsent, runsDownError, runsUncertainError } from './errors.js'
 import { type RedisRunsOptions, type ResolvedRunsOptions, resolveRunsOptions } from './options.js'
 import { SCRIPTS, type ScriptName } from './run-scripts.js'
@@ -54,11 +56,11 @@ export function redisRuns(options: RedisRunsOptions): RunStore {
 class RedisRuns implements RunStore {
   readonly linger: number
   readonly #options: ResolvedRunsOptions
-  readonly #commands: ManagedConnection
+  readonly #commands: ManagedConnection<RedisConnection>
   readonly #watch: RunWatch
   /** The scripts that each connection has sent as a whole, so that Redis knows them. */
-  readonly #known = new WeakMap<Connection, Set<ScriptName>>()
-  readonly #pending = new Set<Promise<unknown>>()
+  readonly #known = new WeakMap<RedisConnection, Set<ScriptName>>()
+  readonly #pending = new Pending<unknown>()
   #closing: Promise<void> | undefined
 
   constructor(options: RedisRunsOptions) {
@@ -66,8 +68,7 @@ class RedisRuns implements RunStore {
     const { createConnection, timeout, channels, prefix, linger } = this.#options
     this.linger = linger
     this.#commands = new ManagedConnection({
-      createConnection,
-      timeout,
+      create: () => new RedisConnection(createConnection, timeout),
       prepare: async connection => {
         // A server that accepts the connection may still refuse commands, and a user may lack the permission
         // for channels, which the scripts would not notice.
@@ -180,7 +181,7 @@ class RedisRuns implements RunStore {
   async #close(): Promise<void> {
     const stopped = this.#watch.close()
     // Calls under way still get their reply or their timeout.
-    await Promise.allSettled([...this.#pending])
+    await this.#pending.settled()
     await Promise.all([stopped, this.#commands.close()])
   }
 
@@ -201,13 +202,7 @@ class RedisRuns implements RunStore {
     uncertain: string | undefined,
   ): Promise<unknown> {
     if (this.#closing) throw runsDownError(down, new Error('the store is closed'))
-    const running = this.#evaluate(name, id, args, down, uncertain)
-    this.#pending.add(running)
-    try {
-      return await running
-    } finally {
-      this.#pending.delete(running)
-    }
+    return this.#pending.add(this.#evaluate(name, id, args, down, uncertain))
   }
 
   async #evaluate(
@@ -217,7 +212,7 @@ class RedisRuns implements RunStore {
     down: string,
     uncertain: string | undefined,
   ): Promise<unknown> {
-    let connection: Connection
+    let connection: RedisConnection
     try {
       this.#commands.open()
       connection = await this.#commands.get()
@@ -229,7 +224,7 @@ class RedisRuns implements RunStore {
     } catch (error) {
       // This server became a replica. Reconnect: the address may lead to the new primary by now.
       if (errorKind(error) === 'READONLY') {
-        this.#commands.retire(connection, error as Error, Promise.allSettled([...this.#pending]))
+        this.#commands.retire(connection, error as Error, this.#pending.settled())
       }
       const isDown = uncertain === undefined || isErrorReply(error) || isUnsent(error)
       throw isDown ? runsDownError(down, error) : runsUncertainError(uncertain, error)
@@ -241,7 +236,7 @@ class RedisRuns implements RunStore {
    * would have to be repeated after a NOSCRIPT, and calls made meanwhile could overtake it.
    */
   async #send(
-    connection: Connection,
+    connection: RedisConnection,
     name: ScriptName,
     id: string,
     args: string[],

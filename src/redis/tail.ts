@@ -8,7 +8,7 @@
  */
 import type { Entry, LogSink } from '../log/log.js'
 import { forgetOldest } from '../log/shared.js'
-import type { Connection } from './connection.js'
+import type { RedisConnection } from './connection.js'
 import { compareRowIds, idBefore, isSameRow, type Row, toEntry } from './entry.js'
 import { isErrorReply } from './errors.js'
 
@@ -29,7 +29,7 @@ export interface TailOptions {
   readonly timeout: number
   readonly sink: Pick<LogSink, 'reset' | 'append'>
   /** Appends a mark: an entry that nobody receives. */
-  readonly mark: (connection: Connection) => Promise<void>
+  readonly mark: (connection: RedisConnection) => Promise<void>
 }
 
 interface Waiter {
@@ -77,7 +77,7 @@ export class Tail {
     for (const { reject } of this.#waiters.splice(0)) reject(error)
   }
 
-  async follow(connection: Connection, onHealthy: () => void): Promise<never> {
+  async follow(connection: RedisConnection, onHealthy: () => void): Promise<never> {
     const { key, blockMs } = this.#options
     if (this.#last === undefined) await this.#readWindow(connection, 'boot')
     for (;;) {
@@ -94,7 +94,7 @@ export class Tail {
     return (this.#last as Row)[0]
   }
 
-  async #read(connection: Connection): Promise<boolean> {
+  async #read(connection: RedisConnection): Promise<boolean> {
     const { key, timeout } = this.#options
     const count = this.#page + 1
     const range = ['XRANGE', key, this.#cursor, '+', 'COUNT', String(count)]
@@ -137,7 +137,7 @@ export class Tail {
 
   /** Reads the whole window and resets the sink with it. */
   async #readWindow(
-    connection: Connection,
+    connection: RedisConnection,
     reason: 'boot' | 'trimmed' | 'replaced',
   ): Promise<void> {
     for (;;) {
@@ -161,7 +161,7 @@ export class Tail {
   }
 
   /** The newest rows in log order, read backwards until the window is full. */
-  async #newest(connection: Connection): Promise<Row[]> {
+  async #newest(connection: RedisConnection): Promise<Row[]> {
     const { key, maxEntries, windowBytes, timeout } = this.#options
     const newestFirst: Row[] = []
     let bytes = 0
@@ -198,7 +198,7 @@ export class Tail {
 
   /** Why the last row is gone: the same stream was trimmed, or another one took its place. */
   async #lossReason(
-    connection: Connection,
+    connection: RedisConnection,
     first: Row | undefined,
   ): Promise<'trimmed' | 'replaced'> {
     const { maxEntries } = this.#options
@@ -214,7 +214,7 @@ export class Tail {
   }
 
   /** Undefined if the stream does not exist or XINFO is not permitted. */
-  async #info(connection: Connection) {
+  async #info(connection: RedisConnection) {
     const { key, timeout } = this.#options
     try {
       const reply = await connection.send(['XINFO', 'STREAM', key], timeout)

@@ -351,7 +351,7 @@ export class Chunk implements Payload {
 
   /** The bytes as one HTTP/1.1 chunk (RFC 9112, 7.1). */
   get framed(): Buffer {
-    this.#framed ??= frame(this.text)
+    this.#framed ??= chunked(this.text)
     return this.#framed
   }
 
@@ -365,7 +365,7 @@ export class Chunk implements Payload {
 /** Texts from this length on are not joined with their framing as strings, which would copy them once more. */
 const LONG = 16 * 1024
 
-function frame(text: string): Buffer {
+function chunked(text: string): Buffer {
   const size = Buffer.byteLength(text)
   const head = `${size.toString(16)}\r\n`
   if (size < LONG) return Buffer.from(`${head}${text}\r\n`)
