@@ -4,4 +4,5 @@
  * @module koa-sse-pool/presence
  */
 export type { PresenceOptions } from './options.js'
-export { type Member, Presence, type PresenceEvents, type TrackedStream } from './presence.js'
+export { type Member, Presence, type PresenceEvents } from './presence.js'
+export type { TrackedStream } from './snapshots.js'

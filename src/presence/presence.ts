@@ -12,9 +12,9 @@ import { channelName } from '../lib/names.js'
 import { nonceSource } from '../lib/random.js'
 import { type Hub, hubOf } from '../pool/hub.js'
 import type { ClientPool } from '../pool/pool.js'
-import type { EventStream } from '../stream/event-stream.js'
 import { type PresenceOptions, type ResolvedPresenceOptions, resolvePresence } from './options.js'
 import { type Change, type Message, PART_LENGTH, type Part, placeOf, Roster } from './roster.js'
+import { Snapshots, type TrackedStream } from './snapshots.js'
 
 /** A member of a channel: a client with at least one tracked stream, on any process. */
 export interface Member {
@@ -34,17 +34,6 @@ export interface PresenceEvents {
   leave: [channel: string, member: Member]
 }
 
-/** What {@link Presence.track} needs of `ctx.sse`. Only an object with its other members gets a snapshot. */
-export interface TrackedStream {
-  /** The client's id. */
-  readonly id: string
-  /** Resolves when the stream has closed. */
-  readonly closed: Promise<unknown>
-}
-
-/** A stream that can be given the members. A {@link TrackedStream} of a test may do without. */
-type ShownStream = Pick<EventStream, 'id' | 'isOpen' | 'channels' | 'send' | 'drained'>
-
 interface Tracked {
   readonly channel: string
   readonly id: string
@@ -63,9 +52,6 @@ const MAX_STATE = 4096
 
 /** How many members one message may set or remove. */
 const BATCH = 100
-
-/** Characters of the members in one `presence.snapshot`. */
-const SNAPSHOT_LENGTH = 16_384
 
 /** Ticks in a lease. A process that has no roster asks for it at each tick. */
 const TICKS = 20
@@ -138,9 +124,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
   #mustReset = false
   /** The parts of a roster that have arrived, and which answer they belong to. */
   #parts: { answer: string; list: Part[] } = { answer: '', list: [] }
-  /** The number of the last change in each channel that has members. */
-  readonly #changedAt = new Map<string, number>()
-  #changes = 0
+  readonly #snapshots: Snapshots
   /** One timer for each closed process whose members have not left yet. */
   readonly #farewells = new Map<string, NodeJS.Timeout>()
   #closing: Promise<void> | undefined
@@ -159,6 +143,10 @@ export class Presence extends EventEmitter<PresenceEvents> {
     this.#hub = hubOf(this.#options.pool)
     if (taken.has(this.#hub)) throw new TypeError('Presence: this pool has a Presence already')
     taken.add(this.#hub)
+    this.#snapshots = new Snapshots(this.#hub, {
+      roster: () => this.#roster,
+      isSynced: () => this.#isSynced,
+    })
     this.#hub.messages.listen(TOPIC, {
       receive: body => {
         if (isMessage(body) && !this.#isClosed) this.#receive(body)
@@ -205,7 +193,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
       tracked.streams.add(stream)
       this.#channels.set(stream, (this.#channels.get(stream) ?? new Set()).add(channel))
       void stream.closed.then(() => this.#lose(place, stream, this.#options.grace))
-      void this.#show(stream, channel)
+      void this.#snapshots.show(stream, channel)
     }
     this.#speak()
   }
@@ -541,66 +529,13 @@ export class Presence extends EventEmitter<PresenceEvents> {
   // Showing the members to a page
 
   #showAll(stream: TrackedStream): void {
-    for (const channel of this.#channels.get(stream) ?? []) void this.#show(stream, channel)
-  }
-
-  /**
-   * Sends the members of a channel to one stream. The roster is never older than the events that the log has
-   * delivered, so later events apply on top of it, in whatever order the two arrive.
-   */
-  async #show(tracked: TrackedStream, channel: string): Promise<void> {
-    const stream = tracked as TrackedStream & Partial<ShownStream>
-    if (!isShown(stream)) return
-    let isCurrent = false
-    while (!isCurrent && this.#isSynced && stream.isOpen) {
-      const version = this.#changedAt.get(channel)
-      let arrival: Promise<void> | undefined
-      const ids = this.#roster.ids(channel)
-      for (let next = 0, isFirst = true; isFirst || next < ids.length; isFirst = false) {
-        const members: string[] = []
-        for (let left = SNAPSHOT_LENGTH; next < ids.length && left > 0; next += 1) {
-          const id = ids[next] as string
-          // Read only now: a client that is slow to take the first part gets no old states in the next.
-          const state = this.#roster.stateOf(channel, id)
-          if (state === undefined) continue
-          const member = `{"id":${JSON.stringify(id)},"state":${state}}`
-          members.push(member)
-          left -= member.length
-        }
-        arrival = this.#arrival(stream) ?? arrival
-        const text = `{"channel":${JSON.stringify(channel)},"isFirst":${isFirst},"members":[${members}]}`
-        stream.send({ event: 'presence.snapshot', data: text })
-        if (!(await stream.drained())) return
-      }
-      // A direct send waits for the sends of this process that are in flight. A change that was delivered before
-      // one of them would be overwritten by the older snapshot.
-      await arrival
-      isCurrent = arrival === undefined || this.#changedAt.get(channel) === version
-    }
-  }
-
-  /** Resolves when all sends that a direct send to the stream waits for have arrived; undefined if there are none. */
-  #arrival({ id, channels }: ShownStream): Promise<void> | undefined {
-    const targets = ['*', `@${id}`, ...channels.map(name => `#${name}`)].map(name => ({ name }))
-    const { inFlight } = this.#hub
-    if (!inFlight.isAwaited(targets)) return undefined
-    return new Promise(resolve => {
-      let left = 0
-      const waiter = {
-        settled: () => {
-          left -= 1
-          if (left === 0) resolve()
-        },
-      }
-      left = inFlight.waitFor(targets, waiter)
-    })
+    for (const channel of this.#channels.get(stream) ?? [])
+      void this.#snapshots.show(stream, channel)
   }
 
   /** A listener that throws must not keep this process from applying the message. */
   #announce({ type, channel, id, state }: Change): void {
-    this.#changes += 1
-    if (type === 'leave' && this.#roster.ids(channel).length === 0) this.#changedAt.delete(channel)
-    else this.#changedAt.set(channel, this.#changes)
+    this.#snapshots.changed(channel)
     try {
       this.emit(type, channel, memberOf({ id, state }))
     } catch (error) {
@@ -613,12 +548,6 @@ export class Presence extends EventEmitter<PresenceEvents> {
 function keyOf(id: string): string {
   const isShort = id.length <= 200
   return `presence ${isShort ? id : createHash('sha256').update(id).digest('base64url')}`
-}
-
-function isShown(
-  stream: TrackedStream & Partial<ShownStream>,
-): stream is ShownStream & TrackedStream {
-  return stream.isOpen === true && stream.send !== undefined && stream.drained !== undefined
 }
 
 function memberOf({ id, state }: { id: string; state: string }): Member {
