@@ -61,7 +61,9 @@ export default defineConfig({
           ],
           env: { TEST_LEAN: 'true' },
           setupFiles: 'test/setup/lean.ts',
-          sequence: { groupOrder: 2 },
+          // Beside the engines, which mostly wait.
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -96,7 +98,7 @@ export default defineConfig({
           testTimeout: 90_000,
           hookTimeout: 90_000,
           // They mostly wait for reconnects, but every worker runs one or two browsers.
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 5 },
         },
       },

@@ -39,6 +39,7 @@ export class Resumption {
   /** The log's last id, while the window has not reached it yet. */
   #arrival: { id: string | null; resolve: (isRefilled: boolean) => void } | undefined
   #isUp = true
+  #isClosed = false
 
   constructor(window: Window, log: Pick<EventLog, 'barrier'>, listener: ResumptionListener) {
     this.#window = window
@@ -91,6 +92,12 @@ export class Resumption {
     return true
   }
 
+  /** Asks no more, and reports no failure: a closed log answers no question. */
+  close(): void {
+    this.#isClosed = true
+    this.#waiting.clear()
+  }
+
   async #ask(): Promise<void> {
     if (this.#isAsking) return
     this.#isAsking = true
@@ -98,6 +105,7 @@ export class Resumption {
       while (this.#waiting.size > 0 && this.#isUp) {
         const early = this.#lastQuestion + PAUSE_MS - performance.now()
         if (early > 0) await pause(early)
+        if (this.#isClosed) return
         const asking = this.#waiting
         this.#waiting = new Set()
         if (!(await this.#catchesUp())) {
@@ -129,7 +137,7 @@ export class Resumption {
       } while (isRefilled)
       return true
     } catch (error) {
-      this.#listener.error(error)
+      if (!this.#isClosed) this.#listener.error(error)
       return false
     }
   }

@@ -542,6 +542,7 @@ export class Hub
     this.#isClosed = true
     this.claims.close()
     this.inFlight.close()
+    this.#resumption.close()
     for (const subscription of this.#subscriptions) subscription.close()
     this.#heartbeat.stop()
     // Late, because a process that answers a question after its goodbye would be waited for again.

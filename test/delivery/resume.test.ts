@@ -40,6 +40,24 @@ describe('a client whose cursor this process does not know yet', () => {
     expect(log.barriers).toBe(1)
   })
 
+  test('causes no error when the pool closes while the log is asked', async () => {
+    const log = new FakeLog('a')
+    const { pool, origin } = await serve(log)
+    const errors = errorsOf(pool)
+    await pool.broadcast('one')
+    const barrier = deferred()
+    log.beforeBarrier = async () => {
+      await barrier.promise
+      throw new SseError('ERR_SSE_LOG_DOWN', 'the log is closed')
+    }
+    await connect(origin, '/?id=ada', resumeWith('a-99'))
+    await pool.close()
+    barrier.resolve()
+    await turn()
+    expect(errors).toEqual([])
+    expect(log.barriers).toBe(1)
+  })
+
   test('gets a gap once the window has caught up with the log and still lacks the cursor', async () => {
     const log = new FakeLog('a')
     const { pool, origin } = await serve(log)
