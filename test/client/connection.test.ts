@@ -77,6 +77,18 @@ describe('a stream', () => {
     expect(asks(server)).toEqual(['7-aaaa'])
   })
 
+  test('connects once while its page loads: the `pageshow` of a new page interrupts no attempt', async () => {
+    for (const options of [{}, { share: true }]) {
+      const world = new World(load)
+      const tab = world.openTab(options)
+      while (world.server.requests.length === 0) await world.step(0)
+      await world.show(tab)
+      await world.run()
+      expect(world.server.requests).toHaveLength(1)
+      expect(tab.source.status).toBe('live')
+    }
+  })
+
   test('parses JSON if the page asks for it, and leaves what is none', async () => {
     const { server, tab, deliver } = await open({ json: true })
     const heard: unknown[] = []
