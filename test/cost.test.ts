@@ -2,12 +2,14 @@
  * Guards against slowdowns in a way that a busy machine cannot disturb: it counts what cost time in
  * the profile (encodings, buffers, writes, visits, hidden classes). Times are measured in bench/.
  */
+import { once } from 'node:events'
 import { Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Context } from 'koa'
 import type { PoolOptions } from 'koa-sse-pool'
+import { Presence } from 'koa-sse-pool/presence'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { Window } from '../src/delivery/window.js'
 import { connect, serveStreams, type TestClient, testPool } from './helpers/server.js'
@@ -162,6 +164,56 @@ test('a heartbeat is one buffer for all streams, and none is sent to streams tha
   expect(chunks()).toHaveLength(CLIENTS - 1)
   expect(new Set(chunks()).size).toBe(1)
 })
+
+test('a member that joins or leaves costs the same however many there are', async () => {
+  const presence = new Presence({ pool: testPool(), grace: 0 })
+  onTestFinished(() => presence.close())
+  await presence.ready()
+  let leave = () => {}
+  const closed = new Promise<void>(resolve => {
+    leave = resolve
+  })
+  const forever = new Promise<void>(() => {})
+  const grow = async (from: number, to: number) => {
+    for (let id = from; id < to; id++) presence.track({ id: String(id), closed: forever }, 'room')
+    while (presence.members('room').length < to) await turn()
+  }
+  await grow(0, 100)
+  const { reads, stop } = countMapReads()
+  onTestFinished(stop)
+  const before = reads()
+  presence.track({ id: 'ada', closed }, 'room')
+  await once(presence, 'join')
+  const few = reads() - before
+  await grow(100, 2000)
+  const later = reads()
+  presence.track({ id: 'bob', closed }, 'room')
+  await once(presence, 'join')
+  leave()
+  await once(presence, 'leave')
+  expect(reads() - later).toBeLessThan(10 * few)
+})
+
+/** Counts what is looked up in Maps and what is iterated over. */
+function countMapReads() {
+  let count = 0
+  const iterator = Object.getPrototypeOf(new Map().keys()) as Iterator<unknown>
+  const { next } = iterator
+  const { get } = Map.prototype
+  iterator.next = function () {
+    count += 1
+    return next.call(this)
+  }
+  Map.prototype.get = function (key) {
+    count += 1
+    return get.call(this, key)
+  }
+  const stop = () => {
+    iterator.next = next
+    Map.prototype.get = get
+  }
+  return { reads: () => count, stop }
+}
 
 /** Asks V8 itself. */
 function isDictionary(object: unknown): boolean {

@@ -102,6 +102,8 @@ export class Presence extends EventEmitter<PresenceEvents> {
   readonly #channels = new WeakMap<TrackedStream, Set<string>>()
   /** What it has said, by {@link placeOf}. */
   readonly #said = new Map<string, string>()
+  /** The places of which the log may not say what it should. To look at all for each change would cost n² steps. */
+  readonly #unsaid = new Set<string>()
   readonly #outbox: Saying[] = []
   /** How many signs of life of this process came since another process's last message. */
   readonly #silence = new Map<string, number>()
@@ -189,6 +191,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
     this.#tracked.set(place, tracked)
     clearTimeout(tracked.timer)
     tracked.state = text
+    this.#unsaid.add(place)
     if (!tracked.streams.has(stream)) {
       tracked.streams.add(stream)
       this.#channels.set(stream, (this.#channels.get(stream) ?? new Set()).add(channel))
@@ -246,6 +249,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
     if (!tracked?.streams.delete(stream) || tracked.streams.size > 0 || this.#isClosed) return
     const leave = () => {
       this.#tracked.delete(place)
+      this.#unsaid.add(place)
       this.#speak()
     }
     if (grace === 0) leave()
@@ -290,10 +294,17 @@ export class Presence extends EventEmitter<PresenceEvents> {
       }
     } catch {
       // The next tick tries again, with all of it: what was stored has no effect when it is repeated.
-      this.#said.clear()
+      this.#sayAll()
     } finally {
       this.#publishing = undefined
     }
+  }
+
+  /** Compares all that this process tracks with the roster again, whatever it has said before. */
+  #sayAll(): void {
+    this.#said.clear()
+    for (const place of this.#tracked.keys()) this.#unsaid.add(place)
+    for (const place of this.#roster.membersOf(this.#self).keys()) this.#unsaid.add(place)
   }
 
   /** What the log does not say of this process yet, or no longer should. */
@@ -302,19 +313,20 @@ export class Presence extends EventEmitter<PresenceEvents> {
     let left = PART_LENGTH
     const set: [string, string, string][] = []
     const unset: [string, string][] = []
-    for (const [place, { channel, id, state }] of this.#tracked) {
-      if (set.length === BATCH || left <= 0) break
+    const published = this.#roster.membersOf(this.#self)
+    for (const place of this.#unsaid) {
+      if (set.length === BATCH || unset.length === BATCH || left <= 0) break
+      this.#unsaid.delete(place)
+      const tracked = this.#tracked.get(place)
+      const { channel, id } = tracked ?? published.get(place) ?? {}
+      // It has left before the log said that it is there.
+      if (channel === undefined || id === undefined) continue
+      const state = tracked?.state ?? ''
       if (this.#said.get(place) === state) continue
-      left -= place.length + state.length
       this.#said.set(place, state)
-      set.push([channel, id, state])
-    }
-    for (const [channel, id] of this.#roster.placesOf(this.#self)) {
-      if (unset.length === BATCH) break
-      const place = placeOf(channel, id)
-      if (this.#tracked.has(place) || this.#said.get(place) === '') continue
-      this.#said.set(place, '')
-      unset.push([channel, id])
+      left -= place.length + state.length
+      if (tracked === undefined) unset.push([channel, id])
+      else set.push([channel, id, state])
     }
     if (set.length + unset.length > 0) return { says: 'change', set, unset }
     const previous = this.#previous
@@ -451,8 +463,10 @@ export class Presence extends EventEmitter<PresenceEvents> {
   }
 
   #settle({ set, unset }: Extract<Message, { says: 'change' }>): void {
+    for (const [channel, id] of set) this.#unsaid.add(placeOf(channel, id))
     for (const [channel, id] of unset) {
       const place = placeOf(channel, id)
+      this.#unsaid.add(place)
       if (this.#said.get(place) === '') this.#said.delete(place)
     }
     if (set.length + unset.length > 0) this.#speak()
@@ -479,7 +493,7 @@ export class Presence extends EventEmitter<PresenceEvents> {
     this.#buffer = []
     this.#unanswered = 0
     this.#mustReset = false
-    this.#said.clear()
+    this.#sayAll()
     this.#publishedAt.clear()
     this.#outbox.length = 0
     this.#say({ says: 'hello' })

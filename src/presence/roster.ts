@@ -70,6 +70,8 @@ interface Membership {
   readonly version: number
 }
 
+const NO_MEMBERS: ReadonlyMap<string, never> = new Map<string, never>()
+
 interface Process {
   /** The number of its last message. */
   n: number
@@ -175,6 +177,10 @@ export class Roster {
     return this.#processes.get(process)?.n
   }
 
+  hasMembers(channel: string): boolean {
+    return this.#channels.has(channel)
+  }
+
   /** The ids of a channel's members. */
   ids(channel: string): string[] {
     return [...(this.#channels.get(channel)?.keys() ?? [])]
@@ -191,11 +197,11 @@ export class Roster {
     }
   }
 
-  /** The members that a process has published. */
-  *placesOf(process: string): Iterable<readonly [channel: string, id: string]> {
-    for (const { channel, id } of this.#processes.get(process)?.members.values() ?? []) {
-      yield [channel, id]
-    }
+  /** The members that a process has published, by {@link placeOf}. */
+  membersOf(
+    process: string,
+  ): ReadonlyMap<string, { readonly channel: string; readonly id: string }> {
+    return this.#processes.get(process)?.members ?? NO_MEMBERS
   }
 
   *channels(): Iterable<string> {

@@ -38,8 +38,8 @@ export class Snapshots {
   /** A member of the channel has joined, changed or left. */
   changed(channel: string): void {
     this.#changes += 1
-    if (this.#source.roster().ids(channel).length === 0) this.#changedAt.delete(channel)
-    else this.#changedAt.set(channel, this.#changes)
+    if (this.#source.roster().hasMembers(channel)) this.#changedAt.set(channel, this.#changes)
+    else this.#changedAt.delete(channel)
   }
 
   /**
