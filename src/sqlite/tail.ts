@@ -84,8 +84,9 @@ export class Tail {
   }
 
   async #read(connection: SqliteConnection): Promise<boolean> {
-    const hasChanged = await this.#free(() => connection.hasChanged())
-    if (!hasChanged && !this.#mustRead) return true
+    if (!this.#mustRead && !(await this.#free(() => connection.hasChanged()))) return true
+    // Before the read: what this process commits after it must be read again.
+    this.#mustRead = false
     const last = this.#last as EntryRow
     const count = this.#page + 1
     const rows = await this.#rows(connection, last.position, count)
@@ -94,13 +95,13 @@ export class Tail {
       await this.#readWindow(connection, isOther ? 'replaced' : 'trimmed')
       return false
     }
-    this.#mustRead = rows.length === count
     if (rows.length > 1) {
       // Set before the sink is called: if the sink throws, it must not receive these entries again.
       this.#last = rows.at(-1)
       this.#options.sink.append(this.#entries(rows.slice(1)))
     }
-    if (!this.#mustRead) return true
+    if (rows.length < count) return true
+    this.#mustRead = true
     // Between two pages, requests get their turn.
     await new Promise(setImmediate)
     return false
