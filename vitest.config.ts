@@ -4,7 +4,7 @@ import { subpaths } from './scripts/subpaths.js'
 
 /** Tests that mostly wait for servers and processes of their own. */
 const ENGINES = [
-  'test/{cluster,nats,postgres,redis,suites}/*.test.ts',
+  'test/{cluster,nats,postgres,redis,sqlite,suites}/*.test.ts',
   'test/runs/durable-*.test.ts',
 ]
 

@@ -7,7 +7,7 @@
  *     npm run bench -- --rounds=5 --only=net,ours --workloads=feed,latency
  *     npm run bench -- --before=../old --only=before,ours --workloads=broadcast,targeted,idle
  *                                 two builds of this package, in the same rounds
- *     npm run bench -- --workloads=engines    Redis, NATS and the cluster log; needs their servers
+ *     npm run bench -- --workloads=engines    Redis, NATS, PostgreSQL, SQLite (Node 22.13) and the cluster log
  *     npm run bench -- --workloads=runs       runs, about ten minutes; replaces that section of RESULTS.md
  *     npm run bench -- --workloads=http2,compression    the same for these two sections
  *

@@ -13,6 +13,8 @@ export const ENGINES = [
   // NATS pushes before the receiver can read, so reading cannot be separated from appending.
   { file: 'nats', title: 'NATS', service: 'nats', pushes: true },
   { file: 'postgres', title: 'PostgreSQL, fsync off', service: 'postgres' },
+  // Not on an older Node, which has none; the table then lacks its column.
+  ...(isHere('sqlite') ? [{ file: 'sqlite', title: 'SQLite', service: 'sqlite' }] : []),
   { file: 'cluster', title: 'cluster' },
 ]
 

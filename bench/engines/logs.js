@@ -1,6 +1,7 @@
 // @ts-check
 // The log of each engine, the number of requests it has sent to its server, and the size of an entry
 // there.
+import { stat } from 'node:fs/promises'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
 import { Redis } from 'ioredis'
@@ -10,6 +11,7 @@ import { clusterLog } from '../../dist/cluster.js'
 import { natsLog } from '../../dist/nats.js'
 import { postgresLog } from '../../dist/postgres.js'
 import { redisLog } from '../../dist/redis.js'
+import { sqliteLog } from '../../dist/sqlite.js'
 
 /** At least one lot, which is published while the receiver is stopped. */
 const maxEntries = 30_000
@@ -69,6 +71,23 @@ export const LOGS = {
       // Without an extension, the server counts transactions but not statements; each of the log's is one.
       asked: () => one("SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'"),
       bytesOfEntry: () => one("SELECT pg_total_relation_size('bench') / count(*) FROM bench"),
+    }
+  },
+
+  sqlite(path) {
+    const log = sqliteLog({ path, maxEntries })
+    // There is no server; each question for the last id is one.
+    let asked = 0
+    const barrier = log.barrier.bind(log)
+    log.barrier = () => {
+      asked += 1
+      return barrier()
+    }
+    return {
+      log,
+      asked: () => asked,
+      // By then more was appended than is kept, so the file holds that many.
+      bytesOfEntry: async () => (await stat(path)).size / maxEntries,
     }
   },
 

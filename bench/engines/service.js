@@ -40,8 +40,9 @@ const SERVICES = {
 /** Starts PostgreSQL as the example does, since it refuses to run as root and needs a database first. */
 const POSTGRES = fileURLToPath(new URL('../../example/order-stats/postgres.js', import.meta.url))
 
-/** Whether the program is installed. @param {string} name */
+/** Whether the program is installed, or Node has it. @param {string} name */
 export function isHere(name) {
+  if (name === 'sqlite') return process.getBuiltinModule?.('node:sqlite') !== undefined
   const service = SERVICES[name]
   return service === undefined || spawnSync(service.program, ['--version']).status === 0
 }
@@ -57,6 +58,7 @@ export function isHere(name) {
 export async function withService(name, work) {
   const service = SERVICES[name]
   if (name === 'postgres') return withPostgres(work)
+  if (name === 'sqlite') return withFile(work)
   if (service === undefined) return work('', ownCpu)
   const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-bench-'))
   const port = await freePort()
@@ -69,6 +71,21 @@ export async function withService(name, work) {
   } finally {
     child.kill('SIGKILL')
     await ended
+    await rm(folder, { recursive: true })
+  }
+}
+
+/**
+ * Each process does the work of the engine itself, so no other CPU time is measured.
+ *
+ * @template Result
+ * @param {(address: string, cpu: () => number) => Promise<Result>} work
+ */
+async function withFile(work) {
+  const folder = await mkdtemp(join(tmpdir(), 'koa-sse-pool-bench-'))
+  try {
+    return await work(join(folder, 'bench.db'), () => Number.NaN)
+  } finally {
     await rm(folder, { recursive: true })
   }
 }

@@ -9,7 +9,7 @@ export interface TransactionOptions {
   /**
    * Stores the event in a transaction of your database: it is delivered after the commit, and never after
    * a rollback. It is what the pool's log takes, such as the `pg` client that has sent `BEGIN`. Default:
-   * none; the event is stored at once. Of the logs here, only `postgresLog` takes it; the others refuse it.
+   * none; the event is stored at once. Of the logs here, `postgresLog` and `sqliteLog` take it; the others refuse it.
    *
    * The promise resolves when the row is written in the transaction, before the commit. It resolves to the
    * entry's id if the log knows it by then, else to `''`. Await it before the commit. If it rejects, roll

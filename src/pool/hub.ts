@@ -270,7 +270,7 @@ export class Hub
     if (this.#log.takesTransactions) return transaction
     const log = this.options.log === undefined ? 'the memory log' : 'a log without transactions'
     throw new TypeError(
-      `${call}: option "transaction" needs a log that can store the event in it; got ${got(transaction)}, but the pool has ${log}; create the pool with { log: postgresLog(…) }`,
+      `${call}: option "transaction" needs a log that can store the event in it; got ${got(transaction)}, but the pool has ${log}; create the pool with { log: postgresLog(…) } or { log: sqliteLog(…) }`,
     )
   }
 

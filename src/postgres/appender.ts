@@ -3,8 +3,8 @@
  * next, so that a commit to disk is paid once per batch and not once per entry.
  */
 import type { Entry } from '../log/log.js'
+import { entryId, escapeText } from '../log/table.js'
 import type { PgConnection } from './connection.js'
-import { entryId, escapeText } from './entry.js'
 import { downError, errorKind, isBadEntry, isErrorReply, uncertainError } from './errors.js'
 import type { Names } from './schema.js'
 

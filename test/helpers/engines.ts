@@ -5,17 +5,20 @@ import { clusterLog } from 'koa-sse-pool/cluster'
 import { natsLog } from 'koa-sse-pool/nats'
 import { postgresLog } from 'koa-sse-pool/postgres'
 import { redisLog } from 'koa-sse-pool/redis'
+import { sqliteLog } from 'koa-sse-pool/sqlite'
 import { onTestFinished } from 'vitest'
 import { NatsServer } from './nats.js'
 import { slowLink } from './net.js'
 import { PostgresServer } from './postgres.js'
 import { drivers, RedisServer } from './redis.js'
+import { driver, SqliteFolder } from './sqlite.js'
 
 /** Servers that the engines need, started once for a file of tests. */
 export class EngineServers {
   readonly redis: RedisServer
   readonly nats: NatsServer
   readonly postgres: PostgresServer
+  readonly #folder = new SqliteFolder()
   #count = 0
 
   private constructor(redis: RedisServer, nats: NatsServer, postgres: PostgresServer) {
@@ -32,6 +35,7 @@ export class EngineServers {
 
   async stop(): Promise<void> {
     await Promise.all([this.redis.stop(), this.nats.stop(), this.postgres.stop()])
+    this.#folder.remove()
   }
 
   /** The name of a log that no other test uses. */
@@ -47,6 +51,7 @@ export class EngineServers {
   ): Promise<EventLog | undefined> {
     if (engine === 'memory') return undefined
     if (engine === 'cluster') return clusterLog({ name })
+    if (engine === 'sqlite') return sqliteLog({ path: `${this.#folder.path}/${name}.db`, driver })
     if (engine === 'nats') {
       const port = await slowLink(this.nats.port, milliseconds)
       const connection = await connectNats({ servers: `127.0.0.1:${port}` })
@@ -68,7 +73,15 @@ export class EngineServers {
   }
 }
 
-export const ENGINES = ['memory', 'cluster', 'node-redis', 'ioredis', 'nats', 'postgres'] as const
+export const ENGINES = [
+  'memory',
+  'cluster',
+  'sqlite',
+  'node-redis',
+  'ioredis',
+  'nats',
+  'postgres',
+] as const
 export type EngineName = (typeof ENGINES)[number]
 
 /** Engines that are reached over a link, which may be slow. */

@@ -111,7 +111,7 @@ describe('a transaction', () => {
     for (const [call, send] of refused(pool, {})) {
       expect(send).toThrow(
         new TypeError(
-          `${call}: option "transaction" needs a log that can store the event in it; got an object, but the pool has ${name}; create the pool with { log: postgresLog(…) }`,
+          `${call}: option "transaction" needs a log that can store the event in it; got an object, but the pool has ${name}; create the pool with { log: postgresLog(…) } or { log: sqliteLog(…) }`,
         ),
       )
     }

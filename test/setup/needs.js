@@ -2,6 +2,7 @@
 // What the tests need and npm ci does not install. One line here is enough for install.js and the
 // tests.
 import { accessSync, constants } from 'node:fs'
+import { createRequire } from 'node:module'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -10,7 +11,10 @@ export const programs = {
   chromium: 'chromium',
   caddy: 'caddy',
   curl: 'curl',
+  // The compiler of better-sqlite3, if there is no binary for this system.
+  'g++': 'g++',
   haproxy: 'haproxy',
+  make: 'make',
   'nats-server': 'nats-server',
   nginx: 'nginx',
   promtool: 'prometheus',
@@ -38,10 +42,23 @@ export function requireProgram(program) {
   return path
 }
 
+const cache = new URL('../../node_modules/.cache/koa-sse-pool/', import.meta.url)
+
 /** Where npm puts that version of Node. @param {number} major */
 export function nodeFolder(major) {
-  const cache = new URL('../../node_modules/.cache/koa-sse-pool/', import.meta.url)
   return fileURLToPath(new URL(`node-${major}`, cache))
+}
+
+/** SQLite for Nodes that have none. Not a devDependency: every `npm ci` would compile it, for two minutes. */
+export const betterSqlite = {
+  version: '12',
+  /** Where npm puts it: what it compiles is for one version of Node's binary interface. */
+  folder: fileURLToPath(new URL(`better-sqlite3-${process.versions.modules}`, cache)),
+}
+
+/** The class `Database` of better-sqlite3. */
+export function loadBetterSqlite() {
+  return createRequire(join(betterSqlite.folder, 'package.json'))('better-sqlite3')
 }
 
 /** @param {number} major */

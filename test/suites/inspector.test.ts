@@ -24,6 +24,7 @@ async function serve(pool: ClientPool): Promise<string> {
 
 test.each<[EngineName, string]>([
   ['cluster', 'node:cluster'],
+  ['sqlite', 'SQLite'],
   ['node-redis', 'Redis'],
   ['ioredis', 'Redis'],
   ['nats', 'NATS'],

@@ -14,6 +14,7 @@ for (const entry of [
   'koa-sse-pool/presence',
   'koa-sse-pool/redis',
   'koa-sse-pool/runs',
+  'koa-sse-pool/sqlite',
   'koa-sse-pool/testing',
   'koa-sse-pool/tickets',
   'koa-sse-pool/tracing',
