@@ -1,6 +1,6 @@
 // @ts-check
-// Which file of the repository is which page. Nothing is copied: the pages are the Markdown that GitHub and npm
-// show, and the sidebar is the index in docs/README.md.
+// Which file of the repository is which page. The pages are the Markdown that GitHub and npm show, and the sidebar
+// is the index in docs/README.md.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,13 +34,17 @@ export const pages = [
   })),
   ...readdirSync(`${ROOT}example`)
     .filter(name => existsSync(`${ROOT}example/${name}/README.md`))
-    .map(name => ({ source: `example/${name}/README.md`, route: `examples/${name}.md` })),
+    .map(name => ({ source: `example/${name}/README.md`, route: `examples/${name}/index.md` })),
 ]
 
 const routes = new Map(pages.map(({ source, route }) => [source, route]))
 
-/** For `rewrites` of VitePress. */
-export const rewrites = Object.fromEntries(routes)
+/** The path in the repository of a page of the site. @param {string} route */
+export function sourceOf(route) {
+  const page = pages.find(each => each.route === route)
+  if (page === undefined) throw new Error(`there is no page ${route}`)
+  return page.source
+}
 
 /** @param {string} name */
 function routeOf(name) {

@@ -2,10 +2,11 @@
 import { defineConfig } from 'vitepress'
 import { subpaths } from '../../scripts/subpaths.js'
 import { chineseName } from '../../scripts/translations.js'
-import { groups, linkOf, pages, rewrites, titleOf } from '../pages.js'
+import { groups, pages, ROOT, titleOf } from '../pages.js'
 import { REPOSITORY } from '../repository.js'
 import { slugify } from '../slugify.js'
 import { tokenize } from '../tokenize.js'
+import { copyPages, keepCopied, PAGES } from './copy.js'
 import { relink } from './relink.js'
 
 const DESCRIPTION =
@@ -20,17 +21,12 @@ const CHINESE = {
   Examples: '示例',
 }
 
+copyPages()
+
 export default defineConfig({
   title: 'koa-sse-pool',
   description: DESCRIPTION,
-  srcDir: '..',
-  // VitePress looks for all Markdown below srcDir. Only the pages of the list are pages.
-  srcExclude: [
-    '{.*,bench,coverage,dist,example,reports,require,scripts,src,test}/**/!(README).md',
-    '{bench,require,scripts,src,test}/**',
-    'site/!(home*).md',
-  ],
-  rewrites,
+  srcDir: PAGES,
   outDir: '.vitepress/dist',
   // GitHub Pages serves a project's site below the name of the repository.
   base: process.env.SITE_BASE || '/',
@@ -43,14 +39,16 @@ export default defineConfig({
   ],
   markdown: {
     anchor: { slugify },
-    config: md => relink(md, (href, source) => linkOf(href, source, REPOSITORY)),
+    config: md => relink(md, PAGES),
     languageAlias: { caddyfile: 'nginx', haproxy: 'nginx' },
   },
   vite: {
     // The repository has tools of its own, whose settings are not those of the site.
     configFile: false,
     css: { postcss: {} },
-    publicDir: false,
+    // The images are taken from where they are in the repository.
+    server: { fs: { allow: [ROOT] } },
+    plugins: [{ name: 'keep-copied', configureServer: ({ watcher }) => keepCopied(watcher) }],
     build: { chunkSizeWarningLimit: 2000 },
   },
   themeConfig: {
