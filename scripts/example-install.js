@@ -31,7 +31,7 @@ const BUILD = ['esbuild', 'eventsource-parser']
  * @param {readonly string[]} packages of devDependencies
  * @param {string} [note] what to expect
  */
-export function installMissing(packages, note = 'Some seconds and 20 to 40 MB') {
+export function installMissing(packages, note = 'It takes some seconds and 20 to 40 MB') {
   const missing = [...packages, ...BUILD].filter(name => !isInstalled(name))
   if (missing.length === 0) return
   if (existsSync(MODULES) && installedName() !== NAME) {
