@@ -1,30 +1,38 @@
 // @ts-check
 // npm run example -- <name> [options]: runs an example; its server.js reads PORT, HOST and the options.
-import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+// It needs no `npm install`: it installs what this example needs if that is missing, and builds the package.
+// Only the address goes to stdout, so that a program can read it.
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { installMissing } from './example-install.js'
+import { examples } from './examples.js'
 
-const file = path => fileURLToPath(new URL(`../${path}`, import.meta.url))
-const names = readdirSync(file('example')).filter(name => existsSync(file(serverOf(name))))
 const [name = '', ...options] = process.argv.slice(2)
 
-if (!names.includes(name)) {
+const example = Object.hasOwn(examples, name) ? examples[name] : undefined
+if (example === undefined) {
   const problem = name === '' ? 'Which example?' : `There is no example "${name}".`
   console.error(`${problem} Run one of:\n`)
-  for (const known of names) console.error(`  npm run example -- ${known}`)
+  for (const known of Object.keys(examples)) console.error(`  npm run example -- ${known}`)
   process.exit(1)
 }
-// The examples import the built package, as its users do.
-if (!existsSync(file('dist/index.js'))) {
-  const { status } = spawnSync('npm', ['run', 'build'], { cwd: file(''), stdio: 'inherit' })
-  if (status !== 0) process.exit(1)
+try {
+  installMissing(example.packages, example.note)
+  // Not before that, because it imports esbuild.
+  const { buildIfStale } = await import('./example-build.js')
+  await buildIfStale()
+} catch (error) {
+  console.error(`The example cannot start: ${error instanceof Error ? error.message : error}`)
+  process.exit(1)
 }
+const others = Object.keys(examples).filter(other => other !== name)
+console.error(`
+The ${name} example of koa-sse-pool. Ctrl+C stops it.
+${example.hint}
+Then read example/${name}/README.md, or run another one with npm run example -- <name>:
+${others.join(', ')}
+
+Open this address:`)
 // In this process, so that a signal needs no forwarding: to server.js it looks like `node server.js`.
-const server = file(serverOf(name))
+const server = fileURLToPath(new URL(`../example/${name}/server.js`, import.meta.url))
 process.argv = [process.argv[0] ?? 'node', server, ...options]
 await import(pathToFileURL(server).href)
-
-/** @param {string} example */
-function serverOf(example) {
-  return `example/${example}/server.js`
-}

@@ -54,7 +54,7 @@ export async function listen(app, port, host) {
 export async function runIfMain(url, start) {
   if (realpathSync(process.argv[1] ?? '.') !== fileURLToPath(url)) return
   const { PORT = 3000, HOST = '127.0.0.1' } = process.env
-  const { port, close } = await start({ port: Number(PORT), host: HOST })
+  const { port, close } = await start({ port: Number(PORT), host: HOST }).catch(orPortTaken)
   console.log(`http://localhost:${port}`)
   let isClosing = false
   const end = () => {
@@ -63,6 +63,13 @@ export async function runIfMain(url, start) {
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end)
   if (process.env.npm_lifecycle_event) onceOrphaned(end)
+}
+
+/** Says how to choose another port, which a stack trace does not. @returns {never} */
+function orPortTaken(error) {
+  if (error.code !== 'EADDRINUSE') throw error
+  console.error(`Port ${error.port} is taken. Choose another one, such as: PORT=3100 npm start`)
+  process.exit(1)
 }
 
 /**
