@@ -25,6 +25,17 @@ export function fireTransition(page: Page, type: 'pagehide' | 'pageshow'): Promi
   }, type)
 }
 
+/**
+ * Simulates that the page becomes visible or hidden, and stays so. Otherwise only the tab that was opened last is
+ * visible, or in WebKit, where each page has a window, all of them.
+ */
+export function setVisible(page: Page, isVisible: boolean): Promise<void> {
+  return page.eval(isVisible => {
+    Object.defineProperty(document, 'hidden', { value: !isVisible, configurable: true })
+    document.dispatchEvent(new Event('visibilitychange'))
+  }, isVisible)
+}
+
 export function textOf(page: Page, selector: string): Promise<string> {
   return page.eval(s => document.querySelector(s)?.textContent ?? '', selector)
 }
