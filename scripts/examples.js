@@ -8,6 +8,11 @@ export const examples = {
     packages: ['@koa/bodyparser', '@koa/router', 'koa'],
     hint: 'Click Flood, then add silent clients, and watch what they cost.',
   },
+  chat: {
+    // redis is loaded only if REDIS_URL is set.
+    packages: ['@koa/bodyparser', '@koa/router', 'koa', 'redis'],
+    hint: 'Open a private window for a second member: each sees the other come, type and leave.',
+  },
   cluster: {
     packages: ['@koa/router', 'koa', 'redis'],
     hint: 'Kill the process that your page is connected to: it misses no number.',

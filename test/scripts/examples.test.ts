@@ -21,7 +21,7 @@ test.each(names)('the packages of %s are those that its files import', name => {
 })
 
 // What only some ways to run the example need, its README names where it describes them.
-const optional: Record<string, string[]> = { tokens: ['redis'] }
+const optional: Record<string, string[]> = { chat: ['redis'], tokens: ['redis'] }
 
 test.each(names)('the README of %s installs the same packages', name => {
   const [, list = ''] = /`npm install (koa [^`]+)`/.exec(read(`${name}/README.md`)) ?? []
