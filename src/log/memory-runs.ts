@@ -1,5 +1,6 @@
 /** Runs in the memory of this process: the default, with nothing to set up. */
 import { newGeneration } from '../lib/random.js'
+import { isAfter, refusalOf } from './producers.js'
 import type {
   RunAddition,
   RunAppended,
@@ -253,9 +254,7 @@ class Run {
       if (refusal !== undefined) return refusal
     }
     if (order !== undefined) {
-      if (this.#order !== undefined && Buffer.compare(utf8(order), utf8(this.#order)) <= 0) {
-        return 'wrong order'
-      }
+      if (this.#order !== undefined && !isAfter(order, this.#order)) return 'wrong order'
       this.#order = order
     }
     if (producer !== undefined) {
@@ -347,23 +346,6 @@ class Run {
   }
 }
 
-function refusalOf(
-  { epoch, seq }: RunProducer,
-  known: { epoch: number; seq: number } | undefined,
-): RunAppended['outcome'] | undefined {
-  if (known !== undefined && epoch < known.epoch) return 'stale epoch'
-  if (known === undefined || epoch > known.epoch) {
-    if (seq === 0) return undefined
-    return known === undefined ? 'gap' : 'wrong start'
-  }
-  if (seq <= known.seq) return 'duplicate'
-  return seq === known.seq + 1 ? undefined : 'gap'
-}
-
 function isSame(a: RunProducer, b: RunProducer | undefined): boolean {
   return a.id === b?.id && a.epoch === b.epoch && a.seq === b.seq
-}
-
-function utf8(text: string): Buffer {
-  return Buffer.from(text)
 }

@@ -48,15 +48,22 @@ export function isBusy(error: unknown): boolean {
   return kind === 'SQLITE_BUSY' || kind === 'SQLITE_LOCKED'
 }
 
-export function downError(what: string, cause: unknown): SseError {
+/** What an error message begins with. */
+export type Where = 'sqliteLog()' | 'sqliteRuns()'
+
+export function downError(what: string, cause: unknown, where: Where = 'sqliteLog()'): SseError {
   const fix = fixOf(cause)
-  const message = `sqliteLog(): ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
+  const message = `${where}: ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
   return new SseError('ERR_SSE_LOG_DOWN', message, { cause })
 }
 
-export function uncertainError(cause: unknown): SseError {
-  const what = 'sqliteLog(): the entry may or may not be stored'
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', `${what}: ${messageOf(cause)}`, { cause })
+export function uncertainError(
+  what: string,
+  cause: unknown,
+  where: Where = 'sqliteLog()',
+): SseError {
+  const message = `${where}: ${what}: ${messageOf(cause)}`
+  return new SseError('ERR_SSE_LOG_UNCERTAIN', message, { cause })
 }
 
 /** An insert has failed in a transaction of the app, which was rolled back. */

@@ -1,13 +1,13 @@
 /**
- * The log as a table in a file of SQLite, for the processes of one machine: it survives restarts, and there is no
- * server to set up. Events can be stored in the app's own transactions.
+ * The log as a table in a file of SQLite, and runs, for the processes of one machine: they survive restarts, and there
+ * is no server to set up. Events can be stored in the app's own transactions.
  *
  * **Order.** SQLite has one writer at a time, so entries become visible in the order of their positions (schema.ts).
  *
  * **Waking the others.** Nobody is told of a commit, so each process watches the `-wal` file (bell.ts).
  *
  * **The event loop** stands still while SQLite reads or writes. So what is sent in one turn is one transaction, pages
- * are short, and a lock that another connection holds is not waited for but asked for again (appender.ts).
+ * are short, and a lock that another connection holds is not waited for but asked for again (writer.ts, busy.ts).
  *
  * @module koa-sse-pool/sqlite
  */
@@ -16,17 +16,20 @@ import { ManagedConnection } from '../log/connection.js'
 import type { Entry, EventLog, LogSink } from '../log/log.js'
 import { checkNonce, Health, Pending } from '../log/shared.js'
 import { compareIds, entryId } from '../log/table.js'
-import { Appender } from './appender.js'
 import { whenFree } from './busy.js'
-import { type Place, SqliteConnection } from './connection.js'
-import { downError, errorKind } from './errors.js'
+import { CommitError } from './connection.js'
+import { downError, errorKind, uncertainError } from './errors.js'
+import { Follower } from './follower.js'
+import { LogConnection, type Place } from './log-connection.js'
 import { type ResolvedOptions, resolveOptions, type SqliteLogOptions } from './options.js'
 import { namesOf } from './schema.js'
 import { Tail } from './tail.js'
 import { Transactions } from './transaction.js'
+import { Writer } from './writer.js'
 
 export type { SqliteDatabase } from './driver.js'
-export type { SqliteLogOptions } from './options.js'
+export type { SqliteLogOptions, SqliteRunsOptions } from './options.js'
+export { sqliteRuns } from './runs.js'
 
 /** How often old entries are deleted if nothing is appended: they may be too old. */
 const TRIM_INTERVAL_MS = 30_000
@@ -80,10 +83,11 @@ class SqliteTableLog implements SqliteLog {
   readonly takesTransactions = true
   readonly #options: ResolvedOptions
   readonly #nonce = nonceSource()
-  readonly #appender: Appender
+  readonly #writer: Writer<LogConnection>
+  readonly #follower: Follower
   readonly #transactions: Transactions
   readonly #pending = new Pending<string>()
-  readonly #connection: ManagedConnection<SqliteConnection>
+  readonly #connection: ManagedConnection<LogConnection>
   /** Undefined until the log is opened. */
   #health: Health | undefined
   #tail: Tail | undefined
@@ -98,24 +102,27 @@ class SqliteTableLog implements SqliteLog {
     const names = namesOf(table)
     this.#transactions = new Transactions(path, names, driver)
     this.#connection = new ManagedConnection({
-      create: () => new SqliteConnection(this.#options, names),
+      create: () => new LogConnection(this.#options, names),
       use: async (connection, onHealthy) => {
         const tail = this.#tail as Tail
-        return tail.follow(connection, () => {
+        await tail.open(connection)
+        const isHealthy = () => {
           onHealthy()
           this.#health?.setUp(true)
-        })
+        }
+        return this.#follower.follow(connection, isHealthy, () => tail.read(connection))
       },
       onFail: error => {
         this.#health?.report(errorKind(error), downError('the file is out of reach', error))
         this.#health?.setUp(false)
       },
     })
-    this.#appender = new Appender({
+    this.#follower = new Follower(this.#options)
+    this.#writer = new Writer({
       connection: () => this.#connection.get(),
       timeout,
-      onStored: count => {
-        this.#tail?.wake()
+      onWritten: count => {
+        this.#follower.wake()
         this.#trimAfter(count)
       },
     })
@@ -169,7 +176,7 @@ class SqliteTableLog implements SqliteLog {
 
   async #close(): Promise<void> {
     clearInterval(this.#trimTimer)
-    await Promise.allSettled([this.#pending.settled(), this.#appender.settled(), this.#trimming])
+    await Promise.allSettled([this.#pending.settled(), this.#writer.settled(), this.#trimming])
     await this.#connection.close()
   }
 
@@ -178,10 +185,19 @@ class SqliteTableLog implements SqliteLog {
     checkNonce(entry.nonce)
     if (this.#closing) throw downError('not stored', new Error('the log is closed'))
     const { generation, position, nonce } =
-      transaction === undefined
-        ? await this.#appender.append(entry)
-        : this.#insert(entry, transaction)
+      transaction === undefined ? await this.#store(entry) : this.#insert(entry, transaction)
     return entryId(generation, position, nonce)
+  }
+
+  async #store(entry: Omit<Entry, 'id'>): Promise<Place> {
+    const size = entry.frame.length + entry.target.length
+    try {
+      return await this.#writer.write(size, connection => connection.insert(entry))
+    } catch (error) {
+      if (error instanceof CommitError)
+        throw uncertainError('the entry may or may not be stored', error.cause)
+      throw downError('not stored', error)
+    }
   }
 
   #insert(entry: Omit<Entry, 'id'>, transaction: unknown): Place {
@@ -190,7 +206,7 @@ class SqliteTableLog implements SqliteLog {
     return place
   }
 
-  async #mark(connection: SqliteConnection): Promise<void> {
+  async #mark(connection: LogConnection): Promise<void> {
     const mark = { nonce: this.#nonce(), target: '', frame: '' }
     await this.#whenFree(() =>
       connection.transact(() => {

@@ -14,6 +14,31 @@ import {
 import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import { type Driver, findDriver, type SqliteDatabase } from './driver.js'
 
+/** The options of {@link sqliteRuns}. */
+export interface SqliteRunsOptions {
+  /** The file of the database, as for {@link sqliteLog}; it may be the same one. */
+  path: string
+  /**
+   * What the names of the tables begin with, which the store creates, of letters, digits and `_`, at most 40
+   * characters; default `sse_runs`. Use the same in all processes.
+   */
+  table?: string | undefined
+  /** What a stored entry survives, as for {@link sqliteLog}; default `'normal'`. */
+  synchronous?: 'normal' | 'full' | undefined
+  /**
+   * How long a call waits for another connection that holds the write lock, in ms, from 1 to 3,600,000; default 5000.
+   * Beyond it, it rejects with `ERR_SSE_LOG_DOWN`.
+   */
+  timeout?: number | undefined
+  /**
+   * How often the file is looked at although the system has not reported a change, in ms, from 1 to 3,600,000;
+   * default 1000.
+   */
+  pollMs?: number | undefined
+  /** The class that opens the file, as for {@link sqliteLog}, with the same default. */
+  driver?: (new (path: string) => SqliteDatabase) | undefined
+}
+
 /** The options of {@link sqliteLog}. */
 export interface SqliteLogOptions {
   /**
@@ -79,6 +104,11 @@ export interface ResolvedOptions {
   readonly driver: Driver
 }
 
+export type ResolvedRunsOptions = Pick<
+  ResolvedOptions,
+  'path' | 'table' | 'synchronous' | 'timeout' | 'pollMs' | 'driver'
+>
+
 const isMemory = (value: string) => value === ':memory:' || value.startsWith('file:')
 
 const RULES: Record<keyof SqliteLogOptions, Rule> = {
@@ -103,6 +133,14 @@ const RULES: Record<keyof SqliteLogOptions, Rule> = {
   driver: aFunction('the class DatabaseSync of node:sqlite, or Database of better-sqlite3'),
 }
 
+const { path, table, synchronous, timeout, pollMs, driver } = RULES
+
+const RUNS_RULES: Record<keyof SqliteRunsOptions, Rule> = {
+  path,
+  table: { ...table, default: 'sse_runs' },
+  ...{ synchronous, timeout, pollMs, driver },
+}
+
 const FOREIGN_OPTIONS: ForeignOptions = [
   [['file', 'filename', 'url', 'db', 'database', 'storage'], 'did you mean "path"?'],
   [['key', 'stream', 'name', 'tablename'], 'did you mean "table"?'],
@@ -113,18 +151,35 @@ const FOREIGN_OPTIONS: ForeignOptions = [
   [['sqlite', 'client', 'connection'], 'did you mean "driver"? The log opens the file by itself'],
 ]
 
+const RUNS_FOREIGN_OPTIONS: ForeignOptions = [
+  ...FOREIGN_OPTIONS.filter(([names]) => !names.includes('ttl') && !names.includes('limit')),
+  [['ttl', 'expires', 'lease', 'maxlength'], 'each run has its own: set it where the run begins'],
+]
+
 /**
  * @throws TypeError that names the option if one is missing, unknown or invalid; `SseError` with `ERR_SSE_LOG_DOWN` if
  * there is no driver.
  */
 export function resolveOptions(given: SqliteLogOptions): ResolvedOptions {
+  return resolveFor('sqliteLog()', given, RULES, FOREIGN_OPTIONS)
+}
+
+export function resolveRunsOptions(given: SqliteRunsOptions): ResolvedRunsOptions {
+  return resolveFor('sqliteRuns()', given, RUNS_RULES, RUNS_FOREIGN_OPTIONS)
+}
+
+function resolveFor<Name extends string>(
+  where: string,
+  given: unknown,
+  rules: Record<Name, Rule>,
+  foreign: ForeignOptions,
+): ResolvedOptions {
   if (typeof given === 'string') {
-    throw new TypeError(
-      `sqliteLog(): options must be an object; got a string; write sqliteLog({ path: 'events.db' })`,
-    )
+    const example = where.replace('()', "({ path: 'events.db' })")
+    throw new TypeError(`${where}: options must be an object; got a string; write ${example}`)
   }
-  refuseForeignOptions('sqliteLog()', given, FOREIGN_OPTIONS)
-  const resolved = resolve('sqliteLog()', RULES, given) as unknown as ResolvedOptions
+  refuseForeignOptions(where, given, foreign)
+  const resolved = resolve(where, rules, given) as unknown as ResolvedOptions
   // Missing here rather than at the first event. The path stays the same when the app changes its folder.
   return {
     ...resolved,

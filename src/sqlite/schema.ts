@@ -40,12 +40,6 @@ INSERT INTO ${state} SELECT 1, lower(hex(randomblob(4))) WHERE NOT EXISTS (SELEC
 COMMIT;`
 }
 
-/** How many of the two tables there are. */
-export function countTables({ log, state }: Names): string {
-  const names = [log, state].map(name => name.replaceAll('"', "'")).join(', ')
-  return `SELECT count(*) AS count FROM sqlite_schema WHERE type = 'table' AND name IN (${names})`
-}
-
 /** No row if somebody has deleted it. */
 export function findGeneration({ state }: Names): string {
   return `SELECT generation FROM ${state}`

@@ -1,92 +1,44 @@
 /**
- * Follows the table: reads the window once, then each new entry.
+ * Reads the window once, then each new entry.
  *
  * Every read starts at the last row that was read, inclusive. If that row is unchanged, nothing in between was lost,
- * because only the oldest rows are deleted. Whether there is anything to read, SQLite tells without looking at rows.
+ * because only the oldest rows are deleted.
  */
 import type { Entry, LogSink } from '../log/log.js'
 import { entryId, unescapeText } from '../log/table.js'
-import { Bell } from './bell.js'
 import { whenFree } from './busy.js'
-import type { EntryRow, Newest, SqliteConnection } from './connection.js'
+import type { EntryRow, LogConnection, Newest } from './log-connection.js'
 
 /** Rows per read, unless they are large: other requests have to wait for as long as one takes. */
 const PAGE_ENTRIES = 1000
 const PAGE_CHARACTERS = 1024 * 1024
 
 export interface TailOptions {
-  readonly path: string
   /** How long to wait for a lock, in ms. */
   readonly timeout: number
-  readonly pollMs: number
   readonly sink: Pick<LogSink, 'reset' | 'append'>
   /** Appends a mark, an entry that nobody receives, if the table is empty. */
-  readonly mark: (connection: SqliteConnection) => Promise<void>
+  readonly mark: (connection: LogConnection) => Promise<void>
 }
 
 export class Tail {
   readonly #options: TailOptions
-  readonly #bell = new Bell(() => this.#look())
   #generation = ''
   /** The last row that was read; undefined before the first window. */
   #last: EntryRow | undefined
   #page = 50
-  /** Rows were committed that may not have been read. */
-  #mustRead = true
-  /** There may be news, but the last look may have been before. */
-  #mustLook = false
-  #wake = () => {}
 
   constructor(options: TailOptions) {
     this.#options = options
   }
 
-  /** This process has committed something. */
-  wake(): void {
-    this.#mustRead = true
-    this.#look()
+  /** Reads the window if it was not read yet. */
+  async open(connection: LogConnection): Promise<void> {
+    if (this.#last === undefined) await this.#readWindow(connection, 'boot')
   }
 
-  async follow(connection: SqliteConnection, onHealthy: () => void): Promise<never> {
-    const { path, pollMs } = this.#options
-    void connection.closed.then(() => this.#look())
-    try {
-      if (this.#last === undefined) await this.#readWindow(connection, 'boot')
-      this.#bell.watch(path)
-      for (let checkedAt = performance.now(); ; ) {
-        this.#mustLook = false
-        const isAtEnd = await this.#read(connection)
-        onHealthy()
-        if (isAtEnd && !this.#mustLook) await this.#news(pollMs)
-        if (performance.now() - checkedAt < pollMs) continue
-        checkedAt = performance.now()
-        connection.checkFile()
-      }
-    } finally {
-      this.#bell.close()
-    }
-  }
-
-  #look(): void {
-    this.#mustLook = true
-    this.#wake()
-  }
-
-  /** Resolves when there may be news, and at the latest after so many milliseconds. */
-  #news(milliseconds: number): Promise<void> {
-    return new Promise(resolve => {
-      const timer = setTimeout(resolve, milliseconds).unref()
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
-  }
-
-  async #read(connection: SqliteConnection): Promise<boolean> {
-    if (!this.#mustRead && !(await this.#free(() => connection.hasChanged()))) return true
-    // Before the read: what this process commits after it must be read again.
-    this.#mustRead = false
+  /** Reads a page of what is new; resolves to whether that was all. */
+  async read(connection: LogConnection): Promise<boolean> {
     const last = this.#last as EntryRow
     const count = this.#page + 1
     const rows = await this.#rows(connection, last.position, count)
@@ -100,14 +52,10 @@ export class Tail {
       this.#last = rows.at(-1)
       this.#options.sink.append(this.#entries(rows.slice(1)))
     }
-    if (rows.length < count) return true
-    this.#mustRead = true
-    // Between two pages, requests get their turn.
-    await new Promise(setImmediate)
-    return false
+    return rows.length < count
   }
 
-  async #rows(connection: SqliteConnection, from: number, count: number): Promise<EntryRow[]> {
+  async #rows(connection: LogConnection, from: number, count: number): Promise<EntryRow[]> {
     const rows = await this.#free(() => connection.page(from, count))
     this.#fitPage(rows)
     return rows
@@ -127,7 +75,7 @@ export class Tail {
 
   /** Reads the whole window and resets the sink with it. */
   async #readWindow(
-    connection: SqliteConnection,
+    connection: LogConnection,
     reason: 'boot' | 'trimmed' | 'replaced',
   ): Promise<void> {
     const { mark, sink } = this.#options
@@ -147,14 +95,13 @@ export class Tail {
       const isOther = generation !== this.#generation || (last && position < last.position)
       this.#generation = generation
       this.#last = rows.at(-1)
-      this.#mustRead = true
       sink.reset(this.#entries(rows), reason !== 'boot' && isOther ? 'replaced' : reason)
       return
     }
   }
 
   /** All rows of the window; undefined if some were deleted meanwhile. */
-  async #newestRows(connection: SqliteConnection, newest: Newest): Promise<EntryRow[] | undefined> {
+  async #newestRows(connection: LogConnection, newest: Newest): Promise<EntryRow[] | undefined> {
     const all: EntryRow[] = []
     let from = await this.#free(() => connection.start(newest))
     for (;;) {

@@ -1,9 +1,10 @@
 /** The app's own transactions, on its own connections to the file of the log. */
 import { got } from '../lib/errors.js'
 import type { Entry } from '../log/log.js'
-import { fileOf, insertInto, type Place, rollBack } from './connection.js'
+import { fileOf, rollBack } from './connection.js'
 import { type Database, type Driver, preparePlain, type Statement } from './driver.js'
 import { transactionError } from './errors.js'
+import { insertInto, type Place } from './log-connection.js'
 import { findNonce, insertEntry, type Names } from './schema.js'
 
 interface Statements {

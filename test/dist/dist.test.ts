@@ -76,7 +76,7 @@ it('the package has the same public surface for import and require', async () =>
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
   expect(surface['koa-sse-pool/postgres'].imported).toEqual(['createTableSql', 'postgresLog'])
   expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog', 'redisRuns'])
-  expect(surface['koa-sse-pool/sqlite'].imported).toEqual(['sqliteLog'])
+  expect(surface['koa-sse-pool/sqlite'].imported).toEqual(['sqliteLog', 'sqliteRuns'])
   expect(surface['koa-sse-pool/testing'].imported).toEqual([
     'eventLogSuite',
     'formatTarget',
