@@ -7,7 +7,7 @@ import type { Browser, Engine, LaunchOptions, Page } from './engine.js'
 import { launchPuppeteer } from './puppeteer.js'
 import { launchWebKit } from './webkit.js'
 
-export { type Browser, ENGINES, type Page } from './engine.js'
+export { type Browser, ENGINES, type Key, type Page } from './engine.js'
 
 /** Certificates are not checked, because those of the tests are self-signed. */
 export async function launch(

@@ -176,9 +176,10 @@ describe.each(ENGINES)('example/chat in %s', engine => {
 
   test('speaks Chinese', async () => {
     const page = await open({ me: 'ada', name: '小明', lang: 'zh-CN' })
-    await onlineAre(page, ['小明 (你)'])
+    await onlineAre(page, ['小明（你）'])
     expect(await textOf(page, 'h1')).toBe('谁在线？')
     expect(await textOf(page, '#state')).toBe('已连接')
+    expect(await page.eval(() => document.title)).toBe('聊天 · koa-sse-pool')
     expect(await page.eval(() => document.documentElement.lang)).toBe('zh-CN')
     await say(page, '你好')
     await hasMessage(page, '你好')
@@ -211,10 +212,12 @@ test('the chat fits a phone of 360 pixels', async () => {
   onTestFinished(() => browser.close())
   const { port } = await serve()
   const name = 'A name that is thirty letters!'
-  const page = await openPage(browser, port, { me: 'ada', name })
-  await say(page, 'x'.repeat(500))
-  await hasMessage(page, 'x'.repeat(500))
-  expect(await page.eval(() => document.documentElement.scrollWidth)).toBe(360)
+  for (const lang of ['en', 'zh']) {
+    const page = await openPage(browser, port, { me: lang, name, lang })
+    await say(page, lang.repeat(250))
+    await hasMessage(page, lang.repeat(250))
+    expect(await page.eval(() => document.documentElement.scrollWidth)).toBe(360)
+  }
 })
 
 test('the chat refuses what is no message, no room and no name', async () => {
@@ -243,8 +246,10 @@ test('the chat refuses what is no message, no room and no name', async () => {
 async function serve(options: Parameters<typeof start>[0] = { graceMs: 0 }): Promise<Example> {
   const example = await start(options)
   onTestFinished(async () => {
-    await example.close()
+    const closed = example.close()
+    // Firefox connects in advance. Node waits for such a connection, which has had no request, until the time is over.
     example.server.closeAllConnections()
+    await closed
   })
   return example
 }

@@ -3,6 +3,20 @@
 export const ENGINES = ['chromium', 'firefox', 'webkit'] as const
 export type Engine = (typeof ENGINES)[number]
 
+/** Keys by their names in a KeyboardEvent, with their code points in WebDriver (https://www.w3.org/TR/webdriver2/#keyboard-actions). */
+export const KEYS = {
+  ArrowDown: '\uE015',
+  ArrowUp: '\uE013',
+  End: '\uE010',
+  Enter: '\uE007',
+  Escape: '\uE00C',
+  Home: '\uE011',
+  PageDown: '\uE00F',
+  PageUp: '\uE00E',
+  Tab: '\uE004',
+} as const
+export type Key = keyof typeof KEYS
+
 export interface LaunchOptions {
   /** The size of the page in CSS pixels. */
   viewport: { width: number; height: number }
@@ -29,6 +43,11 @@ export interface Page {
     run: (...args: Args) => Result | Promise<Result>,
     ...args: Args
   ): Promise<Result>
+  /**
+   * Presses a key. Unlike an event that a script dispatches, it also causes what the browser itself does, such as
+   * scrolling. The page must be the one that was opened last.
+   */
+  key(key: Key): Promise<void>
   /** The visible part of the page, as PNG. */
   shot(): Promise<Uint8Array>
   /** Kills the page's process, or stops it until it is continued. Needs `processPerTab`. */

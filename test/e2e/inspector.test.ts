@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { deferred } from '../helpers/app.js'
 import { connect2, session2 } from '../helpers/http2.js'
 import { connect, listen, testPool } from '../helpers/server.js'
-import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
+import { type Browser, ENGINES, type Key, launch, type Page, waitFor } from './browser.js'
 import { press, stateIs, textOf } from './page.js'
 
 /** An id that would run in a page that made markup of it. */
@@ -94,6 +94,53 @@ describe.each(ENGINES)('the inspector in %s', engine => {
     expect(pool.stats().streams).toBe(2)
   })
 
+  test('moves in the list by the keyboard, and keeps the row on the screen', async () => {
+    const { pool, origin, open } = await serve(engine !== 'webkit')
+    const ids = Array.from({ length: 60 }, (_, index) => `client-${String(index).padStart(2, '0')}`)
+    const streams = await Promise.all(ids.map(open))
+    const page = await openPage(origin)
+    const press = async (key: Key) => {
+      await page.key(key)
+      return page.eval(current)
+    }
+    const shows = (id: string) => ({ id, isOnScreen: true, tabStops: 1 })
+
+    await page.eval(() => document.querySelector<HTMLElement>('#follow')?.focus())
+    expect(await press('Tab')).toEqual(shows('client-00'))
+    expect(await press('ArrowUp')).toEqual(shows('client-00'))
+    expect(await press('ArrowDown')).toEqual(shows('client-01'))
+    expect(await press('ArrowDown')).toEqual(shows('client-02'))
+    expect(await press('ArrowUp')).toEqual(shows('client-01'))
+    const step = await page.eval(() => {
+      const { clientHeight = 0 } = document.querySelector('#streams-table .body') ?? {}
+      return Math.floor(clientHeight / 36) - 1
+    })
+    expect(step).toBeGreaterThan(5)
+    expect(await press('PageDown')).toEqual(shows(ids[1 + step] as string))
+    expect(await press('PageUp')).toEqual(shows('client-01'))
+    expect(await press('End')).toEqual(shows('client-59'))
+    expect(await press('PageDown')).toEqual(shows('client-59'))
+    expect(await press('PageUp')).toEqual(shows(ids[59 - step] as string))
+    expect(await press('End')).toEqual(shows('client-59'))
+
+    await page.key('Enter')
+    await waitFor(page, () => document.querySelector('#facts dd'))
+    expect(await textOf(page, '#detail[open] #detail-title')).toBe('client-59')
+    await page.key('Escape')
+    await waitFor(page, () => !document.querySelector('#detail[open]'))
+    expect(await page.eval(current)).toEqual(shows('client-59'))
+
+    // The row goes away under the focus, which then stays in the list.
+    streams.at(-1)?.close()
+    await expect.poll(() => pool.stats().streams).toBe(59)
+    await page.eval(() => {
+      document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'r', bubbles: true }))
+    })
+    await waitFor(page, () => document.querySelector('#streams-count')?.textContent === '59')
+    expect(await page.eval(current)).toEqual(shows('client-58'))
+    expect(await press('Home')).toEqual(shows('client-00'))
+  })
+
   test('runs under its policy: it opens its event stream', async () => {
     const { origin, live } = await serve(true)
     const page = await browser.open()
@@ -120,6 +167,21 @@ describe.each(ENGINES)('the inspector in %s', engine => {
     expect(await textOf(page, '#streams-title')).toBe('Streams')
   })
 })
+
+/** Runs in the page: the row that has the focus. */
+function current() {
+  const row = document.activeElement
+  const body = row?.closest('.body')
+  const { top = 0, bottom = 0 } = row?.getBoundingClientRect() ?? {}
+  const frame = body?.getBoundingClientRect() ?? { top: 0, bottom: 0 }
+  return {
+    id: row?.firstChild?.textContent,
+    // By half a pixel, as scroll offsets may be rounded.
+    isOnScreen:
+      top >= Math.max(0, frame.top) - 0.5 && bottom <= Math.min(innerHeight, frame.bottom) + 0.5,
+    tabStops: document.querySelectorAll('#streams-table [tabindex="0"]').length,
+  }
+}
 
 describe('the inspector with 10,000 streams', () => {
   test('loads them page by page, and has elements only for the rows on the screen', async () => {

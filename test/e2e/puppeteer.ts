@@ -84,6 +84,7 @@ export async function launchPuppeteer(
             throw new Error((error as Error).message)
           }
         },
+        key: key => page.keyboard.press(key),
         shot: () => page.screenshot(),
         signal(signal) {
           const [pid] = own

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { inject } from 'vitest'
 import { freePort } from '../helpers/net.js'
 import { requireProgram } from '../setup/needs.js'
-import type { Browser, LaunchOptions, Page } from './engine.js'
+import { type Browser, KEYS, type LaunchOptions, type Page } from './engine.js'
 import { end, endWithUs } from './process.js'
 
 /** As long as the limit of a test. */
@@ -65,6 +65,10 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
         const answer = await send<Answer>('POST', 'execute/async', { script, args })
         if (answer.error !== undefined) throw new Error(answer.error)
         return answer.value as never
+      },
+      key: async key => {
+        const actions = ['keyDown', 'keyUp'].map(type => ({ type, value: KEYS[key] }))
+        await send('POST', 'actions', { actions: [{ type: 'key', id: 'keyboard', actions }] })
       },
       shot: async () => Buffer.from(await send<string>('GET', 'screenshot'), 'base64'),
       close: () => send('DELETE', 'window'),

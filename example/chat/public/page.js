@@ -12,10 +12,11 @@ const words = {
     offline: 'Offline, trying again',
     ended: 'Closed',
     refused: 'Refused',
-    you: 'you',
+    page: 'Chat',
+    you: name => `${name} (you)`,
     gap: 'Some messages are missing here.',
     failed: 'The message was not sent. Try again.',
-    typing: names => `${names} ${names.includes(', ') ? 'are' : 'is'} typing…`,
+    typing: names => `${names.join(', ')} ${names.length > 1 ? 'are' : 'is'} typing…`,
     unread: count => `${count} unread`,
   },
   zh: {
@@ -37,10 +38,11 @@ const words = {
     offline: '离线，正在重试',
     ended: '已关闭',
     refused: '被拒绝',
-    you: '你',
+    page: '聊天',
+    you: name => `${name}（你）`,
     gap: '这里缺少部分消息。',
     failed: '消息未发送，请重试。',
-    typing: names => `${names} 正在输入…`,
+    typing: names => `${names.join('、')}正在输入…`,
     unread: count => `${count} 条未读`,
   },
 }
@@ -247,7 +249,7 @@ function showRooms() {
     if (each === room) button.setAttribute('aria-current', 'true')
     else button.removeAttribute('aria-current')
   }
-  document.title = `${total > 0 ? `(${total}) ` : ''}Chat · koa-sse-pool`
+  document.title = `${total > 0 ? `(${total}) ` : ''}${t.page} · koa-sse-pool`
 }
 
 function showMembers() {
@@ -255,7 +257,7 @@ function showMembers() {
     one.name === other.name ? (a < b ? -1 : 1) : one.name < other.name ? -1 : 1,
   )
   const items = sorted.map(([id, state]) => {
-    const item = element('li', { textContent: id === me ? `${state.name} (${t.you})` : state.name })
+    const item = element('li', { textContent: id === me ? t.you(state.name) : state.name })
     item.dataset.member = id
     return item
   })
@@ -264,8 +266,8 @@ function showMembers() {
 }
 
 function showTyping() {
-  const names = Array.from(typing.values(), ({ name }) => name).join(', ')
-  $('#typing').textContent = names === '' ? '' : t.typing(names)
+  const names = Array.from(typing.values(), ({ name }) => name)
+  $('#typing').textContent = names.length > 0 ? t.typing(names) : ''
 }
 
 function showMessages() {

@@ -149,7 +149,12 @@ const channelList = new List(
 /** @param {any} row */
 function channelsOf({ channels: names, channelCount }) {
   const more = channelCount - names.length
-  return names.join(', ') + (more > 0 ? ` +${more}` : '')
+  return listed(names) + (more > 0 ? ` +${more}` : '')
+}
+
+/** @param {string[]} texts */
+function listed(texts) {
+  return texts.join(t('comma'))
 }
 
 /** @param {string} id */
@@ -259,8 +264,8 @@ function show({ missing, silent, isAlone }) {
   reach = { missing, silent, isAlone }
   const texts = [
     ...(isAlone ? [t('alone')] : []),
-    ...(missing.length > 0 ? [t('missing', { names: missing.join(', ') })] : []),
-    ...(silent.length > 0 ? [t('silent', { names: silent.join(', ') })] : []),
+    ...(missing.length > 0 ? [t('missing', { names: listed(missing) })] : []),
+    ...(silent.length > 0 ? [t('silent', { names: listed(silent) })] : []),
   ]
   const text = texts.join(' ')
   // An alert that is set again would be read aloud again.
@@ -286,12 +291,20 @@ function showProcesses() {
     }
     elements.delete(process.id)
     const isOwn = process.id === sample?.id
+    const name = process.name ?? '…'
     const facts = {
-      name: `${process.name ?? '…'}${isOwn ? ` (${t('thisProcess')})` : ''}`,
-      log: `${process.engine}, ${t(stats.log === 'up' ? 'logUp' : 'logDown')}${process.isReady ? '' : `, ${t('draining')}`}`,
+      name: isOwn ? t('thisProcess', { name }) : name,
+      log: listed([
+        process.engine,
+        t(stats.log === 'up' ? 'logUp' : 'logDown'),
+        ...(process.isReady ? [] : [t('draining')]),
+      ]),
       clients: t('sum', { clients: number(stats.clients), streams: number(stats.streams) }),
       behind: `${t('behind')} ${number(stats.lag.max)}`,
-      window: `${t('window')} ${number(stats.window.events)} / ${number(process.limits.events)}, ${bytes(stats.window.bytes)}`,
+      window: listed([
+        `${t('window')} ${number(stats.window.events)} / ${number(process.limits.events)}`,
+        bytes(stats.window.bytes),
+      ]),
     }
     for (const [name, text] of Object.entries(facts)) {
       const cell = item.querySelector(`.${name}`)
@@ -340,7 +353,7 @@ function showCounts() {
     const some = Object.entries(counts).filter(([, count]) => count > 0)
     return [
       t(name),
-      some.map(([reason, count]) => `${reason} ${number(count)}`).join(', ') || t('none'),
+      listed(some.map(([reason, count]) => `${reason} ${number(count)}`)) || t('none'),
     ]
   })
   facts($('#counts'), texts)
@@ -422,7 +435,7 @@ async function loadDetail() {
   const { row: now, cursor, tail, lastEventId, waiting, sent } = answer
   facts($('#facts'), [
     [t('process'), nameOf(row.process)],
-    [t('state'), `${t(now.state)}, ${now.transport}`],
+    [t('state'), listed([t(now.state), now.transport])],
     [t('behind'), now.behind < 0 ? '–' : number(now.behind)],
     [t('waiting'), number(waiting)],
     [t('buffered'), bytes(now.buffered)],

@@ -108,6 +108,7 @@ export class Table {
   }
 
   render() {
+    const hadFocus = this.#space.contains(document.activeElement)
     const height = this.#rowHeight
     this.#space.style.height = `${this.rows.length * height}px`
     const { first, last } = this.visible
@@ -119,6 +120,10 @@ export class Table {
       this.#elements.delete(index)
     }
     for (const index of wanted) if (index < this.rows.length) this.#renderRow(index, height)
+    // The row that had it may be gone, and the focus with it: the next key would go to the page.
+    if (hadFocus && !this.#space.contains(document.activeElement)) {
+      this.#elements.get(this.#active)?.focus({ preventScroll: true })
+    }
     if (last + 50 > this.rows.length) this.onNearEnd()
   }
 
@@ -196,15 +201,13 @@ export class Table {
   /** @param {number} index */
   #move(index) {
     this.#active = Math.max(0, Math.min(index, this.rows.length - 1))
-    const height = this.#rowHeight
-    const top = this.#active * height
-    const body = this.#body
-    if (top < body.scrollTop) body.scrollTop = top
-    else if (top + height > body.scrollTop + body.clientHeight) {
-      body.scrollTop = top + height - body.clientHeight
-    }
     this.render()
-    this.#elements.get(this.#active)?.focus({ preventScroll: true })
+    const row = this.#elements.get(this.#active)
+    row?.focus({ preventScroll: true })
+    // Scrolls the page too, because the list may reach beyond the window.
+    row?.scrollIntoView({ block: 'nearest' })
+    // The rows around it, which would otherwise be empty until the next frame.
+    this.render()
   }
 }
 

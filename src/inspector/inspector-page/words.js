@@ -81,7 +81,8 @@ const WORDS = {
     logUp: 'log up',
     logDown: 'log down',
     draining: 'draining',
-    thisProcess: 'this process',
+    thisProcess: '{name} (this process)',
+    comma: ', ',
     gone: 'The stream has closed.',
   },
   zh: {
@@ -162,7 +163,8 @@ const WORDS = {
     logUp: '日志正常',
     logDown: '日志中断',
     draining: '正在排空',
-    thisProcess: '本进程',
+    thisProcess: '{name}（本进程）',
+    comma: '，',
     gone: '该事件流已关闭。',
   },
 }
