@@ -185,6 +185,21 @@ function spaced(count: number): string {
   return count.toLocaleString('en').replaceAll(',', ' ')
 }
 
+test('docs/choosing-a-log.md has a row for each log that the package exports', () => {
+  const rooms = readdirSync(new URL('src', ROOT)).filter(room =>
+    existsSync(new URL(`src/${room}/index.ts`, ROOT)),
+  )
+  const logs = rooms.flatMap(room => {
+    const source = readFileSync(new URL(`src/${room}/index.ts`, ROOT), 'utf8')
+    return [...source.matchAll(/^export function (\w+Log)\(/gm)].map(([, name]) => name)
+  })
+  expect(logs.length).toBeGreaterThanOrEqual(4)
+  const rows = textOf('docs/choosing-a-log.md')
+    .split('\n')
+    .filter(line => line.startsWith('| '))
+  expect(logs.filter(name => !rows.some(row => row.includes(`\`${name}\``)))).toEqual([])
+})
+
 /** The anchors that GitHub makes from the headings. */
 function anchorsOf(path: string): string[] {
   const headings = readFileSync(path, 'utf8').match(/^#+ .+$/gm) ?? []
