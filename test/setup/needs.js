@@ -58,7 +58,11 @@ export const betterSqlite = {
 
 /** The class `Database` of better-sqlite3. */
 export function loadBetterSqlite() {
-  return createRequire(join(betterSqlite.folder, 'package.json'))('better-sqlite3')
+  try {
+    return createRequire(join(betterSqlite.folder, 'package.json'))('better-sqlite3')
+  } catch (cause) {
+    throw new Error('better-sqlite3 is missing; run: npm run setup', { cause })
+  }
 }
 
 /** @param {number} major */
