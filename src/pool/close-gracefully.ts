@@ -40,8 +40,9 @@ export interface CloseGracefullyOptions {
  * A process without other work, such as timers or a database, ends by itself then. Send nothing through
  * the pool after that: it rejects with `ERR_SSE_POOL_CLOSED`.
  *
- * Over HTTP/2, Node has no way to close a session that was there before and had no stream; the promise
- * resolves all the same when `timeout` is over.
+ * Node does not count a connection without any request yet as idle, and browsers open such connections in
+ * advance; they are destroyed when `timeout` is over. Over HTTP/2, Node has no way to close a session that was
+ * there before and had no stream; the promise resolves all the same when `timeout` is over.
  *
  * @param servers one server or several, as `app.listen()` returns them.
  * @param pools one pool or several. A pool that `sse()` has made for itself is `sse().pool`.

@@ -1,9 +1,10 @@
+import { once } from 'node:events'
 import http from 'node:http'
 import Koa from 'koa'
 import { closeGracefully, sse } from 'koa-sse-pool'
 import { describe, expect, test, vi } from 'vitest'
 import { deferred } from '../helpers/app.js'
-import { connect, listen, serveStreams, testPool } from '../helpers/server.js'
+import { connect, listen, rawConnection, serveStreams, testPool } from '../helpers/server.js'
 
 describe('closeGracefully', () => {
   test('ends the streams, then the server, and tells the browsers to come back', async () => {
@@ -53,6 +54,17 @@ describe('closeGracefully', () => {
     expect(await (await slow).text()).toBe('done')
     await closed
     expect(await hanging).toBeInstanceOf(Error)
+  })
+
+  test('destroys a connection that has had no request when the timeout is over', async () => {
+    const pool = testPool()
+    const { server, port } = await serveStreams({ pool })
+    const accepted = once(server, 'connection')
+    const early = await rawConnection(port)
+    await accepted
+    const ended = once(early, 'close')
+    await closeGracefully(server, pool, { spread: 0, timeout: 20 })
+    await ended
   })
 
   test('closes the server even if a log fails to close, and then rejects', async () => {
