@@ -44,7 +44,7 @@ async function serve(file: string, pool: ClientPool = testPool()) {
 }
 
 describe('forwarding the event stream of another service', () => {
-  /** A provider, the client's response to its answer, and whether the provider's connection has closed. */
+  /** A provider, and a client that has asked for its answer. */
   async function forward(handle: (response: http.ServerResponse) => void) {
     const asked = deferred<http.IncomingMessage>()
     const upstream = http.createServer((received, response) => {
@@ -62,7 +62,7 @@ describe('forwarding the event stream of another service', () => {
     onTestFinished(() => void client.destroy())
     client.end('{"question":"why"}')
     const answered = new Promise<http.IncomingMessage>(resolve => client.once('response', resolve))
-    return { ...app, asked: asked.promise, response: await answered }
+    return { ...app, client, asked: asked.promise, answered }
   }
 
   const read = async (response: http.IncomingMessage) => {
@@ -77,10 +77,11 @@ describe('forwarding the event stream of another service', () => {
   }
 
   test('passes on its events, and ends with it', async () => {
-    const { response, asked, errors } = await forward(provider => {
+    const { answered, asked, errors } = await forward(provider => {
       begin(provider)
       provider.end('event: token\ndata: cause\n\n')
     })
+    const response = await answered
     expect((await asked).headers.authorization).toBe('Bearer secret')
     const text = await read(response)
     expect(text).toContain('event: token\ndata: Be\n\nevent: token\ndata: cause\n\nevent: close\n')
@@ -89,7 +90,8 @@ describe('forwarding the event stream of another service', () => {
   })
 
   test('stops the service when the client leaves, without an error', async () => {
-    const { response, asked, pool, errors } = await forward(begin)
+    const { answered, asked, pool, errors } = await forward(begin)
+    const response = await answered
     const { socket } = await asked
     const stopped = closeOf(socket)
     const { next } = watchCloses(pool)
@@ -100,11 +102,24 @@ describe('forwarding the event stream of another service', () => {
     expect(errors).toEqual([])
   })
 
+  test('stops the service when the client leaves before the answer begins', async () => {
+    const { client, asked, pool, errors } = await forward(() => {})
+    const { socket } = await asked
+    const stopped = closeOf(socket)
+    const { next } = watchCloses(pool)
+    client.on('error', () => {}).destroy()
+    expect(await next).toBe('client')
+    await stopped
+    await turn()
+    expect(errors).toEqual([])
+  })
+
   test('cuts the response when the service breaks off', async () => {
-    const { response, errors, pool } = await forward(provider => {
+    const { answered, errors, pool } = await forward(provider => {
       begin(provider)
       provider.write('data: ', () => provider.destroy())
     })
+    const response = await answered
     const { next } = watchCloses(pool)
     await expect(read(response)).rejects.toThrow('aborted')
     expect(await next).toBe('error')
@@ -112,9 +127,10 @@ describe('forwarding the event stream of another service', () => {
   })
 
   test('answers 502 when the service refuses', async () => {
-    const { response, pool } = await forward(provider => {
+    const { answered, pool } = await forward(provider => {
       provider.writeHead(429).end('slow down')
     })
+    const response = await answered
     expect(response.statusCode).toBe(502)
     expect(pool.stats()).toMatchObject({ streams: 0 })
   })
