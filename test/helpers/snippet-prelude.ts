@@ -67,7 +67,7 @@ declare global {
 export {}
 `
 
-/** As much of React and Vue as the code for pages uses. */
+/** As much of React and Vue as the code for pages uses, and packages from which docs/migrating.md leads away. */
 export const MODULES = `
 declare module '@jest/globals' {
   export const afterEach: (run: () => unknown) => void
@@ -86,6 +86,10 @@ declare module 'react' {
   export function useRef<Value>(value: Value): { current: Value }
   export function useState<Value>(value: Value): [Value, (value: Value) => void]
 }
+declare module 'better-sse'
+declare module 'koa-sse-stream'
+declare module 'socket.io'
+declare module 'socket.io-client'
 declare module 'vue' {
   export function onMounted(run: () => void): void
   export function onUnmounted(run: () => void): void
