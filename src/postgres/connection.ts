@@ -9,7 +9,7 @@ export interface PgClient {
     values?: unknown[]
     rowMode?: 'array'
   }): Promise<{ rows: unknown[] }>
-  on(event: 'error' | 'end' | 'notification', listener: (error?: unknown) => void): unknown
+  on(event: 'error' | 'end' | 'notification', listener: (news?: unknown) => void): unknown
   end(): Promise<void>
   readonly connection?: { readonly stream?: { destroy(): unknown } }
 }
@@ -20,6 +20,8 @@ export type CreateClient = (timeout: number) => PgClient
 export class PgConnection extends Connection {
   readonly #client: PgClient
   readonly #timeout: number
+  /** Settles when the query before has: the driver wants to be given one at a time. */
+  #idle: Promise<unknown> = Promise.resolve()
 
   /** @param timeout for connecting and for each reply, in ms */
   constructor(createClient: CreateClient, timeout: number) {
@@ -33,13 +35,14 @@ export class PgConnection extends Connection {
   /** Resolves to the rows, as arrays. Without a reply in time it rejects, and the connection ends. */
   async query(text: string, values?: unknown[]): Promise<unknown[][]> {
     const query = values === undefined ? { text } : { text, values }
-    const replied = this.#client.query({ ...query, rowMode: 'array' })
+    const replied = this.#idle.then(() => this.#client.query({ ...query, rowMode: 'array' }))
+    this.#idle = replied.catch(() => {})
     const { rows } = await this.inTime(this.#timeout, 'no reply for', replied)
     return rows as unknown[][]
   }
 
-  onNotification(listener: () => void): void {
-    this.#client.on('notification', listener)
+  onNotification(listener: (payload: string) => void): void {
+    this.#client.on('notification', news => listener((news as { payload?: string }).payload ?? ''))
   }
 
   protected override dial(): Promise<unknown> {

@@ -19,6 +19,19 @@ const FIXES: Record<string, string> = {
   '57P03': 'PostgreSQL is starting or stopping; it will be available soon',
 }
 
+const NO_RUNS_TABLE =
+  'create them by `await store.createTable()`, or run the SQL of createRunsTableSql()'
+
+const RUNS_FIXES: Record<string, string> = {
+  ...FIXES,
+  '42501':
+    'grant this user SELECT, INSERT, UPDATE and DELETE on the tables, as in docs/postgres.md',
+  '42703': NO_RUNS_TABLE,
+  '42883': NO_RUNS_TABLE,
+  '42P01': NO_RUNS_TABLE,
+  XX001: 'rows of the tables were deleted by hand, or lost',
+}
+
 /**
  * Whether PostgreSQL itself refused the statement, so that nothing was stored. After a fatal error, such as
  * the end of the session, that is not certain: the commit may have come before it.
@@ -32,6 +45,11 @@ export function isBadEntry(error: unknown): boolean {
   return isErrorReply(error) && /^(22|23|54)/.test(errorKind(error))
 }
 
+/** Whether PostgreSQL has rolled a statement back for the sake of another one: a deadlock, or a conflict. */
+export function isRepeatable(error: unknown): boolean {
+  return isErrorReply(error) && /^40(001|P01)$/.test(errorKind(error))
+}
+
 /** The SQLSTATE of a reply, or the code of a socket error. */
 export function errorKind(error: unknown): string {
   if (!(error instanceof Error)) return ''
@@ -39,14 +57,31 @@ export function errorKind(error: unknown): string {
 }
 
 export function downError(what: string, cause: unknown): SseError {
-  const fix = FIXES[errorKind(cause)]
-  const message = `postgresLog(): ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
-  return new SseError('ERR_SSE_LOG_DOWN', message, { cause })
+  return errorOf('ERR_SSE_LOG_DOWN', `postgresLog(): ${what}`, cause, FIXES)
 }
 
 export function uncertainError(cause: unknown): SseError {
   const what = 'postgresLog(): the entry may or may not be stored'
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', `${what}: ${messageOf(cause)}`, { cause })
+  return errorOf('ERR_SSE_LOG_UNCERTAIN', what, cause)
+}
+
+export function runsDownError(what: string, cause: unknown): SseError {
+  return errorOf('ERR_SSE_LOG_DOWN', `postgresRuns(): ${what}`, cause, RUNS_FIXES)
+}
+
+export function runsUncertainError(what: string, cause: unknown): SseError {
+  return errorOf('ERR_SSE_LOG_UNCERTAIN', `postgresRuns(): ${what}`, cause)
+}
+
+function errorOf(
+  code: 'ERR_SSE_LOG_DOWN' | 'ERR_SSE_LOG_UNCERTAIN',
+  what: string,
+  cause: unknown,
+  fixes: Record<string, string> = {},
+): SseError {
+  const fix = fixes[errorKind(cause)]
+  const message = `${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
+  return new SseError(code, message, { cause })
 }
 
 /** Node's AggregateError for a host with several addresses has a code but no message. */

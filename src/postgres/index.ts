@@ -1,5 +1,6 @@
 /**
- * The log as a table of PostgreSQL 12 or newer, and events in the app's own transactions.
+ * The log as a table of PostgreSQL 12 or newer, events in the app's own transactions, and a store for
+ * {@link postgresRuns | runs}.
  *
  * **Order.** Readers read by position, so a position must become visible only after all lower ones. A
  * sequence alone does not give that: a transaction that takes 1 may commit after one that takes 2, and a
@@ -28,7 +29,9 @@ import { type PostgresLogOptions, type ResolvedOptions, resolveOptions } from '.
 import { createTableSql, type Names, namesOf } from './schema.js'
 import { Tail } from './tail.js'
 
-export type { PgPool, PostgresLogOptions } from './options.js'
+export type { PgPool, PostgresLogOptions, PostgresRunsOptions } from './options.js'
+export { createRunsTableSql } from './run-schema.js'
+export { type PostgresRuns, postgresRuns } from './runs.js'
 export { createTableSql } from './schema.js'
 
 /** How often old entries are deleted if nothing is appended: they may be too old. */

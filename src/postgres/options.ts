@@ -1,5 +1,5 @@
-/** The options of `postgresLog()`: their meaning, defaults and checks. */
-import { MAX_DELAY, MIB, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
+/** The options of `postgresLog()` and `postgresRuns()`: their meaning, defaults and checks. */
+import { isWhole, MAX_DELAY, MIB, type Rule, resolve, timeoutMs, whole } from '../lib/rules.js'
 import { type ForeignOptions, refuseForeignOptions } from '../log/shared.js'
 import type { CreateClient, PgClient } from './connection.js'
 
@@ -92,11 +92,11 @@ const RULES: Record<keyof PostgresLogOptions, Rule> = {
 
 const WITH_POOL = "postgresLog({ pool: new Pool({ connectionString }), table: 'app_events' })"
 
+/** What a pool is created with. */
+const OF_CLIENTS = ['url', 'connectionstring', 'host', 'port', 'user', 'password', 'database']
+
 const FOREIGN_OPTIONS: ForeignOptions = [
-  [
-    ['url', 'connectionstring', 'host', 'port', 'user', 'password', 'database'],
-    `write ${WITH_POOL}`,
-  ],
+  [OF_CLIENTS, `write ${WITH_POOL}`],
   [['client', 'connection', 'pg', 'db'], `did you mean "pool"? Write ${WITH_POOL}`],
   [['key', 'stream', 'name', 'tablename'], 'did you mean "table"?'],
   [['schema'], "write it before the name: { table: 'schema.name' }"],
@@ -107,15 +107,90 @@ const FOREIGN_OPTIONS: ForeignOptions = [
 
 /** @throws TypeError that names the option if one is missing, unknown or invalid. */
 export function resolveOptions(given: PostgresLogOptions): ResolvedOptions {
-  const isOther = typeof given === 'string' ? 'a string' : isPool(given) ? 'a pool' : ''
-  if (isOther !== '') {
-    throw new TypeError(
-      `postgresLog(): options must be an object; got ${isOther}; write ${WITH_POOL}`,
-    )
-  }
+  refuseOtherThanOptions('postgresLog()', given, WITH_POOL)
   refuseForeignOptions('postgresLog()', given, FOREIGN_OPTIONS)
   const { pool, ...resolved } = resolve('postgresLog()', RULES, given)
   return { ...resolved, createClient: clientsLike(pool as RealPool) } as ResolvedOptions
+}
+
+/** The options of {@link postgresRuns}. */
+export interface PostgresRunsOptions {
+  /**
+   * A pool made by `new Pool()` of the package [`pg`](https://node-postgres.com). Only its options are used,
+   * for at most two connections of the store's own: the pool itself is never sent a query and never closed.
+   */
+  pool: PgPool
+  /**
+   * The table of the runs: `name` or `schema.name`, of letters, digits and `_`, the name at most 40 characters
+   * long. The other tables begin with the same name. Use the same in all processes, and not that of a log. Create
+   * it by {@link PostgresRuns.createTable} or with the SQL of {@link createRunsTableSql}.
+   */
+  table: string
+  /**
+   * How long to wait for a connection or a reply, in ms, from 1 to 3,600,000; default 5000. Beyond it the
+   * connection is closed and opened again, and the calls without a reply reject.
+   */
+  timeout?: number | undefined
+  /**
+   * How long a producer's events may wait for more before they are stored together, in ms, from 0 to 10,000;
+   * default 60. It makes an answer of a model cost one append per 60 ms instead of one per token.
+   */
+  linger?: number | undefined
+  /**
+   * How often a process looks for changes of the runs that it watches, in ms, from 1 to 3,600,000; default 1000. It
+   * is the most that readers are late when a `NOTIFY` is lost, and the usual delay behind PgBouncer in transaction
+   * mode, which passes none on.
+   */
+  pollMs?: number | undefined
+}
+
+export interface ResolvedRunsOptions {
+  readonly createClient: CreateClient
+  readonly table: string
+  readonly timeout: number
+  readonly linger: number
+  readonly pollMs: number
+}
+
+const RUNS_RULES: Record<keyof PostgresRunsOptions, Rule> = {
+  pool: RULES.pool,
+  table: {
+    ...RULES.table,
+    expected: "the name of the table, such as 'app_runs' or 'app.runs', of letters, digits and _",
+  },
+  timeout: RULES.timeout,
+  linger: {
+    default: 60,
+    expected: 'milliseconds, a whole number from 0 to 10000',
+    accepts: value => isWhole(value, 0, 10_000),
+  },
+  pollMs: RULES.pollMs,
+}
+
+const RUNS_WITH_POOL = "postgresRuns({ pool: new Pool({ connectionString }), table: 'app_runs' })"
+
+const RUNS_FOREIGN_OPTIONS: ForeignOptions = [
+  [OF_CLIENTS, `write ${RUNS_WITH_POOL}`],
+  [['client', 'connection', 'pg', 'db'], `did you mean "pool"? Write ${RUNS_WITH_POOL}`],
+  [['key', 'stream', 'name', 'tablename', 'prefix'], 'did you mean "table"?'],
+  [['schema'], "write it before the name: { table: 'schema.name' }"],
+  [['ttl', 'expires', 'lease', 'maxlength'], 'each run has its own: set it where the run begins'],
+  [['poll', 'pollinterval', 'interval'], 'did you mean "pollMs"?'],
+]
+
+/** @throws TypeError that names the option if one is missing, unknown or invalid. */
+export function resolveRunsOptions(given: PostgresRunsOptions): ResolvedRunsOptions {
+  refuseOtherThanOptions('postgresRuns()', given, RUNS_WITH_POOL)
+  refuseForeignOptions('postgresRuns()', given, RUNS_FOREIGN_OPTIONS)
+  const { pool, ...resolved } = resolve('postgresRuns()', RUNS_RULES, given)
+  return { ...resolved, createClient: clientsLike(pool as RealPool) } as ResolvedRunsOptions
+}
+
+/** Habits of other libraries: the pool itself, or its URL, which may contain a password. */
+function refuseOtherThanOptions(where: string, given: unknown, withPool: string): void {
+  const isOther = typeof given === 'string' ? 'a string' : isPool(given) ? 'a pool' : ''
+  if (isOther === '') return
+  throw new TypeError(`${where}: options must be an object; got ${isOther}; write ${withPool}`)
 }
 
 function clientsLike({ options, Client }: RealPool): CreateClient {

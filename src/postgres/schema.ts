@@ -13,14 +13,19 @@ export interface Names {
 }
 
 /** The first half of the keys of our advisory locks; the second is the table's, or 0 for `createTable`. */
-const LOCKS = 1_397_966_156
+export const LOCKS = 1_397_966_156
 
-/** @param table `name` or `schema.name`, checked by the options. */
-export function namesOf(table: string): Names {
+/** The name of a table without its schema, and what quotes that name with something appended. */
+export function quoter(table: string): { name: string; quoted: (suffix: string) => string } {
   const dot = table.indexOf('.')
   const schema = dot === -1 ? '' : `"${table.slice(0, dot)}".`
   const name = table.slice(dot + 1)
-  const quoted = (suffix: string) => `${schema}"${name}${suffix}"`
+  return { name, quoted: suffix => `${schema}"${name}${suffix}"` }
+}
+
+/** @param table `name` or `schema.name`, checked by the options. */
+export function namesOf(table: string): Names {
+  const { name, quoted } = quoter(table)
   return {
     log: quoted(''),
     outbox: quoted('_outbox'),

@@ -74,7 +74,12 @@ it('the package has the same public surface for import and require', async () =>
   expect(surface['koa-sse-pool/presence'].imported).toEqual(['Presence'])
   expect(surface['koa-sse-pool/metrics'].imported).toEqual(['metrics'])
   expect(surface['koa-sse-pool/nats'].imported).toEqual(['natsLog'])
-  expect(surface['koa-sse-pool/postgres'].imported).toEqual(['createTableSql', 'postgresLog'])
+  expect(surface['koa-sse-pool/postgres'].imported).toEqual([
+    'createRunsTableSql',
+    'createTableSql',
+    'postgresLog',
+    'postgresRuns',
+  ])
   expect(surface['koa-sse-pool/redis'].imported).toEqual(['redisLog', 'redisRuns'])
   expect(surface['koa-sse-pool/sqlite'].imported).toEqual(['sqliteLog', 'sqliteRuns'])
   expect(surface['koa-sse-pool/testing'].imported).toEqual([

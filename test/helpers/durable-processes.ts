@@ -1,4 +1,4 @@
-/** Two processes that serve the same durable streams from one Redis, behind a proxy that alternates between them. */
+/** Two processes that serve the same durable streams from one engine, behind a proxy that alternates between them. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
@@ -8,15 +8,34 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DurableStreamsOptions } from 'koa-sse-pool/runs'
 import { build } from 'tsup'
+import { PostgresServer } from './postgres.js'
 import { RedisServer } from './redis.js'
 
-export type ProcessOptions = Omit<DurableStreamsOptions, 'store'> & { readonly url: string }
+export type ProcessOptions = Omit<DurableStreamsOptions, 'store'> & {
+  readonly engine: EngineName
+  readonly url: string
+}
+
+const ENGINES = {
+  Redis: async () => {
+    const server = await RedisServer.start()
+    return { url: server.url, stop: () => server.stop() }
+  },
+  PostgreSQL: async () => {
+    const server = await PostgresServer.start()
+    const url = `postgres://postgres@127.0.0.1:${server.port}/postgres`
+    return { url, stop: () => server.stop() }
+  },
+}
+
+export type EngineName = keyof typeof ENGINES
+
+export const engineNames = Object.keys(ENGINES) as EngineName[]
 
 /** That it listens, or an error that the app was told of. */
 export type ProcessNews = { readonly port: number } | { readonly error: string }
 
 export interface DurableProcesses {
-  readonly redis: RedisServer
   /** Of the proxy: each request goes to the other process than the one before it. */
   readonly origin: string
   /** Of the processes themselves. */
@@ -30,12 +49,13 @@ export interface DurableProcesses {
 const CACHE = fileURLToPath(new URL('../../node_modules/.cache/koa-sse-pool', import.meta.url))
 
 export async function startDurableProcesses(
-  options: Omit<ProcessOptions, 'url'> = {},
+  name: EngineName,
+  options: Omit<ProcessOptions, 'engine' | 'url'> = {},
 ): Promise<DurableProcesses> {
   await mkdir(CACHE, { recursive: true })
   const outDir = await mkdtemp(join(CACHE, 'durable-'))
-  const [redis] = await Promise.all([
-    RedisServer.start(),
+  const [engine] = await Promise.all([
+    ENGINES[name](),
     build({
       entry: { server: fileURLToPath(new URL('durable-process.ts', import.meta.url)) },
       ...{ outDir, format: 'esm', target: 'node20', config: false, silent: true },
@@ -44,7 +64,9 @@ export async function startDurableProcesses(
     }),
   ])
   const errors: string[] = []
-  const args = [JSON.stringify({ url: redis.url, ...options } satisfies ProcessOptions)]
+  const args = [
+    JSON.stringify({ engine: name, url: engine.url, ...options } satisfies ProcessOptions),
+  ]
   const start = async () => {
     const child = fork(join(outDir, 'server.mjs'), args, { execArgv: [] })
     const [news] = (await once(child, 'message')) as [ProcessNews]
@@ -57,7 +79,6 @@ export async function startDurableProcesses(
   await once(proxy.listen(0, '127.0.0.1'), 'listening')
   const originOf = (port: number) => `http://127.0.0.1:${port}`
   return {
-    redis,
     origin: originOf((proxy.address() as AddressInfo).port),
     origins: [originOf(a.port), originOf(b.port)],
     errors,
@@ -65,7 +86,7 @@ export async function startDurableProcesses(
       proxy.closeAllConnections()
       proxy.close()
       await Promise.all([end(a.child), end(b.child)])
-      await Promise.all([redis.stop(), rm(outDir, { recursive: true })])
+      await Promise.all([engine.stop(), rm(outDir, { recursive: true })])
     },
   }
 }

@@ -15,7 +15,7 @@ const suite = { baseUrl: '', longPollTimeoutMs: 20_000 }
 
 let processes: DurableProcesses
 beforeAll(async () => {
-  processes = await startDurableProcesses({ longPollTimeout: 500 })
+  processes = await startDurableProcesses('Redis', { longPollTimeout: 500 })
   suite.baseUrl = processes.origin
 })
 
