@@ -26,8 +26,9 @@ export interface RunsOptions {
   /** Its streams are members of this pool, whatever its events are: heartbeats, limits, `authorize`, drain. */
   pool: AnyPool
   /**
-   * Where runs are kept. Default: in the memory of this process. `redisRuns()` of `koa-sse-pool/redis` and
-   * `postgresRuns()` of `koa-sse-pool/postgres` share them between processes.
+   * Where runs are kept. Default: in the memory of this process. `redisRuns()` of `koa-sse-pool/redis`,
+   * `postgresRuns()` of `koa-sse-pool/postgres` and, on one machine, `sqliteRuns()` of `koa-sse-pool/sqlite` share
+   * them between processes.
    */
   store?: RunStore | undefined
   /**
