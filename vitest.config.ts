@@ -29,6 +29,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
+          // By default vitest leaves one of two cores to itself, which then mostly waits.
+          maxWorkers: 2,
           include: ['test/**/*.test.ts'],
           exclude: ['test/{chaos,dist,e2e,proxies}/**', ...ENGINES],
           typecheck: {

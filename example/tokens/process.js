@@ -1,6 +1,5 @@
 // @ts-check
 import { Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import Router from '@koa/router'
 import { ClientPool, sse } from 'koa-sse-pool'
 import { Runs } from 'koa-sse-pool/runs'
@@ -17,7 +16,7 @@ import { answers } from './answers.js'
  *   store: import('koa-sse-pool/runs').RunStore,
  *   conversations: Map<string, Conversation>,
  *   tellAll(event: import('koa-sse-pool').PoolEvent): Promise<void>,
- *   pace: { everyMs: number },
+ *   pace(signal: AbortSignal): Promise<void>,
  *   retryMs: number,
  * }} options
  */
@@ -57,7 +56,7 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
   async function write({ append, signal }, answer) {
     // Split the way a model would: short pieces that add up to the text.
     for (const token of answer.match(/\s*\S{1,6}/g) ?? []) {
-      await sleep(pace.everyMs, undefined, { signal })
+      await pace(signal)
       await append({ event: 'token', data: token })
     }
   }

@@ -1,4 +1,5 @@
 // @ts-check
+import { setTimeout as sleep } from 'node:timers/promises'
 import { bodyParser } from '@koa/bodyparser'
 import Router from '@koa/router'
 import Koa from 'koa'
@@ -14,11 +15,10 @@ import { createProcess } from './process.js'
 export async function start({
   port = 0,
   host = '127.0.0.1',
-  everyMs = 40, // between two tokens
+  // What the model waits for before each token.
+  pace = signal => sleep(40, undefined, { signal }),
   retryMs = 1500, // until a page reconnects after a cut
 } = {}) {
-  // Read before each token, so that a test can change the pace.
-  const pace = { everyMs }
   const app = new Koa().use(bodyParser())
 
   // Two processes, each under a path of its own. They share only what several servers would share: the runs…
@@ -49,7 +49,7 @@ export async function start({
     const pools = processes.map(({ pool }) => pool)
     await closeGracefully(site.server, pools, { spread: 500 })
   }
-  return { ...site, processes, conversations, pace, close }
+  return { ...site, processes, conversations, close }
 }
 
 /** Returns what opens the store for a process: the memory that both have in common, or with REDIS_URL, Redis. */

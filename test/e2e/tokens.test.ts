@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { answers } from '../../example/tokens/answers.js'
 import { start } from '../../example/tokens/server.js'
@@ -16,7 +17,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
   })
   afterAll(() => browser.close())
 
-  let example: Awaited<ReturnType<typeof start>>
+  let example: Awaited<ReturnType<typeof serve>>
 
   beforeEach(async () => {
     example = await serve()
@@ -25,7 +26,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
   if (wantsShots && engine === 'chromium') {
     test('is photographed', { timeout: 120_000 }, async () => {
       await photograph('tokens', async page => {
-        const { port } = await serve({ everyMs: 30, retryMs: 1500 })
+        const { port } = await serve({ everyMs: 30, upTo: Infinity, retryMs: 1500 })
         await page.goto(`http://127.0.0.1:${port}`)
         await waitFor(page, () => document.querySelector('#ask:enabled'))
         await choose(page, SECOND)
@@ -125,6 +126,10 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
     const page = await openPage()
     await press(page, '#ask')
     await hasTokens(page, 20)
+    // Written while the page is cut off, so that there is something to replay.
+    example.processes[0]?.pool.on('close', () => {
+      example.pace.upTo = 100
+    })
     await press(page, '#cut')
     await hasNote(page, 'cut')
     await hasNote(page, 'resumed')
@@ -228,7 +233,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
 
   /** The rest of the answers comes at once. */
   function hurry(): void {
-    example.pace.everyMs = 0
+    Object.assign(example.pace, { everyMs: 0, upTo: Infinity })
   }
 
   /** What is stored of the only conversation. The ids are random. */
@@ -278,14 +283,25 @@ test('the chat fits a phone of 360 pixels', async () => {
   expect(await page.eval(() => document.documentElement.scrollWidth)).toBe(360)
 })
 
-/** An outage lasts several tokens, so that there is something to miss. */
-async function serve(options: Parameters<typeof start>[0] = { everyMs: 20, retryMs: 300 }) {
-  const example = await start(options)
+/**
+ * An outage lasts several tokens, so that there is something to miss. The model stops after `upTo` of its 127 tokens
+ * until the test lets it go on: a browser can take seconds for a command, and the answer would end before it.
+ */
+async function serve({ everyMs = 20, upTo = 60, retryMs = 300 } = {}) {
+  const pace = { everyMs, upTo, written: 0 }
+  const example = await start({
+    retryMs,
+    async pace(signal) {
+      do await sleep(pace.everyMs, undefined, { signal })
+      while (pace.written >= pace.upTo)
+      pace.written++
+    },
+  })
   onTestFinished(async () => {
     await example.close()
     example.server.closeAllConnections()
   })
-  return example
+  return { ...example, pace }
 }
 
 /** Chooses a question, or the process that serves the tab. */

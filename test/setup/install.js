@@ -62,9 +62,13 @@ async function installBetterSqlite() {
   const { folder, version } = betterSqlite
   if (opensBetterSqlite() === undefined) return
   const home = join(process.execPath, '../..')
-  // The headers of this Node, if it came with them, so that none are downloaded.
-  const headers = existsSync(join(home, 'include/node/node.h')) ? { npm_config_nodedir: home } : {}
-  await npmInstall(folder, [`better-sqlite3@${version}`], headers)
+  await npmInstall(folder, [`better-sqlite3@${version}`], {
+    // The headers of this Node, if it came with them, so that none are downloaded.
+    ...(existsSync(join(home, 'include/node/node.h')) && { npm_config_nodedir: home }),
+    // Tests wait for its compiler longer than for its code: half a minute without optimisation, two with.
+    CFLAGS: '-O0 -g0',
+    CXXFLAGS: '-O0 -g0',
+  })
   const error = opensBetterSqlite()
   if (error !== undefined) stop(`better-sqlite3 was installed in ${folder}, but: ${error}`)
 }
