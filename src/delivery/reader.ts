@@ -181,6 +181,11 @@ export abstract class Reader implements CursorState, Member {
     this.#removal = slot
   }
 
+  /** Forgets the removal that would end it, if its client has read past it: it ended an earlier visit. */
+  forgetRemoval(hasPassed: (removal: Slot) => boolean): void {
+    if (this.#removal !== undefined && hasPassed(this.#removal)) this.#removal = undefined
+  }
+
   /** Reads these pages. Of what the window has for its targets, only a removal is for it. */
   readPages(pages: Pages): void {
     this.#pages = pages

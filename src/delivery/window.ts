@@ -283,6 +283,11 @@ export class Window {
     return oldest !== undefined && ENTRY_ID.test(id) && this.#log.compare(id, oldest.id) < 0
   }
 
+  /** Whether the log has this entry after the other, whether they are kept or not. */
+  isAfter(id: string, other: string): boolean {
+    return this.#log.compare(id, other) > 0
+  }
+
   /** The newest entry beyond a position that ends this reader, if it is kept. */
   removalFor(reader: CursorState, after = 0): Slot | undefined {
     const removals = reader.targets.map(target => {

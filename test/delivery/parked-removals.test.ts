@@ -107,3 +107,16 @@ test('a removal inside a history whose place was trimmed does not end the client
   log.deliver()
   expect(await answer()).toEqual([gap('trimmed'), 'message live'])
 })
+
+test.each([
+  ['a removal that a client has read past does not end it', '2', [gap('trimmed'), 'message live']],
+  ['a removal beyond the cursor of a client ends it', '1', ['close bye']],
+])('%s, though both are evicted while it is parked', async (_, cursor, expected) => {
+  const log = new FakeLog()
+  log.stored = [entry('0')]
+  const { answer } = await park(log, cursor)
+  log.stored.push(entry('1'), entry('2', '-ada', 'data: bye\n\n'))
+  for (let id = 3; id < 12; id++) log.stored.push(entry(`${id}`))
+  log.deliver()
+  expect(await answer()).toEqual(expected)
+})
