@@ -151,7 +151,8 @@ export class Resumption {
         // its client was in the middle of a history that had the removal in it.
         const after = this.#window.find(openedAtId)
         // One that came while the reader was parked may be older than its cursor, and evicted like it.
-        reader.forgetRemoval(removal => !this.#window.isAfter(removal.id, id))
+        const last = openedAtId || id
+        reader.forgetRemoval(removal => this.#window.isUpTo(removal.id, last))
         reader.lose('trimmed', this.#window.removalFor(reader, after), after)
         this.#listener.lost(reader, 'trimmed')
       } else {

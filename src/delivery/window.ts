@@ -283,9 +283,9 @@ export class Window {
     return oldest !== undefined && ENTRY_ID.test(id) && this.#log.compare(id, oldest.id) < 0
   }
 
-  /** Whether the log has this entry after the other, whether they are kept or not. */
-  isAfter(id: string, other: string): boolean {
-    return this.#log.compare(id, other) > 0
+  /** Whether the first id is that of the second, or of an entry before it, whether they are kept or not. */
+  isUpTo(id: string, last: string): boolean {
+    return ENTRY_ID.test(last) && this.#log.compare(id, last) <= 0
   }
 
   /** The newest entry beyond a position that ends this reader, if it is kept. */

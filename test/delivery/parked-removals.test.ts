@@ -110,6 +110,7 @@ test('a removal inside a history whose place was trimmed does not end the client
 
 test.each([
   ['a removal that a client has read past does not end it', '2', [gap('trimmed'), 'message live']],
+  ['a removal inside its history does not end it', '1.3', [gap('trimmed'), 'message live']],
   ['a removal beyond the cursor of a client ends it', '1', ['close bye']],
 ])('%s, though both are evicted while it is parked', async (_, cursor, expected) => {
   const log = new FakeLog()
