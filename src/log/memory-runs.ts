@@ -13,6 +13,7 @@ import type {
   RunRecord,
   RunStore,
 } from './run-store.js'
+import { type RunListener, Watcher } from './watcher.js'
 
 /** How often expired runs are removed, in milliseconds. An expired run is never shown, removed or not. */
 const SWEEP_MS = 30_000
@@ -89,13 +90,13 @@ class MemoryRuns implements RunStore {
     return record
   }
 
-  watch(id: string, listener: (news: RunNews | undefined) => void): () => void {
-    const watcher: Watcher = { listener }
+  watch(id: string, listener: RunListener): () => void {
+    const watcher = new Watcher(listener)
     const watchers = this.#watchers.get(id) ?? new Set()
     this.#watchers.set(id, watchers.add(watcher))
-    queueMicrotask(() => watcher.listener?.(undefined))
+    watcher.call()
     return () => {
-      watcher.listener = undefined
+      watcher.stop()
       watchers.delete(watcher)
       if (watchers.size === 0 && this.#watchers.get(id) === watchers) this.#watchers.delete(id)
     }
@@ -103,9 +104,7 @@ class MemoryRuns implements RunStore {
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper)
-    for (const watchers of this.#watchers.values()) {
-      for (const watcher of watchers) watcher.listener = undefined
-    }
+    for (const watchers of this.#watchers.values()) for (const watcher of watchers) watcher.stop()
     this.#watchers.clear()
   }
 
@@ -124,11 +123,7 @@ class MemoryRuns implements RunStore {
   }
 
   #tell(id: string, news: RunNews | undefined): void {
-    const watchers = this.#watchers.get(id)
-    if (watchers === undefined) return
-    queueMicrotask(() => {
-      for (const watcher of watchers) watcher.listener?.(news)
-    })
+    for (const watcher of this.#watchers.get(id) ?? []) watcher.call(news)
   }
 
   #sweep(): void {
@@ -140,11 +135,6 @@ class MemoryRuns implements RunStore {
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
   }
-}
-
-/** Its listener is removed when it stops, so that news that is on its way reaches nobody. */
-interface Watcher {
-  listener: ((news: RunNews | undefined) => void) | undefined
 }
 
 class Run {

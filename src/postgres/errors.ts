@@ -1,5 +1,6 @@
 /** Turns errors of PostgreSQL and of `pg` into the package's own, with the likely fix. */
-import { SseError } from '../lib/errors.js'
+import type { SseError } from '../lib/errors.js'
+import { engineError } from '../log/errors.js'
 
 const NO_TABLE = 'create it by `await log.createTable()`, or run the SQL of createTableSql()'
 
@@ -57,34 +58,23 @@ export function errorKind(error: unknown): string {
 }
 
 export function downError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_DOWN', `postgresLog(): ${what}`, cause, FIXES)
+  return engineError('ERR_SSE_LOG_DOWN', `postgresLog(): ${what}`, cause, FIXES[errorKind(cause)])
 }
 
 export function uncertainError(cause: unknown): SseError {
   const what = 'postgresLog(): the entry may or may not be stored'
-  return errorOf('ERR_SSE_LOG_UNCERTAIN', what, cause)
+  return engineError('ERR_SSE_LOG_UNCERTAIN', what, cause)
 }
 
 export function runsDownError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_DOWN', `postgresRuns(): ${what}`, cause, RUNS_FIXES)
+  return engineError(
+    'ERR_SSE_LOG_DOWN',
+    `postgresRuns(): ${what}`,
+    cause,
+    RUNS_FIXES[errorKind(cause)],
+  )
 }
 
 export function runsUncertainError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_UNCERTAIN', `postgresRuns(): ${what}`, cause)
-}
-
-function errorOf(
-  code: 'ERR_SSE_LOG_DOWN' | 'ERR_SSE_LOG_UNCERTAIN',
-  what: string,
-  cause: unknown,
-  fixes: Record<string, string> = {},
-): SseError {
-  const fix = fixes[errorKind(cause)]
-  const message = `${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
-  return new SseError(code, message, { cause })
-}
-
-/** Node's AggregateError for a host with several addresses has a code but no message. */
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message || errorKind(error) : String(error)
+  return engineError('ERR_SSE_LOG_UNCERTAIN', `postgresRuns(): ${what}`, cause)
 }

@@ -7,7 +7,7 @@
  * a dead connection, on which watchers would wait for ever.
  */
 import { ManagedConnection } from '../log/connection.js'
-import type { RunNews } from '../log/run-store.js'
+import { type RunListener, Watcher } from '../log/watcher.js'
 import { type CreateClient, PgConnection } from './connection.js'
 import type { RunNames } from './run-schema.js'
 
@@ -16,13 +16,6 @@ export interface RunWatchOptions {
   readonly names: RunNames
   readonly timeout: number
   readonly pollMs: number
-}
-
-type RunListener = (news: RunNews | undefined) => void
-
-/** Its listener is removed when it stops, so that a call that is on its way does not reach it. */
-interface Watcher {
-  listener: RunListener | undefined
 }
 
 /** Which run of an id it is, and how often it has changed; infinity once it is deleted. */
@@ -62,13 +55,13 @@ export class RunWatch {
   watch(key: string, listener: RunListener): () => void {
     if (this.#isClosed) return () => {}
     this.#managed.open()
-    const watcher: Watcher = { listener }
+    const watcher = new Watcher(listener)
     const topic = this.#topic(key)
     topic.watchers.add(watcher)
     // This watcher may have missed what the others were called for.
-    if (topic.isStanding) call(watcher)
+    if (topic.isStanding) watcher.call()
     return () => {
-      watcher.listener = undefined
+      watcher.stop()
       topic.watchers.delete(watcher)
       if (topic.watchers.size === 0 && this.#topics.get(key) === topic) this.#topics.delete(key)
     }
@@ -76,9 +69,7 @@ export class RunWatch {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const { watchers } of this.#topics.values()) {
-      for (const watcher of watchers) watcher.listener = undefined
-    }
+    for (const { watchers } of this.#topics.values()) for (const watcher of watchers) watcher.stop()
     this.#topics.clear()
     await this.#managed.close()
   }
@@ -154,10 +145,5 @@ function advance(topic: Topic, version: Version): boolean {
 }
 
 function callAll({ watchers }: Topic): void {
-  for (const watcher of watchers) call(watcher)
-}
-
-/** In a microtask of its own, so that a listener that throws keeps no other from its news. */
-function call(watcher: Watcher): void {
-  queueMicrotask(() => watcher.listener?.(undefined))
+  for (const watcher of watchers) watcher.call()
 }

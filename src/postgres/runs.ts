@@ -11,13 +11,13 @@ import type {
   RunCreated,
   RunCreation,
   RunLimits,
-  RunNews,
   RunPage,
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
 import { Pending } from '../log/shared.js'
 import { escapeText, unescapeText } from '../log/table.js'
+import type { RunListener } from '../log/watcher.js'
 import { PgConnection } from './connection.js'
 import {
   errorKind,
@@ -208,7 +208,7 @@ class PostgresTableRuns implements PostgresRuns {
     return toRecordIfAny(await this.#change('delete', [keyOf(id)]))
   }
 
-  watch(id: string, listener: (news: RunNews | undefined) => void): () => void {
+  watch(id: string, listener: RunListener): () => void {
     return this.#watch.watch(keyOf(id), listener)
   }
 

@@ -1,5 +1,6 @@
 /** Turns errors of Redis and its drivers into the package's own, with the likely fix. */
-import { SseError } from '../lib/errors.js'
+import type { SseError } from '../lib/errors.js'
+import { engineError } from '../log/errors.js'
 
 const FIXES: Record<string, string> = {
   BUSY: 'a script is blocking Redis; end it by SCRIPT KILL',
@@ -55,34 +56,23 @@ export function isUnsent(error: unknown): boolean {
 }
 
 export function downError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_DOWN', `redisLog(): ${what}`, cause, FIXES)
+  return engineError('ERR_SSE_LOG_DOWN', `redisLog(): ${what}`, cause, FIXES[errorKind(cause)])
 }
 
 export function uncertainError(cause: unknown): SseError {
   const what = 'redisLog(): the entry may or may not be stored'
-  return errorOf('ERR_SSE_LOG_UNCERTAIN', what, cause)
+  return engineError('ERR_SSE_LOG_UNCERTAIN', what, cause)
 }
 
 export function runsDownError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_DOWN', `redisRuns(): ${what}`, cause, RUNS_FIXES)
+  return engineError(
+    'ERR_SSE_LOG_DOWN',
+    `redisRuns(): ${what}`,
+    cause,
+    RUNS_FIXES[errorKind(cause)],
+  )
 }
 
 export function runsUncertainError(what: string, cause: unknown): SseError {
-  return errorOf('ERR_SSE_LOG_UNCERTAIN', `redisRuns(): ${what}`, cause)
-}
-
-function errorOf(
-  code: 'ERR_SSE_LOG_DOWN' | 'ERR_SSE_LOG_UNCERTAIN',
-  what: string,
-  cause: unknown,
-  fixes: Record<string, string> = {},
-): SseError {
-  const fix = fixes[errorKind(cause)]
-  const message = `${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
-  return new SseError(code, message, { cause })
-}
-
-/** Node's AggregateError for a host with several addresses has a code but no message. */
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message || errorKind(error) : String(error)
+  return engineError('ERR_SSE_LOG_UNCERTAIN', `redisRuns(): ${what}`, cause)
 }

@@ -8,13 +8,12 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ManagedConnection } from '../log/connection.js'
 import type { RunNews } from '../log/run-store.js'
+import { type RunListener, Watcher } from '../log/watcher.js'
 import type { CreateConnection } from './client.js'
 import { RedisConnection } from './connection.js'
 
 /** Without a PING, nobody would notice a dead connection, and watchers would wait for ever. */
 const PING_INTERVAL_MS = 5000
-
-export type RunListener = (news: RunNews | undefined) => void
 
 export interface RunWatchOptions {
   readonly createConnection: CreateConnection
@@ -22,11 +21,6 @@ export interface RunWatchOptions {
   readonly timeout: number
   /** Undefined if the message does not contain the news. */
   readonly parse: (message: string) => RunNews | undefined
-}
-
-/** Its listener is removed when it stops, so that news that is on its way does not reach it. */
-interface Watcher {
-  listener: RunListener | undefined
 }
 
 interface Topic {
@@ -59,14 +53,14 @@ export class RunWatch {
   watch(id: string, listener: RunListener): () => void {
     if (this.#isClosed) return () => {}
     this.#managed.open()
-    const watcher: Watcher = { listener }
+    const watcher = new Watcher(listener)
     const topic = this.#topic(id)
     topic.watchers.add(watcher)
     // This watcher may have missed what the subscription has brought so far.
-    if (this.#isStanding(topic)) call(watcher, undefined)
+    if (this.#isStanding(topic)) watcher.call()
     else this.#change(topic)
     return () => {
-      watcher.listener = undefined
+      watcher.stop()
       topic.watchers.delete(watcher)
       if (!this.#isClosed) this.#change(topic)
     }
@@ -74,9 +68,7 @@ export class RunWatch {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const { watchers } of this.#topics.values()) {
-      for (const watcher of watchers) watcher.listener = undefined
-    }
+    for (const { watchers } of this.#topics.values()) for (const watcher of watchers) watcher.stop()
     this.#topics.clear()
     await this.#managed.close()
   }
@@ -129,7 +121,7 @@ export class RunWatch {
         if (isWanted) {
           await connection.subscribe(topic.channel, message => this.#tell(topic, message), timeout)
           topic.subscribed = connection
-          for (const watcher of topic.watchers) call(watcher, undefined)
+          for (const watcher of topic.watchers) watcher.call()
         } else {
           topic.subscribed = undefined
           await connection.unsubscribe(topic.channel, timeout)
@@ -147,11 +139,6 @@ export class RunWatch {
 
   #tell(topic: Topic, message: string): void {
     const news = message === '' ? undefined : this.#options.parse(message)
-    for (const watcher of topic.watchers) call(watcher, news)
+    for (const watcher of topic.watchers) watcher.call(news)
   }
-}
-
-/** In a microtask of its own, so that a listener that throws keeps no other from its news. */
-function call(watcher: Watcher, news: RunNews | undefined): void {
-  queueMicrotask(() => watcher.listener?.(news))
 }

@@ -14,11 +14,12 @@ import type {
   RunStore,
 } from '../log/run-store.js'
 import { Pending } from '../log/shared.js'
+import type { RunListener } from '../log/watcher.js'
 import { RedisConnection } from './connection.js'
 import { errorKind, isErrorReply, isUnsent, runsDownError, runsUncertainError } from './errors.js'
 import { type RedisRunsOptions, type ResolvedRunsOptions, resolveRunsOptions } from './options.js'
 import { SCRIPTS, type ScriptName } from './run-scripts.js'
-import { type RunListener, RunWatch } from './run-watch.js'
+import { RunWatch } from './run-watch.js'
 
 const SHA1 = Object.fromEntries(
   Object.entries(SCRIPTS).map(([name, script]) => [

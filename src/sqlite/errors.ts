@@ -1,5 +1,6 @@
 /** Turns errors of SQLite into the package's own, with the likely fix. */
-import { SseError } from '../lib/errors.js'
+import type { SseError } from '../lib/errors.js'
+import { engineError, messageOf } from '../log/errors.js'
 
 /** The primary result codes that have a fix or a meaning here: https://www.sqlite.org/rescode.html */
 const NAMES: Record<number, string> = {
@@ -52,9 +53,7 @@ export function isBusy(error: unknown): boolean {
 export type Where = 'sqliteLog()' | 'sqliteRuns()'
 
 export function downError(what: string, cause: unknown, where: Where = 'sqliteLog()'): SseError {
-  const fix = fixOf(cause)
-  const message = `${where}: ${what}: ${messageOf(cause)}${fix === undefined ? '' : ` (${fix})`}`
-  return new SseError('ERR_SSE_LOG_DOWN', message, { cause })
+  return engineError('ERR_SSE_LOG_DOWN', `${where}: ${what}`, cause, fixOf(cause))
 }
 
 export function uncertainError(
@@ -62,8 +61,7 @@ export function uncertainError(
   cause: unknown,
   where: Where = 'sqliteLog()',
 ): SseError {
-  const message = `${where}: ${what}: ${messageOf(cause)}`
-  return new SseError('ERR_SSE_LOG_UNCERTAIN', message, { cause })
+  return engineError('ERR_SSE_LOG_UNCERTAIN', `${where}: ${what}`, cause)
 }
 
 /** An insert has failed in a transaction of the app, which was rolled back. */
@@ -72,8 +70,7 @@ export function transactionError(cause: unknown): SseError {
   if (!isBusy(cause)) return downError(what, cause)
   const fix =
     'begin it by BEGIN IMMEDIATE; after BEGIN, SQLite gives the write lock only if it is free'
-  const message = `sqliteLog(): ${what}: ${messageOf(cause)} (${fix})`
-  return new SseError('ERR_SSE_LOG_DOWN', message, { cause })
+  return engineError('ERR_SSE_LOG_DOWN', `sqliteLog(): ${what}`, cause, fix)
 }
 
 function fixOf(cause: unknown): string | undefined {
@@ -81,8 +78,4 @@ function fixOf(cause: unknown): string | undefined {
     return 'the table of the option table is not one of this log, or was dropped; choose another name'
   }
   return FIXES[errorKind(cause)]
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -2,32 +2,24 @@
  * The watchers of runs. Changes are read by number, after the last one that was seen, and a watcher is called
  * without news: it then reads the run, of which this process may have nothing to read.
  */
-import type { RunNews } from '../log/run-store.js'
+import { type RunListener, Watcher } from '../log/watcher.js'
 import { CHUNK_ROWS, type RunsConnection } from './runs-connection.js'
 
-type RunListener = (news: RunNews | undefined) => void
-
-/** Its listener is removed when it stops, so that a call that is on its way does not reach it. */
-interface Watcher {
-  listener: RunListener | undefined
-  /** The last change before it began to watch. */
-  readonly since: number
-}
-
 export class RunWatch {
-  readonly #watchers = new Map<string, Set<Watcher>>()
+  /** By run, each with the last change before it began to watch. */
+  readonly #watchers = new Map<string, Map<Watcher, number>>()
   #connection: RunsConnection | undefined
   #last = 0
 
   /** @param id as it is stored */
   watch(id: string, listener: RunListener): () => void {
-    const watcher: Watcher = { listener, since: this.#connection?.lastChange() ?? 0 }
-    const watchers = this.#watchers.get(id) ?? new Set()
-    this.#watchers.set(id, watchers.add(watcher))
+    const watcher = new Watcher(listener)
+    const watchers = this.#watchers.get(id) ?? new Map()
+    this.#watchers.set(id, watchers.set(watcher, this.#connection?.lastChange() ?? 0))
     // Else it is called once the file is open.
-    if (this.#connection !== undefined) call(watcher)
+    if (this.#connection !== undefined) watcher.call()
     return () => {
-      watcher.listener = undefined
+      watcher.stop()
       watchers.delete(watcher)
       if (watchers.size === 0 && this.#watchers.get(id) === watchers) this.#watchers.delete(id)
     }
@@ -57,26 +49,21 @@ export class RunWatch {
     for (const { change, id } of changes) if (change > this.#last) newest.set(id, change)
     this.#last = changes.at(-1)?.change ?? 0
     for (const [id, change] of newest) {
-      for (const watcher of this.#watchers.get(id) ?? []) {
-        if (change > watcher.since) call(watcher)
+      for (const [watcher, since] of this.#watchers.get(id) ?? []) {
+        if (change > since) watcher.call()
       }
     }
     return changes.length < CHUNK_ROWS
   }
 
   close(): void {
-    for (const watchers of this.#watchers.values()) {
-      for (const watcher of watchers) watcher.listener = undefined
-    }
+    for (const watchers of this.#watchers.values())
+      for (const watcher of watchers.keys()) watcher.stop()
     this.#watchers.clear()
   }
 
   #callAll(): void {
-    for (const watchers of this.#watchers.values()) for (const watcher of watchers) call(watcher)
+    for (const watchers of this.#watchers.values())
+      for (const watcher of watchers.keys()) watcher.call()
   }
-}
-
-/** In a microtask of its own, so that a listener that throws keeps no other from its news. */
-function call(watcher: Watcher): void {
-  queueMicrotask(() => watcher.listener?.(undefined))
 }

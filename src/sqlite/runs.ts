@@ -6,12 +6,12 @@ import type {
   RunCreated,
   RunCreation,
   RunLimits,
-  RunNews,
   RunPage,
   RunRecord,
   RunStore,
 } from '../log/run-store.js'
 import { Pending } from '../log/shared.js'
+import type { RunListener } from '../log/watcher.js'
 import { whenFree } from './busy.js'
 import { CommitError } from './connection.js'
 import { downError, uncertainError } from './errors.js'
@@ -122,7 +122,7 @@ class SqliteRuns implements RunStore {
     return this.#write(0, rules => rules.delete(id))
   }
 
-  watch(id: string, listener: (news: RunNews | undefined) => void): () => void {
+  watch(id: string, listener: RunListener): () => void {
     if (this.#closing) return () => {}
     this.#open()
     return this.#watch.watch(stored(id), listener)
