@@ -2,13 +2,7 @@
 import { statSync } from 'node:fs'
 import { Connection } from '../log/connection.js'
 import { whenFree } from './busy.js'
-import {
-  type Database,
-  type Driver,
-  findDriver,
-  type SqliteDatabase,
-  type Statement,
-} from './driver.js'
+import type { Database, Driver, SqliteDatabase, Statement } from './driver.js'
 import { errorKind } from './errors.js'
 
 /**
@@ -101,8 +95,8 @@ export abstract class SqliteConnection<Names> extends Connection {
   }
 
   protected override async dial(): Promise<void> {
-    const { path, synchronous, driver, timeout } = this.#file
-    this.#database = new (findDriver(driver))(path)
+    const { path, synchronous, driver: Driver, timeout } = this.#file
+    this.#database = new Driver(path)
     // Whoever needs a lock asks again: busy.ts.
     this.#opened.exec('PRAGMA busy_timeout = 0')
     await whenFree(timeout, () => this.#useWal())

@@ -40,11 +40,12 @@ interface ResultSettings {
 }
 
 /**
+ * @param where what the error message begins with.
  * @returns The given class, or else that of `node:sqlite`, or else that of better-sqlite3.
  * @throws SseError `ERR_SSE_LOG_DOWN` if there is neither.
  */
-export function findDriver(given: Driver | undefined): Driver {
-  return given ?? builtIn() ?? installed()
+export function findDriver(given: Driver | undefined, where = 'sqliteLog()'): Driver {
+  return given ?? builtIn() ?? installed(where)
 }
 
 /** Node has it since 22.5, and without a flag since 22.13. */
@@ -53,13 +54,13 @@ function builtIn(): Driver | undefined {
   return (sqlite as { readonly DatabaseSync: Driver } | undefined)?.DatabaseSync
 }
 
-function installed(): Driver {
+function installed(where: string): Driver {
   try {
     return createRequire(import.meta.url)('better-sqlite3')
   } catch (cause) {
     const why = `Node ${process.version} has no node:sqlite, and better-sqlite3 cannot be loaded`
     const fix = 'use Node 22.13 or newer, or run: npm install better-sqlite3@12'
-    throw new SseError('ERR_SSE_LOG_DOWN', `sqliteLog(): ${why}; ${fix}`, { cause })
+    throw new SseError('ERR_SSE_LOG_DOWN', `${where}: ${why}; ${fix}`, { cause })
   }
 }
 

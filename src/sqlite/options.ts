@@ -184,6 +184,6 @@ function resolveFor<Name extends string>(
   return {
     ...resolved,
     path: resolvePath(resolved.path),
-    driver: findDriver(resolved.driver),
+    driver: findDriver(resolved.driver, where),
   }
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ClientPool } from 'koa-sse-pool'
-import { type SqliteLogOptions, sqliteLog } from 'koa-sse-pool/sqlite'
+import { type SqliteLogOptions, sqliteLog, sqliteRuns } from 'koa-sse-pool/sqlite'
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { type Driver, findDriver, type Statement } from '../../src/sqlite/driver.js'
 import { downError } from '../../src/sqlite/errors.js'
@@ -287,6 +287,10 @@ test('options that are missing, wrong or of other libraries are named, with the 
 
 test('a Node without SQLite needs better-sqlite3, and is told so at once', () => {
   const log = () => sqliteLog({ path: folder.newFile() })
+  const runs = () => sqliteRuns({ path: folder.newFile() })
   if (isBuiltIn) expect(log().engine).toBe('SQLite')
-  else expect(log).toThrow('use Node 22.13 or newer, or run: npm install better-sqlite3@12')
+  else {
+    expect(log).toThrow('use Node 22.13 or newer, or run: npm install better-sqlite3@12')
+    expect(runs).toThrow('sqliteRuns(): Node')
+  }
 })
