@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { slugify } from '../site/slugify.js'
 import { resolvePoolOptions } from '../src/pool/options.js'
 import {
   errorsIn,
@@ -203,10 +204,7 @@ test('docs/choosing-a-log.md has a row for each log that the package exports', (
 /** The anchors that GitHub makes from the headings. */
 function anchorsOf(path: string): string[] {
   const headings = readFileSync(path, 'utf8').match(/^#+ .+$/gm) ?? []
-  return headings.map(heading => {
-    const words = heading.replace(/^#+ /, '').toLowerCase()
-    return `#${words.replace(/[^\p{L}\p{N}_ -]/gu, '').replaceAll(' ', '-')}`
-  })
+  return headings.map(heading => `#${slugify(heading.replace(/^#+ /, ''))}`)
 }
 
 test('the index names every page and every example', () => {
