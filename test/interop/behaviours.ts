@@ -129,13 +129,12 @@ function stopAfter(end: (world: World) => unknown): Behaviour['play'] {
 
 /** A client of another id that takes the only place of the pool. */
 async function occupy(world: World): Promise<() => Promise<unknown>> {
-  const controller = new AbortController()
-  await fetch(`${world.origin}/events?id=bob`, {
+  // The returned function keeps the response: Node closes the stream of one that is garbage-collected.
+  const response = await fetch(`${world.origin}/events?id=bob`, {
     headers: { Accept: 'text/event-stream' },
-    signal: controller.signal,
   })
-  return () => {
-    controller.abort()
+  return async () => {
+    await response.body?.cancel()
     return world.until(() => world.pool.connections === 0)
   }
 }
