@@ -12,7 +12,7 @@ import { relink } from './relink.js'
 const DESCRIPTION =
   'Server-Sent Events for Koa: push to any client by id, to channels and to everyone, and lose nothing when a client reconnects'
 const DESCRIPTION_ZH =
-  '用于 Koa 的服务器发送事件（SSE）：按 id 向任意客户端、向频道或向所有人推送，重连后什么也不丢'
+  '用于 Koa 的服务器发送事件（SSE）：按 id 向任意客户端、向频道或向所有客户端推送，重连后一条都不丢'
 
 /** The names of the groups of docs/README.md. */
 const CHINESE = {

@@ -23,7 +23,7 @@ const words = {
     cut: '断开连接',
     jobs: '任务',
     live: '实时',
-    replayed: '补发',
+    replayed: '重放',
     noJobs: '还没有任务，可以同时开始两个。',
     log: '收到的事件',
     noEvents: '还没有事件。',
