@@ -99,6 +99,15 @@ test.each(translated)('the code in %s is the same as on the English page', page 
   expect(codeOf(page)).toEqual(codeOf(page.replace('.zh-CN', '')))
 })
 
+test.each(translated)(
+  'no line of %s ends in a sentence, where a browser would show a space',
+  page => {
+    const text = textOf(page).replace(/^```[\s\S]*?^```$/gm, '')
+    const END = /[\p{Script=Han}，。；：、）`*]\n *(?!\[English\])[\p{Script=Han}（“`*[].*/gu
+    expect(text.match(END) ?? []).toEqual([])
+  },
+)
+
 test.each(pages)('every link in %s leads somewhere', page => {
   const links = [...textOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, to]) => to as string)
   const local = links.filter(to => !to.includes('://'))
