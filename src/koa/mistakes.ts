@@ -1,6 +1,6 @@
 /**
  * Warns in development of habits that leave a route without its stream: of its handler's, and of middleware around it
- * that answers on its way out. Only the first of each kind, and never in production, where it may be meant so.
+ * that answers on its way out or does not wait for it. Only the first of each kind, and never in production, where it may be meant so.
  */
 import type { Context } from 'koa'
 import type { Opening } from './opening.js'
@@ -34,7 +34,15 @@ const AROUND: Partial<Record<Mistake, string>> = {
     'ctx.status became 404 after await next(), by middleware around sse(), so there is no event stream. If it looks for a missing ctx.body, which a stream does not have yet, let it look for ctx.status === 404',
 }
 
+const BEFORE =
+  'ctx.res had ended before sse() could begin its stream. Middleware in front of it must return or await next(), or Koa answers before the route does'
+
 const warned = new Set<string>()
+
+/** To be called before a stream is begun. */
+export function warnOfEarlyEnd({ res }: Context): void {
+  if (res.writableEnded) warn(BEFORE)
+}
 
 /**
  * To be called when the handler has returned. What middleware around it does from then on is looked at if it keeps the

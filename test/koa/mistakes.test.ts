@@ -246,6 +246,23 @@ describe.each([
     expect(pool.connections).toBe(0)
   })
 
+  test.each<[string, Koa3.Middleware]>([
+    ['at once', (_, next) => next()],
+    ['later', (_, next) => new Promise(setImmediate).then(next)],
+  ])(
+    'that does not wait for next(), called %s, is warned of, and keeps no place (fault 122)',
+    async (_, middleware) => {
+      const isWarned = deferred()
+      warned = isWarned.resolve
+      const forgetful: Koa3.Middleware = (ctx, next) => void middleware(ctx, next)
+      const { origin, pool } = await freshAround(() => {}, { outermost: [forgetful] })
+      expect((await fetch(origin)).status).toBe(404)
+      await isWarned.promise
+      expect(warnings).toEqual([expect.stringContaining('must return or await next()')])
+      await expect.poll(() => pool.connections).toBe(0)
+    },
+  )
+
   test.each<[string, object]>([
     ['with an answer', { status: 201, body: 'mine' }],
     ['without one', { status: 200 }],
