@@ -154,39 +154,33 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     throw new Error('The job has ended before 100 %')
   })
 
-  // WebKitGTK opens more than six.
-  const isLimited = engine !== 'webkit'
-  test.runIf(isLimited)(
-    'says what waits when the browser opens no more connections, until one is free',
-    async () => {
-      const { origin } = await serve()
-      const page = await openPage(origin, 'ada')
-      // With the stream of the page, the six that a browser opens to a host over HTTP/1.1.
-      await page.eval(async () => {
-        const others = Array.from(
-          { length: 5 },
-          (_, n) => new EventSource(`event/push?id=other-${n}`),
-        )
-        await Promise.all(others.map(one => new Promise(resolve => (one.onopen = resolve))))
-        Object.assign(window, { others })
-      })
-      expect(await page.eval(() => document.querySelector<HTMLElement>('#held')?.hidden)).toBe(true)
-      for (let job = 0; job < 2; job++) {
-        const body = new URLSearchParams({ id: 'ada' })
-        await fetch(`${origin}/event/progress`, { method: 'POST', body })
-      }
-      await appears(page, '#held:not([hidden])')
-      expect(await textOf(page, '#held')).toContain('waiting for a connection')
-      await page.eval(() => {
-        for (const other of (window as unknown as { others: EventSource[] }).others) other.close()
-      })
-      await appears(page, '#held[hidden]')
-      await appears(page, '.job[data-state="done"] ~ .job[data-state="done"]')
-      expect((await received(page)).counts.sort((a, b) => a - b)).toEqual(
-        STEPS.flatMap(step => [step, step]),
+  test('says what waits when the browser opens no more connections, until one is free', async () => {
+    const { origin } = await serve()
+    const page = await openPage(origin, 'ada')
+    // With the stream of the page, the six that a browser opens to a host over HTTP/1.1.
+    await page.eval(() => {
+      const others = Array.from(
+        { length: 5 },
+        (_, n) => new EventSource(`event/push?id=other-${n}`),
       )
-    },
-  )
+      Object.assign(window, { others })
+    })
+    expect(await page.eval(() => document.querySelector<HTMLElement>('#held')?.hidden)).toBe(true)
+    for (let job = 0; job < 2; job++) {
+      const body = new URLSearchParams({ id: 'ada' })
+      await fetch(`${origin}/event/progress`, { method: 'POST', body })
+    }
+    await appears(page, '#held:not([hidden])')
+    expect(await textOf(page, '#held')).toContain('waiting for a connection')
+    await page.eval(() => {
+      for (const other of (window as unknown as { others: EventSource[] }).others) other.close()
+    })
+    await appears(page, '#held[hidden]')
+    await appears(page, '.job[data-state="done"] ~ .job[data-state="done"]')
+    expect((await received(page)).counts.sort((a, b) => a - b)).toEqual(
+      STEPS.flatMap(step => [step, step]),
+    )
+  })
 
   test('names each colour that it shows', async () => {
     const { origin } = await serve()
