@@ -36,7 +36,7 @@ export const examples = {
   },
   progress: {
     packages: ['@koa/bodyparser', '@koa/router', 'koa'],
-    hint: 'Start a job and click Cut connection, or reload the page: each missed step is replayed.',
+    hint: 'Start a job, then cut the connection, or stop this server and start it again: no step is lost.',
   },
   tokens: {
     // redis is loaded only if REDIS_URL is set.

@@ -5,6 +5,7 @@ import Koa from 'koa'
 import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
 import { Presence } from 'koa-sse-pool/presence'
 import { listen, runIfMain, servePage } from '../shared/serve.js'
+import { openStorage } from '../shared/storage.js'
 
 const ROOMS = ['general', 'help', 'random']
 /** How many messages and other events a page that opens can get. */
@@ -15,10 +16,12 @@ export async function start({
   host = '127.0.0.1',
   graceMs = 5000, // until a member whose last tab has closed leaves
   leaseMs = 20_000, // until the members of a killed process leave
+  file = /** @type {string | undefined} */ (undefined), // where the messages are kept; by default in memory
 } = {}) {
   const app = new Koa().use(bodyParser())
-  const log = await sharedLog()
-  const pool = new ClientPool({ window: WINDOW, ...(log && { log }) })
+  const storage = openStorage(file)
+  const log = (await sharedLog()) ?? storage.log({ maxEntries: WINDOW.events })
+  const pool = new ClientPool({ window: WINDOW, log })
   const presence = new Presence({ pool, grace: graceMs, lease: leaseMs })
   pool.on('error', error => app.emit('error', error))
   const router = new Router()
@@ -67,8 +70,11 @@ export async function start({
 
   servePage(router, import.meta.url)
   const site = await listen(app.use(router.routes()).use(router.allowedMethods()), port, host)
-  // Closing the pool also lets the members move to another process.
-  const close = () => closeGracefully(site.server, pool, { spread: 500 })
+  async function close() {
+    // Closing the pool also lets the members move to another process.
+    await closeGracefully(site.server, pool, { spread: 500 })
+    storage.close()
+  }
   return { ...site, pool, presence, close }
 }
 
@@ -93,7 +99,7 @@ function isName(name) {
   return typeof name === 'string' && name.trim() !== '' && name.length <= 30
 }
 
-/** With REDIS_URL, all processes of the chat share the log in Redis. */
+/** With REDIS_URL, the processes of the chat share the log in Redis; without, those that have the same file. */
 async function sharedLog() {
   const { REDIS_URL: url } = process.env
   if (!url) return undefined

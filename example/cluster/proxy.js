@@ -9,8 +9,8 @@ const AGAIN = 'retry: 700\n\n'
 
 /** @param {{ ports: number[], control: number, port: number, host: string }} options */
 export async function startProxy({ ports, control, port, host }) {
-  // Streams have a turn of their own. With one turn for all requests, a page that makes six, the last
-  // of them its stream, would always land on the same of three processes.
+  // Streams have a turn of their own. With one turn for all requests, a page whose number of requests is a multiple
+  // of three would always land on the same of three processes.
   const turns = { streams: 0, others: 0 }
   const server = http.createServer((req, res) => {
     if (req.url?.startsWith('/control/')) return attempt(req, res, [control])

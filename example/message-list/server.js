@@ -4,6 +4,7 @@ import Router from '@koa/router'
 import Koa from 'koa'
 import { ClientPool, closeGracefully, sse } from 'koa-sse-pool'
 import { listen, runIfMain, servePage } from '../shared/serve.js'
+import { openStorage } from '../shared/storage.js'
 
 const TEXTS = [
   'The ferry leaves at nine.',
@@ -13,6 +14,9 @@ const TEXTS = [
   'The piano is being tuned on Friday.',
 ]
 
+/** How many messages are kept for pages that got a gap. */
+const MESSAGES = 1000
+
 /** Starts two servers: the page and its session on one origin, the events on another. */
 export async function start({
   port = 0,
@@ -21,12 +25,18 @@ export async function start({
   retryMs = 2000, // until a browser reconnects after a cut
   pingMs = 15_000, // between two heartbeats
   kept = 10, // events that the log keeps for disconnected clients
+  file = /** @type {string | undefined} */ (undefined), // where all of it is kept; by default in memory
 } = {}) {
-  // Signs the cookies. Load it from the configuration in your app, or a restart signs everyone out.
-  const keys = [randomUUID()]
-  const pool = new ClientPool({ window: { events: kept }, pingInterval: pingMs })
-  /** @type {{ n: number, text: string }[]} The state, which a page fetches after a gap. */
-  const messages = []
+  const storage = openStorage(file)
+  // Signs the cookies. In your app it is part of the configuration. A new one at each start would sign everyone out.
+  const settings = storage.table('settings')
+  if (!settings.get('key')) settings.set('key', randomUUID())
+  const keys = [settings.get('key')]
+  const log = storage.log({ maxEntries: kept })
+  const pool = new ClientPool({ window: { events: kept }, pingInterval: pingMs, log })
+  /** @type {import('../shared/storage.js').Table<{ n: number, text: string }>} The state, which a page fetches after a gap. */
+  const messages = storage.table('messages')
+  let newest = [...messages.values()].at(-1)?.n ?? 0
 
   // ---- The site: the page, and the session
 
@@ -46,7 +56,7 @@ export async function start({
     }
   })
   pages.get('/messages', ctx => {
-    ctx.body = messages
+    ctx.body = [...messages.values()]
   })
   // Goes through the log: a page that is disconnected right now learns of it when it reconnects.
   pages.post('/end', async ctx => {
@@ -78,16 +88,25 @@ export async function start({
   // ---- Broadcasts every message, and an update after every third
 
   function say(text) {
-    const n = messages.push({ n: messages.length + 1, text })
-    pool.broadcast({ data: { n, text } })
+    newest += 1
+    const n = newest
+    // In one transaction: killed between the two, a message would be in the list and never reach a page.
+    storage.transact(transaction => {
+      messages.set(String(n), { n, text })
+      messages.delete(String(n - MESSAGES))
+      pool.broadcast({ data: { n, text } }, { transaction })
+    })
     // With a key, a client that has several updates pending gets only the newest.
     if (n % 3 === 0) pool.broadcast({ event: 'update', data: { messages: n }, key: 'messages' })
   }
-  const timer = setInterval(() => say(TEXTS[messages.length % TEXTS.length]), everyMs)
+  // Resolves when the log has its tables, which a transaction needs.
+  await pool.broadcast({ event: 'update', data: { messages: newest }, key: 'messages' })
+  const timer = setInterval(() => say(TEXTS[newest % TEXTS.length]), everyMs)
 
   async function close() {
     clearInterval(timer)
     await closeGracefully([main.server, events.server], pool, { spread: 500 })
+    storage.close()
   }
   return { port: main.port, events, pool, say, close }
 }

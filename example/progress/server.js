@@ -1,15 +1,22 @@
 // @ts-check
 import { closeGracefully } from 'koa-sse-pool'
 import { listen, runIfMain } from '../shared/serve.js'
+import { openStorage } from '../shared/storage.js'
 import { createApp } from './app.js'
 
-runIfMain(import.meta.url, async ({ port, host }) => {
-  const { app, pool, runs } = createApp()
+export async function start({
+  port = 0,
+  host = '127.0.0.1',
+  file = /** @type {string | undefined} */ (undefined), // where the jobs are kept; by default in memory
+  ...options
+} = {}) {
+  const { app, takeUp, close } = createApp({ storage: openStorage(file), ...options })
+  await takeUp()
   const site = await listen(app, port, host)
-  async function close() {
-    // In your app wait for the jobs. Here they would be lost anyway, because they are kept in memory.
-    await runs.close({ timeout: 0 })
-    await closeGracefully(site.server, pool, { spread: 500 })
+  return {
+    port: site.port,
+    close: () => close(pool => closeGracefully(site.server, pool, { spread: 500 })),
   }
-  return { port: site.port, close }
-})
+}
+
+runIfMain(import.meta.url, start)

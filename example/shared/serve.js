@@ -6,9 +6,12 @@ import http from 'node:http'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { clientScript } from 'koa-sse-pool'
+import { pageOf } from './frame.js'
+import { serveSource } from './source.js'
 
 /**
- * Adds the routes of a page: its files, and /client.js, which makes PoolEventSource a global. `url` is that of the example's server.js; `more` names further files.
+ * Adds the routes of a page: public/index.html in the frame that all examples have, its files, and /client.js, which
+ * makes PoolEventSource a global. `url` is that of the example's server.js; `more` names further files.
  *
  * @param {import('@koa/router').default} router
  * @param {string} url
@@ -16,13 +19,21 @@ import { clientScript } from 'koa-sse-pool'
  */
 export function servePage(router, url, more) {
   const files = {
-    '/': new URL('public/index.html', url),
     '/page.css': new URL('public/page.css', url),
     '/page.js': new URL('public/page.js', url),
+    '/words.js': new URL('public/words.js', url),
     '/shared/look.css': new URL('look.css', import.meta.url),
+    '/shared/header.js': new URL('header.js', import.meta.url),
+    '/shared/language.js': new URL('language.js', import.meta.url),
+    '/shared/words.js': new URL('words.js', import.meta.url),
     ...more,
   }
+  router.get('/', ctx => {
+    ctx.type = 'html'
+    ctx.body = pageOf(url)
+  })
   router.get('/client.js', clientScript())
+  serveSource(router)
   for (const [path, file] of Object.entries(files)) {
     router.get(path, ctx => {
       ctx.type = extname(file.pathname)
@@ -46,15 +57,17 @@ export async function listen(app, port, host) {
 }
 
 /**
- * Starts the example if its server.js is the program that runs, but not if a test imports it.
+ * Starts the example if its server.js is the program that runs, but not if a test imports it. `file` is where it keeps
+ * what a restart must not lose, if it keeps anything: `DATA`, or undefined for `DATA=memory`.
  *
  * @param {string} url
- * @param {(options: { port: number, host: string }) => Promise<{ port: number, close(): Promise<void> }>} start
+ * @param {(options: { port: number, host: string, file: string | undefined }) => Promise<{ port: number, close(): Promise<void> }>} start
  */
 export async function runIfMain(url, start) {
   if (realpathSync(process.argv[1] ?? '.') !== fileURLToPath(url)) return
-  const { PORT = 3000, HOST = '127.0.0.1' } = process.env
-  const { port, close } = await start({ port: Number(PORT), host: HOST }).catch(orPortTaken)
+  const { PORT = 3000, HOST = '127.0.0.1', DATA = inFolder(url) } = process.env
+  const file = DATA === 'memory' ? undefined : DATA
+  const { port, close } = await start({ port: Number(PORT), host: HOST, file }).catch(orPortTaken)
   console.log(`http://localhost:${port}`)
   let isClosing = false
   const end = () => {
@@ -63,6 +76,11 @@ export async function runIfMain(url, start) {
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end)
   if (process.env.npm_lifecycle_event) onceOrphaned(end)
+}
+
+/** In the example's folder; git ignores it. @param {string} url */
+function inFolder(url) {
+  return fileURLToPath(new URL('data/events.db', url))
 }
 
 /** Says how to choose another port, which a stack trace does not. @returns {never} */

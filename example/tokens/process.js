@@ -14,7 +14,7 @@ import { answers } from './answers.js'
  * @param {{
  *   name: string,
  *   store: import('koa-sse-pool/runs').RunStore,
- *   conversations: Map<string, Conversation>,
+ *   conversations: import('../shared/storage.js').Table<Conversation>,
  *   tellAll(event: import('koa-sse-pool').PoolEvent): Promise<void>,
  *   pace(signal: AbortSignal): Promise<void>,
  *   retryMs: number,
@@ -24,6 +24,7 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
   const pool = new ClientPool()
   const runs = new Runs({ pool, store })
   const router = new Router({ prefix: `/${name}` })
+  let isClosing = false
 
   // ---- The answers: each is a run, whose id is that of the question
 
@@ -41,7 +42,7 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
     // Starts nothing if the question was sent before.
     const { joined } = await runs.start(id, run => write(run, answer))
     if (!joined) {
-      keep(conversation, id).catch(error => pool.emit('error', error))
+      keepLater(conversation.id, id)
       await tell(conversation)
     }
     ctx.status = 202
@@ -64,21 +65,31 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
   /**
    * When the answer has ended, in whatever way, its text becomes a message of the conversation.
    *
-   * @param {Conversation} conversation
+   * @param {string} conversationId
    * @param {string} id
    */
-  async function keep(conversation, id) {
+  async function keep(conversationId, id) {
     let text = ''
     // Without a run, the store has lost it, or nobody has looked for longer than runs are kept.
     if (await runs.get(id)) {
       for await (const { event, data } of runs.read(id)) if (event === 'token') text += data
     }
     const { state = 'lost' } = (await runs.get(id)) ?? {}
+    const conversation = find(conversationId)
     // Another request may have been faster.
     if (conversation.running !== id) return
     conversation.messages.push({ id, role: 'assistant', text, state })
     delete conversation.running
+    conversations.set(conversation.id, conversation)
     await tell(conversation)
+  }
+
+  /** The same without waiting for it. @param {string} conversationId @param {string} id */
+  function keepLater(conversationId, id) {
+    keep(conversationId, id).catch(error => {
+      // What cannot be stored while closing, the next process finds.
+      if (!isClosing) pool.emit('error', error)
+    })
   }
 
   /** @param {import('koa').Context} ctx */
@@ -105,11 +116,10 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
   })
 
   router.get('/conversations/:conversation', async ctx => {
-    const conversation = find(ctx.params.conversation)
-    const { running } = conversation
+    const { id, running } = find(ctx.params.conversation)
     // If the process that wrote the answer has died, its text is not stored yet.
-    if (running && (await runs.get(running))?.state !== 'open') await keep(conversation, running)
-    ctx.body = conversation
+    if (running && (await runs.get(running))?.state !== 'open') await keep(id, running)
+    ctx.body = find(id)
   })
 
   // Tells every page which conversations there are, and which answers are being written.
@@ -136,5 +146,10 @@ export function createProcess({ name, store, conversations, tellAll, pace, retry
     ctx.status = 204
   })
 
-  return { router, pool, runs }
+  /** What is still being written ends as lost. */
+  async function close() {
+    isClosing = true
+    await runs.close({ timeout: 0 })
+  }
+  return { router, pool, runs, keepLater, close }
 }

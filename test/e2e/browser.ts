@@ -17,6 +17,7 @@ export async function launch(
   const settled: LaunchOptions = {
     viewport: { width: 1280, height: 800 },
     colorScheme: 'light',
+    languages: 'en-US,en',
     ...options,
   }
   const launched = await (engine === 'webkit'
@@ -34,7 +35,10 @@ function showingItsEnd(page: Page): Page {
     ...page,
     async close() {
       if (TestRunner.getCurrentTest()?.result?.state === 'fail') {
-        const html = page.eval(() => `${location.href} ${document.body.outerHTML.slice(0, 5000)}`)
+        const html = page.eval(
+          () =>
+            `${location.href} ${(document.querySelector('main') ?? document.body).outerHTML.slice(0, 5000)}`,
+        )
         // A page that hangs does not answer.
         const silence = new Promise<string>(resolve => setTimeout(resolve, 5000, 'no answer'))
         console.error(`The page at the end: ${await Promise.race([html.catch(String), silence])}`)

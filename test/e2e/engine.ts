@@ -21,6 +21,8 @@ export interface LaunchOptions {
   /** The size of the page in CSS pixels. */
   viewport: { width: number; height: number }
   colorScheme: 'light' | 'dark'
+  /** What pages get as `navigator.languages`; default `'en-US,en'`. Not in WebKit, whose pages get `C`. */
+  languages: string
   /**
    * Gives each tab a process of its own, so that one can be killed without the others. Tabs must then be
    * opened one after the other. Default `false`.

@@ -1,12 +1,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 
 const examples = new URL('../../example/', import.meta.url)
 const names = readdirSync(examples).filter(name => name !== 'shared')
+/** Where the examples keep what happens, instead of in their folders. */
+const data = mkdtempSync(join(tmpdir(), 'koa-sse-pool-examples-'))
+afterAll(() => rmSync(data, { recursive: true }))
 const runner = fileURLToPath(new URL('../../scripts/example.js', import.meta.url))
 
 describe('npm run example', () => {
@@ -23,7 +28,7 @@ describe('npm run example', () => {
   })
 
   test('ends the server when only npm gets the signal', async () => {
-    const env = { ...process.env, PORT: '0' }
+    const env = { ...process.env, PORT: '0', DATA: join(data, 'npm.db') }
     const npm = spawn('npm', ['run', '--silent', 'example', '--', 'tokens'], { env })
     onTestFinished(() => void npm.kill('SIGTERM'))
     npm.stderr.resume()
@@ -48,7 +53,7 @@ describe('npm run example', () => {
 })
 
 function run(...args: string[]) {
-  const env = { ...process.env, PORT: '0' }
+  const env = { ...process.env, PORT: '0', DATA: join(data, `${args[0]}.db`) }
   const example = spawn(process.execPath, [runner, ...args], { env })
   onTestFinished(() => void example.kill('SIGTERM'))
   return example

@@ -110,7 +110,10 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
   test('says how long to stay away for a gap, and shows a heartbeat only while connected (fault 110)', async () => {
     example = await startExample({ everyMs: 500, kept: 6, pingMs: 100 })
     const page = await openPage()
-    await waitFor(page, () => document.querySelector('#log-seconds')?.textContent === '3')
+    await waitFor(
+      page,
+      () => document.querySelector('[data-value="logSeconds"]')?.textContent === '3',
+    )
     const isBeating = () => !document.querySelector<HTMLElement>('#heartbeat')?.hidden
     expect(await page.eval(isBeating)).toBe(false)
     await connect(page)
@@ -193,7 +196,7 @@ describe.each(ENGINES)('example/message-list in %s', engine => {
         // Without a timer for messages the page would name a time of months.
         await waitFor(page, () => document.querySelector('#connect:enabled'))
         await page.eval(() => {
-          const node = document.querySelector('#log-seconds')
+          const node = document.querySelector('[data-value="logSeconds"]')
           if (node) node.textContent = '10'
         })
         await connect(page)

@@ -154,6 +154,53 @@ describe.each(ENGINES)('example/progress in %s', engine => {
     throw new Error('The job has ended before 100 %')
   })
 
+  test('says what waits when the browser opens no more connections, until one is free', async () => {
+    const { origin } = await serve()
+    const page = await openPage(origin, 'ada')
+    // With the stream of the page, the six that a browser opens to a host over HTTP/1.1.
+    await page.eval(() => {
+      const others = Array.from(
+        { length: 5 },
+        (_, n) => new EventSource(`event/push?id=other-${n}`),
+      )
+      Object.assign(window, { others })
+    })
+    expect(await page.eval(() => document.querySelector<HTMLElement>('#held')?.hidden)).toBe(true)
+    for (let job = 0; job < 2; job++) {
+      const body = new URLSearchParams({ id: 'ada' })
+      await fetch(`${origin}/event/progress`, { method: 'POST', body })
+    }
+    await appears(page, '#held:not([hidden])')
+    expect(await textOf(page, '#held')).toContain('waiting for a connection')
+    await page.eval(() => {
+      for (const other of (window as unknown as { others: EventSource[] }).others) other.close()
+    })
+    await appears(page, '#held[hidden]')
+    await appears(page, '.job[data-state="done"] ~ .job[data-state="done"]')
+    expect((await received(page)).counts.sort((a, b) => a - b)).toEqual(
+      STEPS.flatMap(step => [step, step]),
+    )
+  })
+
+  test('names each colour that it shows', async () => {
+    const { origin } = await serve()
+    const page = await openPage(origin, 'ada')
+    await press(page, '#start')
+    await progressReaches(page, 25)
+    await click(page, '#cut')
+    await appears(page, '[data-note="back"]')
+    await appears(page, '.job[data-state="done"]')
+    // Those of the cells of jobs and of the dots of the log, as they are painted.
+    const { named, shown } = await page.eval(() => {
+      const colour = (node: Element, part?: string) => getComputedStyle(node, part).backgroundColor
+      const all = (selector: string, part?: string) =>
+        Array.from(document.querySelectorAll(selector), node => colour(node, part))
+      return { named: all('.legend i'), shown: [...all('.cells i'), ...all('#log li', '::after')] }
+    })
+    expect(new Set(shown).size).toBeGreaterThanOrEqual(4)
+    expect([...new Set(shown)].filter(each => !named.includes(each))).toEqual([])
+  })
+
   test('shows the steps of a job only to its client', async () => {
     const { origin } = await serve()
     const page = await openPage(origin, 'ada')
@@ -177,7 +224,7 @@ describe.each(ENGINES)('example/progress in %s', engine => {
 /** An outage lasts several steps, so that there is something to miss. */
 async function serve() {
   const pool = new ClientPool({ pingInterval: 200 })
-  const { app, runs } = createApp({ pool, stepMs: 50, retryMs: 400 })
+  const { app, runs, close } = createApp({ pool, stepMs: 50, retryMs: 400 })
   const jobs = new Set<string>()
   const start = runs.start.bind(runs)
   runs.start = (id, ...rest) => {
@@ -187,8 +234,7 @@ async function serve() {
   const server = http.createServer(app.callback()).listen(0, '127.0.0.1')
   await once(server, 'listening')
   onTestFinished(async () => {
-    await runs.close({ timeout: 0 })
-    await pool.close()
+    await close(() => pool.close())
     server.close()
     server.closeAllConnections()
   })

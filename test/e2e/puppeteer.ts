@@ -26,19 +26,25 @@ const PROCESS_PER_TAB = {
 
 export async function launchPuppeteer(
   engine: 'chromium' | 'firefox',
-  { viewport, colorScheme, processPerTab = false }: LaunchOptions,
+  { viewport, colorScheme, languages, processPerTab = false }: LaunchOptions,
 ): Promise<Browser> {
   const userDataDir = await mkdtemp(join(tmpdir(), `koa-sse-pool-${engine}-`))
   const browser = await puppeteer.launch({
     ...(engine === 'chromium'
       ? {
           browser: 'chrome',
-          args: [...CHROMIUM_ARGS, ...(processPerTab ? PROCESS_PER_TAB.chromium : [])],
+          args: [
+            ...CHROMIUM_ARGS,
+            `--lang=${languages.split(',')[0]}`,
+            `--accept-lang=${languages}`,
+            ...(processPerTab ? PROCESS_PER_TAB.chromium : []),
+          ],
         }
       : {
           browser: 'firefox',
           extraPrefsFirefox: {
             'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+            'intl.accept_languages': languages,
             ...(processPerTab && PROCESS_PER_TAB.firefox),
           },
         }),

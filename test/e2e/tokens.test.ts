@@ -223,6 +223,29 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
     expect(await page.eval(() => document.querySelectorAll('#list li').length)).toBe(2)
   })
 
+  test('is not set back by a list of conversations that an event has overtaken', async () => {
+    const page = await openPage()
+    await press(page, '#ask')
+    await hasTokens(page, 10)
+    await page.eval(() => {
+      const { fetch } = window
+      window.fetch = async (...args) => {
+        const response = await fetch(...args)
+        if (!String(args[0]).endsWith('/conversations')) return response
+        const list = await response.json()
+        const released = new Promise(resolve => document.addEventListener('release', resolve))
+        document.body.dataset.held = ''
+        return Object.assign(response, { json: () => released.then(() => list) })
+      }
+    })
+    await choose(page, 'b')
+    await waitFor(page, () => document.body.dataset.held !== undefined)
+    hurry()
+    await isStored(page)
+    await page.eval(() => document.dispatchEvent(new Event('release')))
+    expect(await page.eval(() => document.querySelector('#list em')?.textContent)).toBe('')
+  })
+
   async function openPage(url = `http://127.0.0.1:${example.port}`): Promise<Page> {
     const page = await browser.open()
     onTestFinished(() => page.close())

@@ -25,6 +25,9 @@ export async function launchWebKit({ viewport, colorScheme }: LaunchOptions): Pr
       ...process.env,
       DISPLAY: inject('display'),
       GTK_THEME: colorScheme === 'dark' ? 'Adwaita:dark' : 'Adwaita',
+      // The language of pages. Only `C` is there on every system; pages then speak English.
+      LC_ALL: 'C',
+      LANGUAGE: 'C',
     },
   })
   const callOff = endWithUs(driver)

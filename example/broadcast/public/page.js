@@ -1,12 +1,20 @@
+import { fill, locale, say, speak, t } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
 
 const SAMPLES = 120 // half a minute
 const samples = []
 
+speak(words)
+fill({ max: () => t('aFew'), window: () => t('aFixedSize'), memory: 0, unread: 0 })
+
 let isAdmitted = false // has a place in the pool
 let newest = 0 // the number of the newest flood event
 let received = 0
 let missing = 0
+let count // connected clients; unknown without a connection
+let max // clients that may be connected
 
 const events = new PoolEventSource('events', { json: true })
 setState('connecting')
@@ -20,15 +28,15 @@ events.addEventListener('status', ({ status }) => {
 events.addEventListener('welcome', ({ data }) => {
   isAdmitted = true
   setState('open')
-  for (const node of document.querySelectorAll('.max')) node.textContent = data.maxClients
-  $('#window').textContent = `${data.windowMiB} MiB`
+  max = data.maxClients
+  fill({ max, window: `${data.windowMiB} MiB` })
   showCount()
 })
 events.addEventListener('count', ({ data }) => {
-  $('#count b').textContent = data
+  count = data
   showCount()
 })
-events.addEventListener('announce', ({ data }) => announce(data.text))
+events.addEventListener('announce', ({ data }) => announce(element('span', data.text)))
 events.addEventListener('sample', ({ data }) => draw(data))
 events.addEventListener('flood', ({ data: { n } }) => {
   if (newest > 0) missing += n - newest - 1
@@ -36,7 +44,7 @@ events.addEventListener('flood', ({ data: { n } }) => {
   received += 1
 })
 // This page was too slow for the log, or away for too long.
-events.addEventListener('gap', ({ reason }) => announce(`Gap: ${reason}`))
+events.addEventListener('gap', ({ reason }) => announce(say(element('span'), 'gap', { reason })))
 
 $('#flood').onclick = () => fetch('flood', { method: 'POST' })
 $('#silent').onclick = () => fetch('silent', { method: 'POST' })
@@ -48,28 +56,30 @@ $('#form').onsubmit = event => {
 }
 
 function setState(state) {
-  const words = { connecting: 'Connecting', open: 'Connected', full: 'Full: waiting for a place' }
   $('#state').dataset.state = state
-  $('#state').textContent = words[state]
+  say($('#state'), state)
   if (state === 'open') return
   for (const button of $('.actions').children) button.disabled = true
   // Without a connection the page does not know the count.
-  $('#count b').textContent = ''
+  count = undefined
   showCount()
 }
 
 /** The count may arrive before the welcome that says of how many. */
 function showCount() {
-  $('#count').hidden = $('#count b').textContent === '' || $('.max').textContent === ''
+  $('#count').hidden = count === undefined || max === undefined
+  if (count !== undefined) say($('#count'), 'count', { count })
 }
 
 function announce(text) {
-  const item = document.createElement('li')
-  const time = document.createElement('time')
-  time.textContent = new Date().toLocaleTimeString('en-GB')
-  item.append(Object.assign(document.createElement('span'), { textContent: text }), time)
+  const item = element('li')
+  item.append(text, element('time', new Date().toLocaleTimeString('en-GB')))
   $('#log').prepend(item)
   if ($('#log').children.length > 100) $('#log').lastChild.remove()
+}
+
+function element(name, textContent = '') {
+  return Object.assign(document.createElement(name), { textContent })
 }
 
 /** Runs four times a second. Painting for each flood event would slow the page down. */
@@ -78,14 +88,13 @@ function draw(sample) {
   samples.push(sample)
   if (samples.length > SAMPLES) samples.shift()
 
-  $('#memory').textContent = Math.round(memory)
-  $('#unread').textContent = Math.round(unread)
+  fill({ memory: Math.round(memory), unread: Math.round(unread) })
   $('#silent-count').textContent = silent
-  $('#received').textContent = received.toLocaleString('en')
-  $('#missing').textContent = missing.toLocaleString('en')
+  $('#received').textContent = received.toLocaleString(locale())
+  $('#missing').textContent = missing.toLocaleString(locale())
   $('#stats').textContent = JSON.stringify(stats, null, 2)
   $('#flood').disabled = isFlooding
-  $('#silent').disabled = stats.streams >= Number($('.max').textContent)
+  $('#silent').disabled = stats.streams >= max
   $('#release').disabled = silent === 0
 
   const highest = Math.max(...samples.flatMap(one => [one.memory, one.unread]))

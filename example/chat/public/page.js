@@ -1,62 +1,16 @@
+import { locale, onLanguage, say, speak } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
 
 const ROOMS = ['general', 'help', 'random']
 const NAMES = ['Ada', 'Grace', 'Linus', 'Margaret', 'Barbara', 'Edsger', 'Radia', 'Ken']
 const TYPING_MS = 3000
 
-const words = {
-  en: {
-    connecting: 'Connecting',
-    live: 'Connected',
-    behind: 'Catching up',
-    offline: 'Offline, trying again',
-    ended: 'Closed',
-    refused: 'Refused',
-    page: 'Chat',
-    you: name => `${name} (you)`,
-    gap: 'Some messages are missing here.',
-    failed: 'The message was not sent. Try again.',
-    typing: names => `${names.join(', ')} ${names.length > 1 ? 'are' : 'is'} typing…`,
-    unread: count => `${count} unread`,
-  },
-  zh: {
-    title: '谁在线？',
-    intro:
-      '打开第二个标签页，仍是同一位成员；打开无痕窗口，则是另一位。刷新页面，别人不会看到你离开。',
-    rooms: '房间',
-    noMessages: '还没有消息。',
-    message: '消息',
-    send: '发送',
-    online: '本房间在线成员',
-    name: '你的名字',
-    save: '保存',
-    note: '琥珀色：未读消息。',
-    twin: '用同一成员打开新标签页',
-    connecting: '连接中',
-    live: '已连接',
-    behind: '正在同步',
-    offline: '离线，正在重试',
-    ended: '已关闭',
-    refused: '被拒绝',
-    page: '聊天',
-    you: name => `${name}（你）`,
-    gap: '这里缺少部分消息。',
-    failed: '消息未发送，请重试。',
-    typing: names => `${names.join('、')}正在输入…`,
-    unread: count => `${count} 条未读`,
-  },
-}
+speak(words)
 
 // The URL says who this is, so that a reload and a second tab are the same member.
 const given = new URLSearchParams(location.search)
-const lang = given.get('lang') ?? navigator.language
-// Of the languages that the page speaks: any other tag may be one that Intl refuses, such as WebKitGTK's "C".
-const locale = lang.startsWith('zh') ? 'zh-CN' : 'en-GB'
-const t = words[locale === 'zh-CN' ? 'zh' : 'en']
-if (locale === 'zh-CN') {
-  document.documentElement.lang = locale
-  for (const node of document.querySelectorAll('[data-t]')) node.textContent = t[node.dataset.t]
-}
 const tab = token()
 const me = given.get('me') ?? token()
 let name = given.get('name') ?? NAMES[Math.floor(Math.random() * NAMES.length)]
@@ -111,7 +65,7 @@ function connect() {
   source.addEventListener('typing', ({ data }) => {
     if (data.room === room) startTyping(data)
   })
-  source.addEventListener('sse.gap', () => note(t.gap))
+  source.addEventListener('sse.gap', () => note('gap'))
   showState()
 }
 
@@ -150,7 +104,7 @@ async function sendMessage() {
   // A second attempt has the same id, so that a message whose answer was lost is shown once.
   draft ??= token()
   const response = await post('messages', { id: draft, text })
-  if (!response?.ok) return note(t.failed)
+  if (!response?.ok) return note('failed')
   draft = undefined
   $('#text').value = ''
   typedAt = 0
@@ -220,11 +174,11 @@ function unreadIn(each) {
 // ---- What the page shows
 
 function showAll() {
-  const url = `?${new URLSearchParams({ me, name, room, ...(given.has('lang') && { lang }) })}`
+  const url = `?${new URLSearchParams({ me, name, room })}`
   history.replaceState(null, '', url)
   $('#twin').href = url
   $('#name').value = name
-  $('#room-title').textContent = `# ${room}`
+  say($('#room-title'), 'room', { room })
   showRooms()
   showMembers()
   showTyping()
@@ -235,7 +189,7 @@ function showState() {
   const { status, readyState } = source
   const states = ['connecting', 'open', 'closed']
   $('#state').dataset.state = states[readyState]
-  $('#state').textContent = t[status]
+  say($('#state'), status)
 }
 
 function showRooms() {
@@ -244,12 +198,12 @@ function showRooms() {
     const button = $(`#rooms [data-room="${each}"]`)
     const count = unreadIn(each)
     total += count
-    const badge = element('em', { textContent: count > 0 ? t.unread(count) : '' })
-    button.replaceChildren(element('span', { textContent: `# ${each}` }), badge)
+    const badge = count > 0 ? say(element('em'), 'unread', { count }) : element('em')
+    button.replaceChildren(say(element('span'), 'room', { room: each }), badge)
     if (each === room) button.setAttribute('aria-current', 'true')
     else button.removeAttribute('aria-current')
   }
-  document.title = `${total > 0 ? `(${total}) ` : ''}${t.page} · koa-sse-pool`
+  say($('title'), total > 0 ? 'pageUnread' : 'page', { total })
 }
 
 function showMembers() {
@@ -257,7 +211,8 @@ function showMembers() {
     one.name === other.name ? (a < b ? -1 : 1) : one.name < other.name ? -1 : 1,
   )
   const items = sorted.map(([id, state]) => {
-    const item = element('li', { textContent: id === me ? t.you(state.name) : state.name })
+    const item = element('li', { textContent: state.name })
+    if (id === me) say(item, 'you', { name: state.name })
     item.dataset.member = id
     return item
   })
@@ -267,7 +222,9 @@ function showMembers() {
 
 function showTyping() {
   const names = Array.from(typing.values(), ({ name }) => name)
-  $('#typing').textContent = names.length > 0 ? t.typing(names) : ''
+  if (names.length > 0) return say($('#typing'), 'typing', { names })
+  delete $('#typing').dataset.t
+  $('#typing').textContent = ''
 }
 
 function showMessages() {
@@ -286,7 +243,7 @@ function itemOf({ from, name, text, at, isUnread }) {
   if (isUnread) item.dataset.unread = ''
   const time = element('time', {
     dateTime: new Date(at).toISOString(),
-    textContent: new Date(at).toLocaleTimeString(locale, { hour: '2-digit', minute: '2-digit' }),
+    textContent: new Date(at).toLocaleTimeString(locale(), { hour: '2-digit', minute: '2-digit' }),
   })
   const head = element('p', { className: 'head' })
   head.append(element('b', { textContent: name }), time)
@@ -294,8 +251,8 @@ function itemOf({ from, name, text, at, isUnread }) {
   return item
 }
 
-function note(text) {
-  $('#messages').append(element('li', { className: 'note', textContent: text }))
+function note(key) {
+  $('#messages').append(say(element('li', { className: 'note' }), key))
   toEnd()
 }
 
@@ -339,5 +296,7 @@ document.onvisibilitychange = () => {
   // Hidden, nobody sees the marks go.
   if (document.hidden) showMessages()
 }
+// The times of the messages.
+onLanguage(showMessages)
 connect()
 showAll()

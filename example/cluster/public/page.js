@@ -1,11 +1,15 @@
+import { locale, say, speak } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
 
 const COLUMNS = 300 // numbers kept in the lanes; the page shows as many as fit
-const STATES = { starting: 'Starting', ready: 'Ready', draining: 'Draining', down: 'Down' }
-const ACTIONS = { drain: 'Drain', kill: 'Kill', start: 'Start' }
+
+speak(words)
 
 const id = new URLSearchParams(location.search).get('id') || Math.random().toString(36).slice(2, 7)
 $('#client').textContent = id
+say($('#state'), 'connecting')
 
 let here // the name of the process this page is connected to
 let isBehind = false // from the loss of the connection until the replay is complete
@@ -18,7 +22,7 @@ const events = new PoolEventSource(`events?${new URLSearchParams({ id })}`, { js
 events.addEventListener('status', () => {
   if (events.readyState !== PoolEventSource.CONNECTING) return
   if (here) {
-    note('lost', `Lost process ${here}`)
+    note('lost', { name: here })
     // The list of processes cannot arrive before the page is connected again.
     showDown(here)
   }
@@ -31,15 +35,14 @@ events.addEventListener('processes', ({ data }) => data.forEach(showProcess))
 events.addEventListener('welcome', ({ data: { name, pid, store } }) => {
   $('#store').textContent = store
   moveTo(name)
-  const missed = isBehind ? `; ${plural(caughtUp, 'missed number')} replayed` : ''
-  note(isBehind ? 'back' : 'open', `On process ${name}, pid ${pid}${missed}`)
+  note(isBehind ? 'back' : 'open', { name, pid: String(pid), count: caughtUp })
   isBehind = false
   caughtUp = 0
   ask()
 })
 // The log has lost part of what was missed, or it is a new log that counts from 1 again.
 events.addEventListener('gap', ({ reason }) => {
-  note('gap', `Gap: ${reason}`)
+  note('gap', { reason })
   if (reason !== 'trimmed' && reason !== 'lagged') newest = undefined
 })
 
@@ -53,7 +56,7 @@ function show({ n, by }) {
   if (isBehind) caughtUp += 1
   for (const name of Object.keys(counts)) {
     const node = $(`#${name}`)
-    node.textContent = counts[name].toLocaleString('en')
+    node.textContent = counts[name].toLocaleString(locale())
     node.classList.toggle('wrong', name !== 'received' && counts[name] > 0)
   }
 
@@ -72,7 +75,8 @@ function show({ n, by }) {
 function moveTo(name) {
   here = name
   $('#state').dataset.state = name ? 'open' : 'connecting'
-  $('#state').textContent = name ? `On process ${name}` : 'Reconnecting'
+  if (name) say($('#state'), 'onProcess', { name })
+  else say($('#state'), 'reconnecting')
   for (const item of $('#processes').children) {
     item.toggleAttribute('data-here', item.dataset.name === name)
   }
@@ -96,20 +100,29 @@ const lane = name => 'ABC'.indexOf(name) + 1
 
 function showProcess({ name, pid, state, streams, clients, replays, gaps }) {
   const item = $(`.process[data-name="${name}"]`) ?? addProcess(name)
-  const set = (selector, text) => {
-    item.querySelector(selector).textContent = text
-  }
-  const whom = clients.map(client => (client === id ? `${client} (you)` : client)).join(', ')
+  const part = selector => item.querySelector(selector)
+  const isDown = state === 'down'
   item.dataset.state = state
-  set('.state', STATES[state])
-  set('.pid', state === 'down' ? '' : `pid ${pid}`)
-  const figures = [plural(streams, 'stream'), plural(replays, 'replay'), plural(gaps, 'gap')]
-  set('.figures', state === 'down' ? 'Restarts by itself' : figures.join(', '))
-  set('.whom', whom || 'no clients')
+  say(part('.state'), `state.${state}`)
+  part('.pid').hidden = isDown
+  say(part('.pid'), 'pid', { pid: String(pid) })
+  if (isDown) say(part('.figures'), 'restarts')
+  else say(part('.figures'), 'figures', { streams, replays, gaps })
+  if (clients.length === 0) say(part('.whom'), 'noClients')
+  else {
+    delete part('.whom').dataset.t
+    part('.whom').replaceChildren(...clients.flatMap(clientOf).slice(1))
+  }
   // One button for Kill and Start, so that it keeps the keyboard focus.
   const [drain, kill] = item.querySelectorAll('button')
   drain.disabled = state !== 'ready'
   setAction(kill, state === 'down' ? 'start' : 'kill', name)
+}
+
+/** After a comma. */
+function clientOf(client) {
+  const node = element('span', '', client)
+  return [', ', client === id ? say(node, 'you', { client }) : node]
 }
 
 function addProcess(name) {
@@ -140,8 +153,10 @@ async function order(name, action) {
 
 function setAction(button, action, name) {
   button.dataset.action = action
-  button.textContent = ACTIONS[action]
-  button.ariaLabel = `${ACTIONS[action]} process ${name}`
+  button.dataset.tLabel = { drain: 'drainProcess', kill: 'killProcess', start: 'startProcess' }[
+    action
+  ]
+  say(button, action, { name })
 }
 
 // ---- Which client is on which process
@@ -150,23 +165,24 @@ async function ask() {
   const response = await fetch(`where?${new URLSearchParams({ id })}`).catch(() => undefined)
   if (!response?.ok) return
   const { asked, locations, count } = await response.json()
-  $('#asked').textContent = `process ${asked}`
-  $('#located').textContent =
-    locations.map(one => `${one.process}, ${plural(one.streams, 'stream')}`).join('; ') ||
-    'not connected'
-  const { processes, clients, streams } = count
-  $('#counted').textContent =
-    `${plural(processes, 'process')}, ${plural(clients, 'client')}, ${plural(streams, 'stream')}`
+  say($('#asked'), 'process', { name: asked })
+  if (locations.length === 0) say($('#located'), 'notConnected')
+  else {
+    delete $('#located').dataset.t
+    const parts = locations.flatMap(one => ['; ', say(element('span'), 'location', one)])
+    $('#located').replaceChildren(...parts.slice(1))
+  }
+  say($('#counted'), 'counts', count)
 }
 $('#ask').onclick = ask
 
 // ---- Helpers
 
-function note(kind, text) {
+function note(kind, values) {
   const item = element('li')
   item.dataset.note = kind
   item.append(
-    element('span', '', text),
+    say(element('span'), kind, values),
     element('time', '', new Date().toLocaleTimeString('en-GB')),
   )
   $('#log').prepend(item)
@@ -175,9 +191,4 @@ function note(kind, text) {
 
 function element(name, className = '', textContent = '') {
   return Object.assign(document.createElement(name), { className, textContent })
-}
-
-function plural(count, word) {
-  const many = word.endsWith('s') ? `${word}es` : `${word}s`
-  return `${count} ${count === 1 ? word : many}`
 }

@@ -1,10 +1,18 @@
+import { fill, say, speak } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
+
+speak(words)
+// Until the session says how far the log goes back.
+fill({ logSeconds: 10 })
+showLastId('')
 
 const session = await (await fetch('session')).json()
 $('#user').textContent = session.user
 $('#page-origin').textContent = location.origin
 $('#events-origin').textContent = session.events
-$('#log-seconds').textContent = session.logSeconds
+fill({ logSeconds: session.logSeconds })
 
 let events // the PoolEventSource; none while closed
 let lastId = '' // the newest event id
@@ -23,12 +31,12 @@ function connect() {
   setState('connecting')
 
   events.addEventListener('status', ({ status }) => {
-    if (status === 'refused') note('refused', 'Refused: reload the page to get a new session')
+    if (status === 'refused') note('refused')
     // To come back after that the client starts again, because its end is part of what it would resume.
     if (status === 'ended') lastId = ''
     if (events.readyState === PoolEventSource.CLOSED) return disconnect()
     if (events.readyState === PoolEventSource.OPEN) return setState('open')
-    if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
+    if ($('#state').dataset.state === 'open') note('lost')
     behind = true
     setState('connecting')
   })
@@ -38,11 +46,11 @@ function connect() {
   })
   on('update', event => {
     $('#total').textContent = event.data.messages
-    showEvent(event, `${event.data.messages} messages so far`)
+    showEvent(event, 'soFar', { messages: event.data.messages })
   })
   // Sent by the handler on the server; arrives after the replay.
   on('hi', event => {
-    showEvent(event, `Hello, ${event.data.user}`)
+    showEvent(event, 'hello', { user: event.data.user })
     behind = false
   })
   // The heartbeat keeps the id recent while there are no other events.
@@ -51,7 +59,7 @@ function connect() {
     $('#heartbeat time').textContent = clock()
   })
   // The server has ended the stream for good.
-  on('end', event => showEvent(event, event.data))
+  on('end', event => showEvent(event, 'serverEnded'))
 }
 
 /** Calls the listener, then shows how far the page has read. */
@@ -59,19 +67,19 @@ function on(name, listener) {
   events.addEventListener(name, event => {
     listener(event)
     lastId = events.lastEventId
-    $('#last-id').textContent = lastId || 'none'
+    showLastId(lastId)
   })
 }
 
 function disconnect() {
   events.close()
   setState('closed')
-  $('#last-id').textContent = lastId || 'none'
+  showLastId(lastId)
 }
 
 $('#connect').onclick = connect
 $('#disconnect').onclick = () => {
-  note('left', 'Disconnected')
+  note('left')
   disconnect()
 }
 // Clears only the list; the connection and the last event id stay.
@@ -80,9 +88,8 @@ $('#end').onclick = () => fetch('end', { method: 'POST' })
 setState('closed')
 
 function setState(state) {
-  const words = { closed: 'Not connected', connecting: 'Connecting', open: 'Connected' }
   $('#state').dataset.state = state
-  $('#state').textContent = words[state]
+  say($('#state'), state)
   $('#connect').disabled = state !== 'closed'
   $('#disconnect').disabled = state === 'closed'
   $('#end').disabled = state !== 'open'
@@ -97,10 +104,7 @@ function setState(state) {
  * the gap's entry, oldest first. Events that arrive meanwhile are held back.
  */
 async function fillGap(reason) {
-  let mark = showEvent(
-    { type: 'sse.gap' },
-    `Some events are gone from the log (${reason}); fetched the messages instead`,
-  )
+  let mark = showEvent({ type: 'sse.gap' }, 'gap', { reason })
   const response = await fetch('messages')
   for (const message of await response.json()) {
     if (!shown.has(message.n)) mark = showMessage(message, 'fetched', undefined, mark)
@@ -115,26 +119,26 @@ function showMessage({ n, text }, how, event, below = $('#log').firstChild) {
   item.append(
     element('code', { textContent: `#${n}` }),
     element('span', { textContent: text }),
-    element('em', { textContent: how === 'live' ? '' : how }),
+    how === 'live' ? element('em') : say(element('em'), how),
   )
   return insert(item, below)
 }
 
-function showEvent(event, text) {
+function showEvent(event, key, values) {
   const item = element('li')
   Object.assign(item.dataset, { event: event.type })
   item.append(
     element('strong', { textContent: event.type }),
-    element('span', { className: 'text', textContent: text }),
+    say(element('span', { className: 'text' }), key, values),
     element('time', { textContent: clock() }),
   )
   return insert(item)
 }
 
-function note(name, text) {
+function note(name) {
   const item = element('li', { className: 'note' })
   item.dataset.note = name
-  item.append(element('span', { textContent: text }), element('time', { textContent: clock() }))
+  item.append(say(element('span'), name), element('time', { textContent: clock() }))
   return insert(item)
 }
 
@@ -142,6 +146,12 @@ function insert(item, below = $('#log').firstChild) {
   $('#log').insertBefore(item, below?.isConnected ? below : $('#log').firstChild)
   if ($('#log').children.length > 200) $('#log').lastChild.remove()
   return item
+}
+
+function showLastId(id) {
+  if (id === '') return say($('#last-id'), 'none')
+  delete $('#last-id').dataset.t
+  $('#last-id').textContent = id
 }
 
 function element(name, properties = {}) {

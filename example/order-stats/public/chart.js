@@ -1,4 +1,5 @@
 // Draws the bars with Chart.js. It is loaded by a script tag, so it is a global: window.Chart.
+import { locale } from './shared/language.js'
 
 const PARTS = ['snapshot', 'live', 'replayed']
 const COLOURS = { snapshot: '--known', live: '--live', replayed: '--replayed' }
@@ -62,6 +63,6 @@ export function drawMonths(canvas, months) {
 /** In January, a second line has the year. */
 function labelOf(month) {
   const date = new Date(`${month}-01T00:00:00Z`)
-  const name = date.toLocaleDateString('en-GB', { month: 'short', timeZone: 'UTC' })
+  const name = date.toLocaleDateString(locale(), { month: 'short', timeZone: 'UTC' })
   return month.endsWith('-01') ? [name, month.slice(0, 4)] : name
 }

@@ -1,6 +1,10 @@
 import { drawMonths } from './chart.js'
+import { locale, onLanguage, say, speak, t } from './shared/language.js'
+import { words } from './words.js'
 
 const $ = selector => document.querySelector(selector)
+
+speak(words)
 
 /** The newest known figures of each month, by month. */
 const months = new Map()
@@ -23,7 +27,7 @@ async function connect() {
   const response = await fetch('event/ticket', { method: 'POST' }).catch(() => undefined)
   const { ticket } = response?.ok ? await response.json() : {}
   if (connect.latest !== mine) return // superseded by a later call, or the page was left
-  if (response?.status === 401) return signedOut('The sign-in has ended.')
+  if (response?.status === 401) return signedOut('signInEnded')
   if (response?.status === 403) return refused()
   if (!ticket) return again()
   count('#tickets')
@@ -41,7 +45,7 @@ function listen(stream) {
   })
   on('status', ({ status }) => {
     if (stream.readyState === PoolEventSource.OPEN) return
-    if ($('#state').dataset.state === 'open') note('lost', 'Connection lost')
+    if ($('#state').dataset.state === 'open') note('lost')
     setState('connecting')
     isBehind = true
     // A ticket that no longer admits the page is refused. A stream cut off before the snapshot may have
@@ -56,7 +60,7 @@ function listen(stream) {
     for (const row of rows) take(row, 'snapshot')
     show()
     count('#snapshots')
-    note('snapshot', `Snapshot: ${number($('#total').textContent)} orders`)
+    note('snapshot', { orders: Number($('#total').textContent) })
   })
   on('order', ({ data: { id, product, month } }) => {
     const how = isBehind ? 'replayed' : 'live'
@@ -66,12 +70,12 @@ function listen(stream) {
   })
   // Sent by the handler on the server after a reconnect; arrives after the replay.
   on('ready', () => {
-    if (isBehind) note('back', 'Reconnected with the same ticket')
+    if (isBehind) note('back')
     isBehind = false
     failures = 0
   })
   // The page was away for longer than the log goes back; the server sends a snapshot next.
-  on('gap', ({ reason }) => note('gap', `Some events are gone from the log (${reason})`))
+  on('gap', ({ reason }) => note('gap', { reason }))
   on('sse.cursor', () => {
     $('#heartbeat').hidden = false
     $('#heartbeat time').textContent = clock()
@@ -118,40 +122,39 @@ $('#sign-in').onsubmit = async event => {
   const account = Object.fromEntries(new FormData($('#sign-in')))
   const response = await post('session', account).catch(() => undefined)
   if (response?.ok) return signedIn(await response.json())
-  $('#refusal').textContent =
-    response?.status === 401
-      ? 'The name or the password is wrong.'
-      : 'Signing in failed. Try again.'
+  say($('#refusal'), response?.status === 401 ? 'wrong' : 'signInFailed')
 }
 
 $('#sign-out').onclick = async () => {
   await fetch('session', { method: 'DELETE' })
-  signedOut('')
+  signedOut()
 }
 
 function signedIn({ name }) {
   $('#sign-in').reset()
   $('#sign-in').hidden = true
-  $('#refusal').textContent = ''
+  clear('#refusal')
   $('#sign-out').hidden = false
-  $('#user').textContent = name
+  clear('#user').textContent = name
   for (const selector of ['#view', '.sum']) $(selector).hidden = false
   connect()
 }
 
-function signedOut(why) {
+/** @param why the key of the reason; undefined if the user wanted it */
+function signedOut(why, values) {
   disconnect()
   forget()
   $('#sign-in').hidden = false
   $('#sign-out').hidden = true
-  $('#user').textContent = 'nobody'
-  $('#refusal').textContent = why
+  say($('#user'), 'nobody')
+  if (why) say($('#refusal'), why, values)
+  else clear('#refusal')
   setState('closed')
 }
 
 function refused() {
-  signedOut(`${$('#user').textContent} may not see the figures.`)
-  note('refused', 'Ticket refused: 403')
+  signedOut('mayNot', { name: $('#user').textContent })
+  note('refused')
 }
 
 function forget() {
@@ -174,8 +177,7 @@ async function place(amount) {
   )
   const answers = await Promise.allSettled(orders)
   const placed = answers.filter(({ value }) => value?.ok).length
-  const words = placed === 1 ? 'One order placed.' : `${placed} orders placed.`
-  $('#shop').textContent = placed === amount ? words : `${words} The others failed.`
+  say($('#shop'), placed === amount ? 'placed' : 'somePlaced', { placed })
 }
 
 /** A day in the last year, so that past months change too. */
@@ -197,9 +199,8 @@ function post(path, body) {
 // ---- Display
 
 function setState(state) {
-  const words = { closed: 'Not signed in', connecting: 'Connecting', open: 'Live' }
   $('#state').dataset.state = state
-  $('#state').textContent = words[state]
+  say($('#state'), state)
   $('#cut').disabled = state !== 'open'
   // Its green dot means a live connection. The next heartbeat shows it again.
   if (state !== 'open') $('#heartbeat').hidden = true
@@ -228,16 +229,16 @@ function showOrder({ id, product, month, how }) {
   Object.assign(item.dataset, { event: 'order', order: id, how })
   item.append(
     element('code', { textContent: `#${id}` }),
-    element('span', { textContent: `${product}, ${monthName(month)}` }),
-    element('em', { textContent: how === 'live' ? '' : how }),
+    say(element('span'), 'sold', { product: () => t(product), month: () => monthName(month) }),
+    how === 'live' ? element('em') : say(element('em'), how),
   )
   insert(item)
 }
 
-function note(name, text) {
+function note(name, values) {
   const item = element('li', { className: 'note' })
   item.dataset.note = name
-  item.append(element('span', { textContent: text }), element('time', { textContent: clock() }))
+  item.append(say(element('span'), name, values), element('time', { textContent: clock() }))
   insert(item)
 }
 
@@ -250,21 +251,25 @@ function element(name, properties = {}) {
   return Object.assign(document.createElement(name), properties)
 }
 
+/** Takes the text away, also for when the language changes. */
+function clear(selector) {
+  const node = $(selector)
+  delete node.dataset.t
+  node.textContent = ''
+  return node
+}
+
 function count(selector) {
   $(selector).textContent = Number($(selector).textContent) + 1
 }
 
 function money(cents) {
-  return (cents / 100).toLocaleString('en-GB', { style: 'currency', currency: 'EUR' })
-}
-
-function number(text) {
-  return Number(text).toLocaleString('en-GB')
+  return (cents / 100).toLocaleString(locale(), { style: 'currency', currency: 'EUR' })
 }
 
 function monthName(month) {
   const date = new Date(`${month}-01T00:00:00Z`)
-  return date.toLocaleDateString('en-GB', { month: 'short', year: 'numeric', timeZone: 'UTC' })
+  return date.toLocaleDateString(locale(), { month: 'short', year: 'numeric', timeZone: 'UTC' })
 }
 
 function clock() {
@@ -275,4 +280,6 @@ function clock() {
 
 const session = await fetch('session')
 if (session.status === 200) signedIn(await session.json())
-else signedOut('')
+else signedOut()
+// The months of chart and table.
+onLanguage(show)

@@ -1,54 +1,12 @@
+import { say, speak } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
 
-const words = {
-  en: {
-    connecting: 'Connecting',
-    reconnecting: 'Reconnecting',
-    offline: 'Offline, trying again',
-    open: 'Connected',
-    closed: 'Closed',
-    job: 'Job',
-    stopped: 'stopped',
-    replayed: 'replayed',
-    lost: 'Connection lost',
-    back: 'Reconnected',
-    ended: 'The server ended the stream',
-    failed: 'The server did not accept the job',
-  },
-  zh: {
-    title: '断线也不丢消息',
-    intro:
-      '开始一个任务，服务端会推送它的进度。断开连接或刷新页面，任务照常进行，并会先补上错过的每一步。',
-    start: '开始任务',
-    cut: '断开连接',
-    jobs: '任务',
-    live: '实时',
-    replayed: '重放',
-    noJobs: '还没有任务，可以同时开始两个。',
-    log: '收到的事件',
-    noEvents: '还没有事件。',
-    heartbeat: '心跳',
-    client: '客户端',
-    twin: '在新标签页打开同一客户端',
-    connecting: '连接中',
-    reconnecting: '重连中',
-    offline: '离线，正在重试',
-    open: '已连接',
-    closed: '已关闭',
-    job: '任务',
-    stopped: '已停止',
-    lost: '连接断开',
-    back: '已重新连接',
-    ended: '服务端结束了连接',
-    failed: '任务未能开始',
-  },
-}
-const zh = navigator.language.startsWith('zh')
-const t = key => words[zh ? 'zh' : 'en'][key]
-if (zh) {
-  document.documentElement.lang = 'zh-CN'
-  for (const node of document.querySelectorAll('[data-t]')) node.textContent = t(node.dataset.t)
-}
+/** After this time, a new stream that has neither opened nor failed is held back by the browser. */
+const HELD_MS = 3000
+
+speak(words)
 
 // The client is the user: every page with the same ?id= receives the same events.
 const id = new URLSearchParams(location.search).get('id') || token()
@@ -58,11 +16,13 @@ history.replaceState(null, '', query)
 $('#client').textContent = id
 $('#twin').href = query
 
+const known = new Set() // runs that this page reads, or has read
 let isLost = false // from the loss of the connection until it is back
 
 // Tells of new jobs. All tabs share this stream; each reads the jobs by itself.
 const events = new PoolEventSource(`event/push${query}`, { json: true, share: true })
 setState('connecting')
+noteWait(settled(events))
 
 events.addEventListener('status', ({ status }) => {
   const isOpen = events.readyState === PoolEventSource.OPEN
@@ -87,7 +47,10 @@ $('#start').onclick = async () => {
 $('#cut').onclick = () => post('event/cut', { id })
 
 function post(url, data) {
-  return fetch(url, { method: 'POST', body: new URLSearchParams(data) }).catch(() => undefined)
+  const body = new URLSearchParams(data)
+  const response = fetch(url, { method: 'POST', body }).catch(() => undefined)
+  noteWait(response)
+  return response
 }
 
 // ---- The state of the connection
@@ -98,9 +61,7 @@ function setState(status) {
   const pill = $('#state')
   pill.dataset.state = isFinal ? 'closed' : isOpen ? 'open' : 'connecting'
   const isAgain = status === 'connecting' && isLost
-  pill.textContent = t(
-    isAgain ? 'reconnecting' : status === 'offline' ? status : pill.dataset.state,
-  )
+  say(pill, isAgain ? 'reconnecting' : status === 'offline' ? 'offline' : pill.dataset.state)
   $('#cut').disabled = !isOpen
   allowStart()
   // Its green dot means a live connection. The next heartbeat shows it again.
@@ -119,66 +80,113 @@ function showHeartbeat() {
   restart($('#heartbeat'))
 }
 
+// ---- Streams that the browser holds back
+
+let waiting = 0
+
+/**
+ * Over HTTP/1.1 a browser opens six connections to a host, for all tabs, and tells nobody of what waits for one:
+ * the page can only see that nothing happens, not even a failure.
+ */
+function noteWait(done) {
+  const [{ nextHopProtocol } = {}] = performance.getEntriesByType('navigation')
+  if (/^h[23]/.test(nextHopProtocol)) return
+  let isHeld = false
+  const show = change => {
+    waiting += change
+    $('#held').hidden = waiting === 0
+  }
+  const timer = setTimeout(() => {
+    isHeld = true
+    show(1)
+  }, HELD_MS)
+  done.then(() => {
+    clearTimeout(timer)
+    if (isHeld) show(-1)
+  })
+}
+
+/** Resolves when a new stream has opened or failed. */
+function settled(source) {
+  return new Promise(resolve => source.addEventListener('status', resolve, { once: true }))
+}
+
 // ---- The jobs: each has a bar of twenty cells, one per step
 
 /** Those that were started before this page was opened, or while it was away. */
 async function findJobs() {
   const response = await fetch(`event/jobs${query}`).catch(() => undefined)
   if (!response?.ok) return
-  for (const job of await response.json()) readJob(job)
+  for (const run of await response.json()) readJob(run)
 }
 
-/** From its first step, whether it is at work or has ended. */
-function readJob(job) {
-  if (document.querySelector(`.job[data-job="${CSS.escape(job)}"]`)) return
-  const item = addJob(job)
-  const run = new PoolEventSource(`event/jobs/${job}${query}`, { json: true })
+/**
+ * A run from its first step, whether it is at work or has ended. A job is one run, and another one that goes on for
+ * each time that the server was killed.
+ */
+function readJob(run) {
+  if (known.has(run)) return
+  known.add(run)
+  const [job] = run.split('.')
+  const item = document.querySelector(`.job[data-job="${CSS.escape(job)}"]`) ?? addJob(job)
+  delete item.dataset.state
+  item.dataset.run = run
+  allowStart()
+  const steps = new PoolEventSource(`event/jobs/${run}${query}`, { json: true })
+  noteWait(settled(steps))
   let isReplay = true // until every step that there was has arrived
-  run.addEventListener('status', () => {
-    if (run.readyState === PoolEventSource.OPEN) return
+  steps.addEventListener('status', () => {
+    if (steps.readyState === PoolEventSource.OPEN) return
     isReplay = true
-    // Without a close event the job is not known any more.
-    if (run.readyState === PoolEventSource.CLOSED && !item.dataset.state) endJob(item, 'lost')
+    // Without a close event the run is not known any more.
+    if (steps.readyState === PoolEventSource.CLOSED && !item.dataset.state) endRun('gone')
   })
-  run.addEventListener('sse.cursor', () => {
+  steps.addEventListener('sse.cursor', () => {
     isReplay = false
     showHeartbeat()
   })
-  run.addEventListener('update', event => {
+  steps.addEventListener('update', event => {
     log(event, isReplay)
     showStep(item, event.data.count, isReplay)
   })
-  run.addEventListener('close', event => {
+  steps.addEventListener('close', event => {
     log(event)
-    endJob(item, event.data.state)
+    endRun(event.data.state)
   })
+
+  function endRun(state) {
+    // The stream that tells of the next run may have been back sooner.
+    if (item.dataset.run === run) endJob(item, state)
+  }
 }
 
 function showStep(item, count, isReplay) {
   const bar = item.querySelector('progress')
-  bar.value = count
-  item.querySelector('.count').textContent = `${count}%`
+  bar.value = Math.max(bar.value, count)
+  say(item.querySelector('.count'), 'percent', { count: bar.value })
   item.querySelectorAll('.cell')[count / 5 - 1].dataset.step = isReplay ? 'replayed' : 'live'
 }
 
 function endJob(item, state) {
   item.dataset.state = state
-  if (state !== 'done') item.querySelector('.count').textContent = t('stopped')
+  const count = item.querySelector('progress').value
+  // Lost with its process: it goes on in another run.
+  if (state === 'lost') say(item.querySelector('.count'), 'interrupted', { count })
+  else if (state !== 'done') say(item.querySelector('.count'), 'stopped')
   allowStart()
 }
 
 function addJob(job) {
-  const label = element('label', { textContent: `${t('job')} ${$('#jobs').children.length + 1}` })
+  const label = say(element('label'), 'job', { n: $('#jobs').children.length + 1 })
   const bar = element('progress', { id: `job-${job}`, max: 100, value: 0 })
   label.htmlFor = bar.id
   const cells = element('div', { className: 'cells', ariaHidden: 'true' })
   for (let i = 0; i < 20; i++) cells.append(element('i', { className: 'cell' }))
   const item = element('li', { className: 'job' })
   item.dataset.job = job
-  const count = element('span', { className: 'count', textContent: '0%' })
+  const count = say(element('span', { className: 'count' }), 'percent', { count: 0 })
   item.append(label, element('code', { textContent: job }), count, bar, cells)
   $('#jobs').prepend(item)
-  allowStart()
   return item
 }
 
@@ -192,7 +200,7 @@ function log(event, isReplayed = false) {
   item.toggleAttribute('data-replayed', isReplayed)
   item.append(
     element('strong', { textContent: event.type }),
-    element('em', { textContent: isReplayed ? t('replayed') : '' }),
+    isReplayed ? say(element('em'), 'replayed') : element('em'),
     element('code', { className: 'id', textContent: id }),
     element('time', { textContent: clock() }),
     element('code', { className: 'data', textContent: JSON.stringify(event.data) }),
@@ -203,7 +211,7 @@ function log(event, isReplayed = false) {
 function note(key) {
   const item = element('li', { className: 'note' })
   item.dataset.note = key
-  item.append(element('span', { textContent: t(key) }), element('time', { textContent: clock() }))
+  item.append(say(element('span'), key), element('time', { textContent: clock() }))
   addToLog(item)
 }
 

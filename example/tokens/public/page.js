@@ -1,4 +1,9 @@
+import { language, onLanguage, say, speak, t } from './shared/language.js'
+import { words } from './words.js'
+
 const $ = selector => document.querySelector(selector)
+
+speak(words)
 
 const page = token()
 let process = new URLSearchParams(location.search).get('process') === 'b' ? 'b' : 'a'
@@ -15,7 +20,7 @@ async function ask() {
   const id = question
   const url = `${process}/conversations/${conversation}/messages`
   const response = await send(url, 'POST', { id, text: $('#question').value })
-  if (!response?.ok) return note('refused', 'The server has not taken the question')
+  if (!response?.ok) return note('refused')
   if (question === id) question = token()
   await load()
 }
@@ -29,14 +34,19 @@ function send(url, method, data) {
 
 /** Opens the stream of this tab's process. All tabs of one process share it. */
 function watch() {
+  // Conversations of which an event came after the list was asked for: what the list says of them is older.
+  let told = new Set()
   changes?.close()
   changes = new PoolEventSource(`${process}/changes`, { json: true, share: true })
   changes.addEventListener('open', async () => {
+    told = new Set()
     const response = await send(`${process}/conversations`, 'GET')
-    if (response?.ok) for (const summary of await response.json()) list(summary)
+    const summaries = response?.ok ? await response.json() : []
+    for (const summary of summaries) if (!told.has(summary.id)) list(summary)
     load()
   })
   changes.addEventListener('conversation', ({ data }) => {
+    told.add(data.id)
     list(data)
     if (data.id === conversation) load()
   })
@@ -51,7 +61,7 @@ function list({ id, title, running }) {
     item.append(button)
     $('#list').prepend(item)
   }
-  const badge = element('em', { textContent: running ? 'writing' : '' })
+  const badge = running ? say(element('em'), 'writing') : element('em')
   button.replaceChildren(element('span', { textContent: title }), badge)
   mark()
 }
@@ -86,12 +96,18 @@ async function load() {
   const { messages, running } = await response.json()
   // A newer request is on its way.
   if (mine !== loads) return
-  $('#chat-title').textContent = messages[0]?.text ?? 'New conversation'
+  showTitle(messages[0]?.text)
   const items = messages.map(message => itemOf(message) ?? newItem(message))
   if (running) items.push(itemOf({ id: running, role: 'assistant' }) ?? read(running))
   $('#messages').replaceChildren(...items)
   toEnd()
   show()
+}
+
+function showTitle(question) {
+  if (question === undefined) return say($('#chat-title'), 'newConversation')
+  delete $('#chat-title').dataset.t
+  $('#chat-title').textContent = question
 }
 
 /** What the page shows already stays, with its colours. */
@@ -108,13 +124,9 @@ function newItem({ id, role, text, state }) {
 }
 
 function setEnd(item, state) {
-  const words = {
-    stopped: 'Stopped',
-    failed: 'The model has failed',
-    lost: 'Lost: the process that wrote it has ended',
-  }
+  const keys = { stopped: 'wasStopped', failed: 'hasFailed', lost: 'wasLost' }
   item.dataset.state = state
-  if (state in words) item.append(element('small', { textContent: words[state] }))
+  if (state in keys) item.append(say(element('small'), keys[state]))
 }
 
 // ---- The answer that is being written
@@ -138,14 +150,14 @@ function connect() {
   mine.isReplay = true // until everything that was written before has arrived
   source.addEventListener('token', ({ data }) => write(mine, data))
   source.addEventListener('sse.cursor', () => {
-    if (mine.isCut) note('resumed', `Reconnected: up to date with token ${mine.count}`)
+    if (mine.isCut) note('resumed', { count: mine.count })
     mine.isReplay = false
     mine.isCut = false
   })
   source.addEventListener('close', ({ data }) => finish(mine, JSON.parse(data).state))
   source.addEventListener('status', () => {
     if (source.readyState === PoolEventSource.CONNECTING && !mine.isCut) {
-      note('cut', 'Connection cut: the answer goes on')
+      note('cut')
       mine.isCut = true
       mine.isReplay = true
     }
@@ -173,7 +185,8 @@ function write(mine, text) {
 
 function finish(mine, state) {
   setEnd(mine.item, state)
-  note(state, state === 'done' ? 'Finished' : `The answer has ended: ${state}`)
+  if (state === 'done') note(state, {}, 'finished')
+  else note(state, { state: () => t(state) }, 'hasEnded')
   show()
 }
 
@@ -187,10 +200,10 @@ function show() {
   const state = run?.item.dataset.state
   const isOn = state === 'open'
   const isOpen = isOn && run.source.readyState === PoolEventSource.OPEN
-  const ends = { done: 'Done', stopped: 'Stopped', failed: 'Failed', lost: 'Lost' }
+  const ends = ['done', 'stopped', 'failed', 'lost']
   $('#state').dataset.state = isOpen || state === 'done' ? 'open' : isOn ? 'connecting' : 'closed'
-  const text = isOpen ? 'Writing' : isOn ? 'Connecting' : (ends[state] ?? 'Idle')
-  if ($('#state').textContent !== text) $('#state').textContent = text
+  const end = ends.includes(state) ? state : 'idle'
+  say($('#state'), isOpen ? 'open' : isOn ? 'connecting' : end)
   $('#messages').ariaBusy = String(isOn)
   $('#received').textContent = run?.count ?? 0
   $('#ask').disabled = isOn
@@ -198,12 +211,17 @@ function show() {
   $('#cut').disabled = !isOpen
 }
 
-function note(name, text) {
+function note(name, values = {}, key = name) {
   const item = element('li', { className: 'note' })
   item.dataset.note = name
   const time = element('time', { textContent: new Date().toLocaleTimeString('en-GB') })
-  item.append(element('span', { textContent: text }), time)
+  item.append(say(element('span'), key, values), time)
   $('#log').prepend(item)
+}
+
+function showQuestions() {
+  const options = questions[language].map(text => element('option', { textContent: text }))
+  $('#question').replaceChildren(...options)
 }
 
 function element(name, properties = {}) {
@@ -228,14 +246,15 @@ for (const radio of document.querySelectorAll('[name="process"]')) {
   radio.checked = radio.value === process
   radio.onchange = () => {
     process = radio.value
-    note('switched', `Served by process ${process.toUpperCase()}`)
+    note('switched', { name: process.toUpperCase() })
     mark()
     watch()
     if (run?.item.dataset.state === 'open') connect()
   }
 }
 const questions = await (await fetch('questions')).json()
-$('#question').append(...questions.map(text => element('option', { textContent: text })))
+onLanguage(showQuestions)
+showQuestions()
 mark()
 show()
 watch()

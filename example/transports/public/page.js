@@ -3,10 +3,15 @@ import { Panel } from './panel.js'
 import { draw } from './plot.js'
 import { poll } from './polling.js'
 import { listenOn } from './pool-client.js'
+import { fill, say, speak } from './shared/language.js'
 import { listen } from './sse.js'
 import { converse } from './websocket.js'
+import { words } from './words.js'
 
 const $ = selector => document.querySelector(selector)
+
+speak(words)
+say($('#state'), 'loading')
 
 const TRANSPORTS = {
   polling: poll,
@@ -38,11 +43,13 @@ const clock = {
   },
 }
 
-for (const node of document.querySelectorAll('[data-setting]')) {
-  const { setting, unit } = node.dataset
-  const value = settings[setting]
-  node.textContent = { seconds: value / 1000, rate: Math.round(1000 / value) }[unit] ?? value
-}
+fill({
+  rate: Math.round(1000 / settings.everyMs),
+  offline: settings.offlineMs / 1000,
+  poll: settings.pollMs / 1000,
+  burst: settings.burst,
+  latest: settings.latest,
+})
 
 // Before the transports start, because every reading is measured by this clock.
 await look()
@@ -52,6 +59,8 @@ plots = Object.keys(TRANSPORTS).map(name => {
   node.querySelector('[data-fact="lines"]').textContent = settings.lines[name]
   return { name, node, panel: new Panel(node, clock, showState) }
 })
+// The parts were not there when the language was chosen.
+fill({})
 const stops = plots.map(({ name, panel }) => TRANSPORTS[name](page, panel, settings))
 
 setInterval(look, settings.figuresMs)
@@ -97,6 +106,6 @@ function showState() {
   const open = plots.filter(({ panel }) => panel.state === 'open').length
   const state = isReachable && open === plots.length ? 'open' : 'connecting'
   $('#state').dataset.state = state
-  $('#state').textContent =
-    state === 'open' ? 'All five connected' : `${open} of ${plots.length} connected`
+  if (state === 'open') say($('#state'), 'allConnected')
+  else say($('#state'), 'someConnected', { open, all: plots.length })
 }

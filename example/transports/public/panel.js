@@ -1,4 +1,6 @@
 /** Checks and shows what one transport has delivered. */
+import { locale, say } from './shared/language.js'
+
 const KEPT_MS = 20_000
 
 export class Panel {
@@ -58,20 +60,20 @@ export class Panel {
   /** Not called for each reading: in a burst, the painting itself would delay them. */
   show() {
     if (!this.#newest) return
-    this.#fact('received', this.#received.toLocaleString('en'))
-    this.#fact('missed', this.#missing.size.toLocaleString('en'))
-    this.#fact('doubled', this.#doubled.toLocaleString('en'))
+    this.#fact('received', this.#received.toLocaleString(locale()))
+    this.#fact('missed', this.#missing.size.toLocaleString(locale()))
+    this.#fact('doubled', this.#doubled.toLocaleString(locale()))
     this.#node.dataset.newest = this.#newest.n
     const sorted = this.readings.map(({ late }) => late).sort((a, b) => a - b)
     const median = Math.round(sorted[sorted.length >> 1] ?? 0)
-    this.#fact('latency', median < 1 ? '< 1 ms' : `${median.toLocaleString('en')} ms`)
+    this.#fact('latency', median < 1 ? '< 1 ms' : `${median.toLocaleString(locale())} ms`)
   }
 
   cost({ requests, bytes }) {
-    this.#fact('requests', requests.toLocaleString('en'))
+    this.#fact('requests', requests.toLocaleString(locale()))
     this.#fact('bytes', kilobytes(bytes))
     const each = this.#received > 0 ? Math.round(bytes / this.#received) : 0
-    this.#fact('each', `${each.toLocaleString('en')} B`)
+    this.#fact('each', `${each.toLocaleString(locale())} B`)
   }
 
   #noteMissing({ n, at }) {
@@ -86,7 +88,7 @@ export class Panel {
     if (state === this.state) return
     this.state = state
     this.#node.dataset.state = state
-    this.#node.querySelector('.link').textContent = state === 'open' ? 'connected' : 'lost'
+    say(this.#node.querySelector('.link'), state === 'open' ? 'connected' : 'lost')
     this.#changed()
   }
 
@@ -99,5 +101,5 @@ export class Panel {
 }
 
 function kilobytes(bytes) {
-  return `${(bytes / 1000).toLocaleString('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} kB`
+  return `${(bytes / 1000).toLocaleString(locale(), { minimumFractionDigits: 1, maximumFractionDigits: 1 })} kB`
 }

@@ -1,4 +1,6 @@
 /** Plots how late each reading arrived against the time it was sent, on one scale for all transports. */
+import { say } from './shared/language.js'
+
 const SPAN_MS = 20_000
 const STEPS = [500, 1000, 2500, 5000, 7500, 10_000, 20_000, 60_000]
 
@@ -25,7 +27,7 @@ export function draw(plots, outages, now) {
     path('missed').setAttribute('d', panel.misses.map(at => `M${x(at)} 88V100`).join(''))
     path('asked').setAttribute('d', panel.answers.map(at => `M${x(at)} 0V10`).join(''))
     path('outages').setAttribute('d', outages.filter(isSeen).map(band).join(''))
-    node.querySelector('.top').textContent = `${top / 1000} s late`
+    say(node.querySelector('.top'), 'late', { seconds: top / 1000 })
   }
 
   function band({ from, to }) {
