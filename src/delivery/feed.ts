@@ -138,13 +138,17 @@ export class Feed implements LogSink {
     return !this.#messages.isAlone && target !== '' && !isPoolFrame(frame)
   }
 
-  /** Replaces the window's entries. Each reader continues where it was, if the log still has that place. */
+  /**
+   * Replaces the window's entries. Each reader continues where it was, if the log still has that place and what was to
+   * come after it.
+   */
   #refill(entries: readonly Entry[], reason: GapReason): void {
+    const lostFrom = this.#window.lostFrom(new Set(entries.map(({ id }) => id)))
     const places = new Map<Reader, Place>()
     for (const reader of this.#listener.readers()) {
       // Deliver what the old window still has for the reader, before it is cleared.
       if (!reader.isParked) reader.wake()
-      places.set(reader, reader.placeIn(this.#window))
+      places.set(reader, reader.placeIn(this.#window, lostFrom))
     }
     const isFresh = ({ target, id }: Entry) => target === MESSAGE && this.#window.willReach(id)
     const fresh = new Set(entries.filter(isFresh))

@@ -35,6 +35,8 @@ export interface Place {
   readonly joinedAt: readonly (readonly [Target, string | undefined])[]
   readonly leftAt: readonly (readonly [Target, string | undefined])[]
   readonly removal: Slot | undefined
+  /** Whether entries that it would have read next are in the log no more. */
+  readonly hasLost: boolean
 }
 
 export abstract class Reader implements CursorState, Member {
@@ -296,18 +298,27 @@ export abstract class Reader implements CursorState, Member {
     return id + window.suffixAt(this.#openedAt, this.#latestOnly)
   }
 
-  /** Where it is, to find its place again after the window is refilled. */
-  placeIn(window: Window): Place {
+  /**
+   * Where it is, to find its place again after the window is refilled.
+   * @param lostFrom the position from which on the log has lost what is in this window; infinity if it has not.
+   */
+  placeIn(window: Window, lostFrom: number): Place {
     return {
       cursor: window.idAt(this.#cursor),
       openedAt: window.idAt(this.#openedAt),
       joinedAt: [...(this.#joinedAt ?? [])].map(([target, at]) => [target, window.idAt(at)]),
       leftAt: [...(this.#leftAt ?? [])].map(([target, at]) => [target, window.idAt(at)]),
       removal: this.#removal,
+      hasLost: this.#targets.some(target => {
+        const until = this.#leftAt?.get(target) ?? Number.POSITIVE_INFINITY
+        const from = Math.max(this.#cursor, this.#joinedAt?.get(target) ?? 0)
+        const newest = Math.min(target.last?.position ?? 0, until)
+        return newest > from && newest >= lostFrom
+      }),
     }
   }
 
-  /** Finds its place in the refilled window; reads a gap for this reason if the place is gone. */
+  /** Finds its place in the refilled window; reads a gap for this reason if the place or what followed is gone. */
   moveToPlace(place: Place, window: Window, reason: GapReason): void {
     const find = (id: string | undefined) => (id === undefined ? undefined : window.find(id))
     if (this.#isBeforeHistory) {
@@ -327,7 +338,7 @@ export abstract class Reader implements CursorState, Member {
       if (this.#dropRemoval(this.#cursor)) this.#removal = place.removal
       return
     }
-    if (position !== undefined) {
+    if (position !== undefined && !place.hasLost) {
       this.#moveTo(position)
       return
     }

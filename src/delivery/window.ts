@@ -318,6 +318,17 @@ export class Window {
     return this.#slots[this.#head + position - this.#base - 1]?.id
   }
 
+  /** From which position on these ids are of none of the entries; infinity if one is that of the newest. */
+  lostFrom(ids: ReadonlySet<string>): number {
+    let lost: Slot | undefined
+    for (let index = this.#slots.length - 1; index >= this.#head; index--) {
+      const slot = this.#slots[index] as Slot
+      if (ids.has(slot.id)) break
+      lost = slot
+    }
+    return lost?.position ?? Number.POSITIVE_INFINITY
+  }
+
   /** What marks an id as one inside the history of a reader that opened at this position. */
   suffixAt(openedAt: number, latestOnly: boolean): string {
     const id = this.idAt(openedAt)

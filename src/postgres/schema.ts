@@ -149,7 +149,12 @@ BEGIN
   PERFORM pg_notify('${channel}', '');
   RETURN NULL;
 END $$;
-DROP TRIGGER IF EXISTS ring ON ${outbox};
-CREATE TRIGGER ring AFTER INSERT ON ${outbox} FOR EACH STATEMENT EXECUTE FUNCTION ${ring}();
+-- Only if it is missing: creating it waits for all transactions with events, and everything else waits for it.
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_trigger WHERE tgname = 'ring' AND tgrelid = '${outbox}'::regclass) THEN
+    RETURN;
+  END IF;
+  CREATE TRIGGER ring AFTER INSERT ON ${outbox} FOR EACH STATEMENT EXECUTE FUNCTION ${ring}();
+END $$;
 `
 }

@@ -126,8 +126,10 @@ export class Tail {
       const rows = await this.#newest(connection, start)
       if (rows === undefined) continue
       const last = this.#last
-      // A table that ends before the last row is an older state of it, such as after a restore.
-      const isOther = generation !== this.#generation || (last && Number(newest) < Number(last[0]))
+      // Retention would have deleted everything up to the last row. A table that has older ones and not that one is
+      // an older state, such as after a restore, or a failover that lost commits.
+      const isOlder = last !== undefined && Number((rows[0] as Row)[0]) <= Number(last[0])
+      const isOther = generation !== this.#generation || isOlder
       this.#generation = generation
       this.#last = rows.at(-1) as Row
       sink.reset(this.#entries(rows), reason !== 'boot' && isOther ? 'replaced' : reason)

@@ -161,6 +161,8 @@ class SqliteTableLog implements SqliteLog {
   async barrier(): Promise<string | null> {
     try {
       const connection = await this.#connection.get()
+      // By a deleted file, the cursor of a client that has been to another process would be unknown.
+      connection.checkFile()
       const newest = await this.#whenFree(() => connection.newest())
       if (newest?.position == null) return null
       return entryId(newest.generation, newest.position, newest.nonce)

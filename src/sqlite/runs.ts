@@ -161,7 +161,10 @@ class SqliteRuns implements RunStore {
       this.#checkOpen()
       const connection = await this.#connection.get()
       const run = () => connection.read(() => read(new RunRules(connection)))
-      return await whenFree(this.#options.timeout, run)
+      const result = await whenFree(this.#options.timeout, run)
+      // A deleted file has no new runs, and readers who are told that theirs is unknown never come back.
+      if (result === undefined) connection.checkFile()
+      return result
     } catch (error) {
       throw downError('the run cannot be read', error, 'sqliteRuns()')
     }

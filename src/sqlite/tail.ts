@@ -90,9 +90,11 @@ export class Tail {
       const rows = await this.#newestRows(connection, newest)
       if (rows === undefined) continue
       const last = this.#last
-      const { generation, position } = newest
-      // A table that ends before the last row is an older state of it, such as after a restore.
-      const isOther = generation !== this.#generation || (last && position < last.position)
+      const { generation } = newest
+      // Retention would have deleted everything up to the last row. A table that has older ones and not that one is
+      // an older state, such as after a restore.
+      const isOlder = last !== undefined && (rows[0] as EntryRow).position <= last.position
+      const isOther = generation !== this.#generation || isOlder
       this.#generation = generation
       this.#last = rows.at(-1)
       sink.reset(this.#entries(rows), reason !== 'boot' && isOther ? 'replaced' : reason)

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { type ChaosOptions, runChaos } from './chaos.js'
+import { lanesOf } from './faults.js'
 import { Random } from './random.js'
 import { planRound } from './schedule.js'
 
@@ -50,9 +51,10 @@ test('runs that are started, read, stopped and killed on different processes end
 })
 
 test('the same seed gives the same rounds', () => {
+  const lanes = lanesOf({ faults: { cut: async () => {}, crash: async () => {} } })
   const rounds = (seed: number) => {
     const random = new Random(seed)
-    return Array.from({ length: 10 }, () => planRound(random))
+    return Array.from({ length: 10 }, () => planRound(random, lanes))
   }
   expect(rounds(7)).toEqual(rounds(7))
   expect(rounds(7)).not.toEqual(rounds(8))

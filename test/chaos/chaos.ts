@@ -3,10 +3,11 @@
  * all clients must catch up with everything that was acknowledged.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { betterSqlite } from '../setup/needs.js'
 import { buildServer } from './build.js'
 import { ChaosClient, type ClientFigures } from './client.js'
-import { startEngine } from './engines.js'
-import { type FaultName, lanes, type Scene } from './faults.js'
+import { startEngine } from './engines/index.js'
+import { lanesOf } from './faults.js'
 import { Fleet } from './fleet.js'
 import type { Send } from './history.js'
 import type { EngineName, News } from './messages.js'
@@ -15,6 +16,7 @@ import { type PresenceFigures, PresenceTraffic } from './presence.js'
 import type { ServerProcess } from './processes.js'
 import { Random } from './random.js'
 import { type RunFigures, RunTraffic } from './runs.js'
+import type { Scene } from './scene.js'
 import { planRound } from './schedule.js'
 import { CHANNELS, Traffic } from './traffic.js'
 
@@ -41,8 +43,8 @@ export interface Report extends ClientFigures {
   readonly rounds: number
   readonly clients: number
   readonly sends: Record<string, number>
-  readonly faults: Partial<Record<FaultName, number>>
-  /** Only on Redis, as NATS stores no runs. */
+  readonly faults: Record<string, number>
+  /** Not on NATS, which stores no runs. */
   readonly runs: RunFigures | undefined
   readonly presence: PresenceFigures | undefined
 }
@@ -84,10 +86,10 @@ class Chaos {
   /** Draws what is sent and when clients return. */
   readonly #chance: Random
   readonly #figures: ClientFigures = { deliveries: 0, reconnects: 0, gaps: {} }
-  readonly #faults: Partial<Record<FaultName, number>> = {}
+  readonly #faults: Record<string, number> = {}
   readonly #clients: ChaosClient[] = []
   /** The faults of this round so far. */
-  #happened: FaultName[] = []
+  #happened: string[] = []
   readonly #checks = new Set<() => void>()
   readonly #deadlines = new Set<NodeJS.Timeout>()
   readonly #ends: (() => Promise<void>)[] = []
@@ -158,7 +160,8 @@ class Chaos {
     const engine = await startEngine(this.#options.engine)
     this.#ends.push(() => engine.stop())
     const config = {
-      ...{ engine: engine.name, port: engine.port, window, maxEntries: LOG * window },
+      ...{ engine: engine.name, address: engine.address },
+      ...{ window, maxEntries: LOG * window, betterSqlite: betterSqlite.folder },
     }
     const onSettled = () => this.#told()
     const onRun = (news: News & { type: 'run' }) => this.#runs?.told(news)
@@ -167,6 +170,7 @@ class Chaos {
     this.#fleet = fleet
     const traffic = new Traffic({
       ...{ model, random: this.#chance, processes: () => fleet.processes },
+      transacts: engine.hasTransactions,
       names: () => this.#clients.map(({ ledger }) => ledger.name),
     })
     this.#ends.push(async () => traffic.stop())
@@ -175,7 +179,7 @@ class Chaos {
     })
     this.#presence = presence
     this.#ends.push(async () => presence.close())
-    if (engine.name === 'redis') {
+    if (engine.hasRuns) {
       const runs = new RunTraffic({
         ...{ model, random: this.#chance, processes: () => fleet.processes },
         onTold: () => this.#told(),
@@ -216,7 +220,8 @@ class Chaos {
 
   /** Runs some faults of each lane one after the other, and all lanes at the same time. */
   async #round(scene: Omit<Scene, 'random'>): Promise<void> {
-    const plan = planRound(this.#plan, this.#options.faults)
+    const lanes = lanesOf(scene.engine)
+    const plan = planRound(this.#plan, lanes, this.#options.faults)
     this.#happened = []
     scene.traffic.start()
     this.#runs?.start()

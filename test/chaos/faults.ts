@@ -1,69 +1,23 @@
-/** The faults, by name. Each resolves when the engine, the process or the clients have recovered. */
+/** The faults of the processes and of the clients, which are the same on every engine. */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { ChaosClient } from './client.js'
-import type { Engine } from './engines.js'
-import type { Fleet } from './fleet.js'
-import type { Model } from './model.js'
-import type { Random } from './random.js'
-import type { Traffic } from './traffic.js'
-
-export interface Scene {
-  readonly engine: Engine
-  readonly fleet: Fleet
-  readonly model: Model
-  readonly traffic: Traffic
-  /** A generator for this fault alone, so that other faults do not change what it draws. */
-  readonly random: Random
-  readonly window: number
-  readonly clients: readonly ChaosClient[]
-  addClients(count: number): void
-}
-
-type Fault = (scene: Scene) => Promise<void>
-
-/** Faults of the engine and its data. */
-const engineFaults = {
-  cut: async ({ engine }) => {
-    await engine.cut()
-  },
-  crash: async ({ engine, random }) => {
-    await engine.kill()
-    await pause(random.whole(0, 1500))
-    await engine.run()
-  },
-  freeze: async ({ engine, random }) => {
-    engine.freeze()
-    await pause(random.whole(500, 4500))
-    engine.thaw()
-  },
-  empty: async ({ engine, model }) => {
-    const loss = model.lose(true)
-    await engine.empty()
-    loss.over()
-  },
-  trim: async ({ engine, model }) => {
-    const loss = model.lose(false)
-    await engine.trim()
-    loss.over()
-  },
-  wipe: async ({ engine, model }) => {
-    const loss = model.lose(true)
-    await engine.wipe()
-    loss.over()
-  },
-} satisfies Record<string, Fault>
+import type { Engine, Fault, Faults } from './scene.js'
 
 const processFaults = {
-  kill: ({ fleet, random }) => fleet.replace(random, process => process.kill()),
-  drain: ({ fleet, random }) =>
-    fleet.replace(random, process => process.drain(random.whole(0, 1000))),
+  kill: ({ fleet, random }) => {
+    const process = random.pick(fleet.processes)
+    return fleet.replace(process, () => process.kill())
+  },
+  drain: ({ fleet, random }) => {
+    const process = random.pick(fleet.processes)
+    return fleet.replace(process, () => process.drain(random.whole(0, 1000)))
+  },
   stop: async ({ fleet, random }) => {
     const process = random.pick(fleet.processes)
     process.pause()
     await pause(random.whole(500, 4000))
     process.resume()
   },
-} satisfies Record<string, Fault>
+} satisfies Faults
 
 const clientFaults = {
   /** Some clients are cut off, half of them in the middle of an event. */
@@ -97,16 +51,11 @@ const clientFaults = {
   join: async scene => {
     scene.addClients(scene.random.whole(1, 10))
   },
-} satisfies Record<string, Fault>
+} satisfies Faults
 
-/** The groups of faults. At any time, at most one fault of each group happens. */
-export const lanes: readonly Readonly<Partial<Record<FaultName, Fault>>>[] = [
-  engineFaults,
-  processFaults,
-  clientFaults,
-]
+/** A group of faults. At any time, at most one fault of each group happens. */
+export type Lane = Readonly<Record<string, Fault>>
 
-export type FaultName =
-  | keyof typeof engineFaults
-  | keyof typeof processFaults
-  | keyof typeof clientFaults
+export function lanesOf({ faults }: Pick<Engine, 'faults'>): readonly Lane[] {
+  return [faults, processFaults, clientFaults]
+}

@@ -2,7 +2,6 @@
 import type { News, ServerConfig } from './messages.js'
 import type { Model } from './model.js'
 import { ServerProcess } from './processes.js'
-import type { Random } from './random.js'
 
 export interface FleetOptions {
   readonly file: string
@@ -31,11 +30,11 @@ export class Fleet {
     return this.#processes
   }
 
-  /** Ends one process, then starts another in its place. */
-  async replace(random: Random, end: (process: ServerProcess) => Promise<void>): Promise<void> {
-    const process = random.pick(this.#processes)
+  /** Ends a process, then starts another in its place. Does nothing if it was replaced already. */
+  async replace(process: ServerProcess, end: () => Promise<void>): Promise<void> {
+    if (!this.#processes.includes(process)) return
     this.#processes = this.#processes.filter(other => other !== process)
-    await end(process)
+    await end()
     this.#processes = [...this.#processes, await this.#start()]
   }
 

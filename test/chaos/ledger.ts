@@ -1,7 +1,7 @@
 /** The account of one client: what it got, in which order, and what it is still owed. */
 import { describe, type Loss, type Send } from './history.js'
 import type { EngineName, Payload } from './messages.js'
-import { countUpTo, order, type Place, placeOf } from './place.js'
+import { countUpTo, order, type Place } from './place.js'
 
 type Acknowledged = Send & { readonly place: Place }
 
@@ -11,6 +11,7 @@ export interface LedgerHost {
   readonly sends: ReadonlyMap<number, Send>
   readonly losses: readonly Loss[]
   tick(): number
+  placeOf(id: string): Place
   violate(what: string): void
   mayHaveLeft(place: Place | undefined): boolean
   mayDouble(send: Send): boolean
@@ -28,8 +29,8 @@ export class Ledger {
   readonly #received = new Set<number>()
   /** Sends that were skipped, which is right only if a later one of the same key superseded them. */
   #passed: Acknowledged[] = []
-  /** Acknowledged sends whose place may be wrong. They are not due before the end of the round. */
-  #unplaced: Acknowledged[] = []
+  /** Acknowledged sends whose place is not known, or may be wrong. They are due at the end of the round. */
+  #unplaced: Send[] = []
   /** Where the client started, and where it started again after each gap. */
   #starts: { readonly from: Place | undefined; readonly to: Place }[] = []
   #startedAt = 0
@@ -71,11 +72,15 @@ export class Ledger {
     return `${this.name}:${this.#log.map(line => `\n    ${line}`).join('')}`
   }
 
-  owe(send: Acknowledged, isSure: boolean): void {
+  owe(send: Acknowledged): void {
     if (this.#received.has(send.n)) return
-    if (!isSure) this.#unplaced.push(send)
-    else if (this.hasReached(send.place)) this.#miss(send)
+    if (this.hasReached(send.place)) this.#miss(send)
     else this.#owed.splice(countUpTo(this.#owed, send.place), 0, send)
+  }
+
+  /** Owes a send whose place is not known, or may be wrong. */
+  oweSomewhere(send: Send): void {
+    if (!this.#received.has(send.n)) this.#unplaced.push(send)
   }
 
   message(id: string, { n, s }: Payload): void {
@@ -93,7 +98,7 @@ export class Ledger {
       this.#violate(`got ${describe(send)} as ${id}, though it was rejected as not stored`)
       return
     }
-    const place = placeOf(this.#model.engine, id)
+    const place = this.#model.placeOf(id)
     if (this.hasReached(place)) {
       this.#violate(`got ${describe(send)} out of order, as ${id}`)
       return
@@ -106,7 +111,7 @@ export class Ledger {
   /** A heartbeat: the client must have everything up to this id. */
   cursor(id: string): void {
     this.note(`cursor ${id}`)
-    const place = placeOf(this.#model.engine, id)
+    const place = this.#model.placeOf(id)
     if (this.#place !== undefined && order(place, this.#place) < 0) {
       this.#violate(`got the cursor ${id}, which lies before what it already had`)
       return
@@ -128,7 +133,7 @@ export class Ledger {
       return
     }
     this.#toldAt = this.#model.tick()
-    this.#start(this.#place, placeOf(this.#model.engine, id))
+    this.#start(this.#place, this.#model.placeOf(id))
   }
 
   /** Called at the end of a round, when all is quiet: an event that the client lacks now is lost. */

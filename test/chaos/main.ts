@@ -1,6 +1,7 @@
 /** `npm run chaos`: the arguments, the run and its report. */
 import { parseArgs } from 'node:util'
 import { runChaos } from './chaos.js'
+import { ENGINES, isEngine } from './messages.js'
 import { mutants } from './mutants.js'
 
 const { values } = parseArgs({
@@ -24,7 +25,9 @@ const minutes = Number(values.minutes)
 if (!(minutes > 0)) throw new TypeError('--minutes must be a number above 0')
 const mutant = values.mutant === undefined ? undefined : mutants[values.mutant]
 const engine = values.engine ?? mutant?.engine ?? 'redis'
-if (engine !== 'redis' && engine !== 'nats') throw new TypeError('--engine must be redis or nats')
+if (!isEngine(engine)) {
+  throw new TypeError(`--engine must be one of ${ENGINES.join(', ')}; got "${engine}"`)
+}
 
 // process.exit() runs the exit handlers that end the server processes; a signal's default would not.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))

@@ -7,7 +7,7 @@
 import { describe, type Loss, type Send } from './history.js'
 import { Ledger, type LedgerHost } from './ledger.js'
 import type { Address, EngineName, News } from './messages.js'
-import { countUpTo, order, type Place, placeOf } from './place.js'
+import { countUpTo, order, type Place, Places } from './place.js'
 
 /** Entries in a window that are no events: the marks at the start of a log. */
 const MARKS = 8
@@ -19,6 +19,7 @@ export class Violation extends Error {
 export class Model implements LedgerHost {
   readonly engine: EngineName
   readonly #window: number
+  readonly #places: Places
   readonly sends = new Map<number, Send>()
   /** All acknowledged sends, in the order of the log. */
   acknowledged: (Send & { place: Place })[] = []
@@ -36,6 +37,7 @@ export class Model implements LedgerHost {
   constructor(engine: EngineName, window: number) {
     this.engine = engine
     this.#window = window
+    this.#places = new Places(engine)
     this.broken = new Promise((_, reject) => {
       this.#break = reject
     })
@@ -45,6 +47,10 @@ export class Model implements LedgerHost {
   tick(): number {
     this.#now += 1
     return this.#now
+  }
+
+  placeOf(id: string): Place {
+    return this.#places.of(id)
   }
 
   violate(what: string): void {
@@ -87,14 +93,20 @@ export class Model implements LedgerHost {
     if (outcome === 'rejected' && send.hasArrived) {
       this.violate(`${describe(send)} was rejected as not stored, and arrived (${error})`)
     }
-    if (id === undefined) return
-    const place = placeOf(this.engine, id)
+    if (outcome !== 'acknowledged') return
+    const ledgers = this.ledgers.filter(ledger => ledger.isFor(send))
+    if (id === undefined) {
+      for (const ledger of ledgers) ledger.oweSomewhere(send)
+      return
+    }
+    const place = this.placeOf(id)
     const acknowledged = Object.assign(send, { place })
     this.acknowledged.splice(countUpTo(this.acknowledged, place), 0, acknowledged)
     // Until a process knows that JetStream has a new stream, its sequence numbers name wrong places.
-    const isSure = this.engine === 'redis' || this.losses.length === 0
-    for (const ledger of this.ledgers) {
-      if (ledger.isFor(send)) ledger.owe(acknowledged, isSure)
+    const isSure = this.engine !== 'nats' || this.losses.length === 0
+    for (const ledger of ledgers) {
+      if (isSure) ledger.owe(acknowledged)
+      else ledger.oweSomewhere(acknowledged)
     }
   }
 
@@ -116,8 +128,8 @@ export class Model implements LedgerHost {
     const after =
       this.acknowledged.length - (place === undefined ? 0 : countUpTo(this.acknowledged, place))
     let unknown = 0
-    for (const { state, issuedAt } of this.sends.values()) {
-      const isUnknown = state === 'pending' || state === 'uncertain'
+    for (const { state, place: at, issuedAt } of this.sends.values()) {
+      const isUnknown = at === undefined && state !== 'rejected'
       // A send from before the last check lies before everything that was seen then.
       if (isUnknown && issuedAt > this.#lastCheck) unknown += 1
     }

@@ -4,7 +4,7 @@
 
 /**
  * @typedef {object} Mutant
- * @property {'redis' | 'nats'} engine on which the bug shows
+ * @property {import('./messages.js').EngineName} engine on which the bug shows
  * @property {string[]} faults that expose it soon
  * @property {string} file below src
  * @property {string} find
@@ -67,6 +67,30 @@ export const mutants = {
     file: 'redis/tail.ts',
     find: 'if (ids.has(nonce)) return false',
     replace: '',
+  },
+  /** Two appends at once: what takes its position first may commit last. */
+  'postgres-no-order': {
+    engine: 'postgres',
+    faults: ['part'],
+    file: 'postgres/schema.ts',
+    find: 'PERFORM pg_advisory_xact_lock(',
+    replace: 'PERFORM concat(',
+  },
+  /** An append whose reply was lost counts as not stored. */
+  'postgres-lost-reply': {
+    engine: 'postgres',
+    faults: ['cut'],
+    file: 'postgres/appender.ts',
+    find: 'const isRefused = isErrorReply(error)',
+    replace: 'const isRefused = isErrorReply(error) || error instanceof Error',
+  },
+  /** A process goes on with a file that was deleted. */
+  'sqlite-deleted-file': {
+    engine: 'sqlite',
+    faults: ['wipe'],
+    file: 'sqlite/connection.ts',
+    find: 'if (fileOf(this.#file.path) === this.#identity) return',
+    replace: 'if (fileOf(this.#file.path) !== "") return',
   },
   /** A reader of a run that comes back misses the first event after its offset. */
   'run-off-by-one': {

@@ -2,19 +2,40 @@
 import type { EngineName } from './messages.js'
 
 export interface Place {
-  /** Redis: the millisecond. NATS: when the stream was created. */
+  /** Redis: the millisecond. NATS: when the stream was created. A table: which of all tables it is, from 1. */
   readonly major: number
   readonly minor: number
 }
 
-export function placeOf(engine: EngineName, id: string): Place {
-  const [first = '', second = ''] = id.split('-')
-  const place =
-    engine === 'redis'
-      ? { major: Number(first), minor: Number(second) }
-      : { major: Number.parseInt(second, 36), minor: Number.parseInt(first, 36) }
-  if (Number.isNaN(place.major + place.minor)) throw new Error(`"${id}" is no id of ${engine}`)
-  return place
+export class Places {
+  readonly #engine: EngineName
+  /** The generations of a table are random: their order is that in which they were seen. */
+  readonly #generations: string[] = []
+
+  constructor(engine: EngineName) {
+    this.#engine = engine
+  }
+
+  of(id: string): Place {
+    const place = this.#read(id)
+    if (Number.isNaN(place.major + place.minor)) {
+      throw new Error(`"${id}" is no id of ${this.#engine}`)
+    }
+    return place
+  }
+
+  #read(id: string): Place {
+    const [first = '', second = ''] = id.split('-')
+    switch (this.#engine) {
+      case 'redis':
+        return { major: Number(first), minor: Number(second) }
+      case 'nats':
+        return { major: Number.parseInt(second, 36), minor: Number.parseInt(first, 36) }
+      default:
+        if (!this.#generations.includes(first)) this.#generations.push(first)
+        return { major: this.#generations.indexOf(first) + 1, minor: Number(second) }
+    }
+  }
 }
 
 export function order(a: Place, b: Place): number {

@@ -1,7 +1,8 @@
 /** A server process that can be paused, killed and drained. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import type { News, Order, ServerConfig } from './messages.js'
+import { limitFiles } from '../helpers/full.js'
+import type { News, Order, Part, ServerConfig } from './messages.js'
 
 type Settled = News & { type: 'settled' }
 type RunNews = News & { type: 'run' }
@@ -20,6 +21,8 @@ export class ServerProcess {
   readonly #child: ChildProcess
   /** Sends that it was told to make and has not reported on. */
   readonly #unsettled = new Set<number>()
+  /** Called once the transaction with this event is open, or over. */
+  readonly #holding = new Map<number, () => void>()
   /** Runs that it was told to start and has not reported on. */
   readonly #unbegun = new Set<string>()
   readonly #over: Promise<void>
@@ -47,6 +50,9 @@ export class ServerProcess {
       if (news.type === 'settled') {
         this.#unsettled.delete(news.n)
         options.onSettled(news)
+        this.#holds(news.n)
+      } else if (news.type === 'holding') {
+        this.#holds(news.n)
       } else if (news.type === 'run') {
         this.#unbegun.delete(news.id)
         options.onRun(news)
@@ -56,6 +62,7 @@ export class ServerProcess {
     this.#over = Promise.all([once(child, 'exit'), once(child, 'disconnect')]).then(() => {
       for (const n of this.#unsettled) {
         options.onSettled({ type: 'settled', n, outcome: 'uncertain', wasRetried: false })
+        this.#holds(n)
       }
       for (const id of this.#unbegun) options.onRun({ type: 'run', id, what: 'failed', count: 0 })
       if (!this.#isToEnd) options.onFailed(`a server has ended with code ${child.exitCode}`)
@@ -71,6 +78,16 @@ export class ServerProcess {
     this.#tell(order)
   }
 
+  /** Resolves once the transaction is open, or over. */
+  transact(order: Order & { type: 'transact' | 'deadlock' }): Promise<void> {
+    for (const { data } of order.events) this.#unsettled.add(data.n)
+    const [{ data }] = order.events as [Part]
+    return new Promise(resolve => {
+      this.#holding.set(data.n, resolve)
+      this.#tell(order)
+    })
+  }
+
   order(order: Order & { type: 'run' | 'stop run' }): void {
     if (order.type === 'run') this.#unbegun.add(order.id)
     this.#tell(order)
@@ -84,6 +101,16 @@ export class ServerProcess {
     this.#child.kill('SIGCONT')
   }
 
+  /** Lets its writes to files beyond so many bytes fail. */
+  async limitFiles(bytes: number | 'unlimited'): Promise<void> {
+    try {
+      await limitFiles(this.#child.pid as number, bytes)
+    } catch (error) {
+      // It was ended meanwhile.
+      if (!this.#isToEnd) throw error
+    }
+  }
+
   async kill(): Promise<void> {
     this.#isToEnd = true
     this.#child.kill('SIGKILL')
@@ -95,6 +122,11 @@ export class ServerProcess {
     this.#isToEnd = true
     this.#tell({ type: 'drain', spread })
     await this.#over
+  }
+
+  #holds(n: number): void {
+    this.#holding.get(n)?.()
+    this.#holding.delete(n)
   }
 
   #tell(order: Order): void {

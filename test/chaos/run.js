@@ -1,5 +1,5 @@
 // @ts-check
-// `npm run chaos -- [--engine redis|nats] [--minutes n] [--seed n] [--clients n] [--processes n]
+// `npm run chaos -- [--engine redis|nats|postgres|sqlite] [--minutes n] [--seed n] [--clients n] [--processes n]
 // [--faults a,b] [--mutant name]`: builds the driver, which is TypeScript, and runs it.
 import { spawnSync } from 'node:child_process'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'

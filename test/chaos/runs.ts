@@ -1,6 +1,6 @@
 /**
  * Runs beside the other traffic: each is started on one process, read on any, and some are stopped on another one.
- * Whatever happens to the processes and to Redis, every reader gets a run's events from the first one on, each once
+ * Whatever happens to the processes and to the engine, every reader gets a run's events from the first one on, each once
  * and in order, and is told of the end: all of them if the run is done, and all acknowledged ones otherwise.
  */
 import http from 'node:http'
@@ -17,7 +17,7 @@ const LENGTH = 100
 const READERS = 3
 
 export interface RunFigures {
-  /** How many runs ended in each state. `gone`: Redis had lost them. */
+  /** How many runs ended in each state. `gone`: the engine had lost them. */
   readonly states: Record<string, number>
   readonly events: number
   readonly reconnects: number
@@ -145,7 +145,7 @@ class ChaosRun {
       if (wasLost) continue
       const least = end === 'done' ? LENGTH : this.#acknowledged
       if (end === 'gone')
-        model.violate(`${this.id} is unknown to Redis, which has lost nothing\n  ${history}`)
+        model.violate(`${this.id} is unknown to the engine, which has lost nothing\n  ${history}`)
       else if (next < least) {
         model.violate(
           `a reader of ${this.id} got ${next} of ${least} events before it was told "${end}"\n  ${history}`,

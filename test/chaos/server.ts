@@ -3,20 +3,18 @@ import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { connect } from '@nats-io/transport-node'
-import { Redis } from 'ioredis'
 import Koa from 'koa'
 import { ClientPool, type SseError, sse } from '../../src/index.js'
-import { natsLog } from '../../src/nats/index.js'
 import { Presence } from '../../src/presence/index.js'
-import { redisLog, redisRuns } from '../../src/redis/index.js'
 import { Runs } from '../../src/runs/index.js'
-import type { News, Order, ServerConfig } from './messages.js'
+import { connectTo, type Transaction } from './logs.js'
+import type { Address, News, Order, Part, ServerConfig } from './messages.js'
 
 const config = JSON.parse(process.argv[2] as string) as ServerConfig
+const engine = connectTo(config)
 
 const pool = new ClientPool({
-  log: openLog('log'),
+  log: await engine.log('log'),
   window: { events: config.window, bytes: 256 * 1024 * 1024 },
   // Short, so that both happen in a run of a minute.
   pingInterval: 500,
@@ -27,7 +25,7 @@ pool.on('error', () => {})
 
 // With a log of its own: the driver counts the entries in the windows of the other.
 const presencePool = new ClientPool({
-  log: openLog('presence'),
+  log: await engine.log('presence'),
   // So small that a page that is away for a moment gets a gap.
   window: { events: 20 },
   pingInterval: 500,
@@ -35,8 +33,8 @@ const presencePool = new ClientPool({
 presencePool.on('error', () => {})
 const presence = new Presence({ pool: presencePool, grace: 500, lease: 2000 })
 
-// NATS stores no runs.
-const runs = config.engine === 'redis' ? openRuns() : undefined
+const store = await engine.runs?.()
+const runs = store && new Runs({ pool, store, lease: 3000 })
 
 const app = new Koa()
 if (runs !== undefined) {
@@ -82,6 +80,8 @@ process.on('disconnect', () => process.exit())
 process.on('message', async (order: Order) => {
   if (order.type === 'publish') await publish(order)
   else if (order.type === 'run') await run(order)
+  else if (order.type === 'transact') await transact(order)
+  else if (order.type === 'deadlock') await deadlock(order)
   else if (order.type === 'stop run') await runs?.stop(order.id).catch(() => {})
   else {
     await runs?.close({ timeout: 1000 })
@@ -94,28 +94,6 @@ process.on('message', async (order: Order) => {
 const server = http.createServer(app.callback()).listen(0, '127.0.0.1')
 await once(server, 'listening')
 tell({ type: 'listening', port: (server.address() as AddressInfo).port })
-
-function openLog(name: string) {
-  const { engine, port, maxEntries } = config
-  const timeout = 1500
-  if (engine === 'redis') {
-    const client = new Redis(port, '127.0.0.1', { lazyConnect: true })
-    return redisLog({ client, key: name, maxEntries, timeout, blockMs: 1000 })
-  }
-  const connection = connect({
-    servers: `127.0.0.1:${port}`,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 50,
-    waitOnFirstConnect: true,
-  })
-  return natsLog({ connection, stream: name, maxEntries, timeout })
-}
-
-function openRuns() {
-  const client = new Redis(config.port, '127.0.0.1', { lazyConnect: true })
-  const store = redisRuns({ client, key: 'runs', timeout: 1500 })
-  return new Runs({ pool, store, lease: 3000 })
-}
 
 async function run({ id, length }: Order & { type: 'run' }): Promise<void> {
   const report = (what: (News & { type: 'run' })['what'], count: number) =>
@@ -160,10 +138,81 @@ async function publish({ to, key, data, persist }: Order & { type: 'publish' }):
   }
 }
 
-function send({ kind, name, except }: (Order & { type: 'publish' })['to'], event: object) {
-  const options = except === undefined ? {} : { except }
+async function transact({ events, ends, hold }: Order & { type: 'transact' }): Promise<void> {
+  const transaction = await engine.begin?.().catch(() => undefined)
+  if (transaction === undefined) return rejected(events, 'no transaction')
+  try {
+    const ids: string[] = []
+    for (const event of events) ids.push(await sendIn(transaction, event))
+    tell({ type: 'holding', n: (events[0] as Part).data.n })
+    await pause(hold)
+    if (ends === 'commit') return settled(events, ids, await transaction.commit())
+    rejected(events, 'rolled back')
+  } catch (error) {
+    rejected(events, String(error))
+  }
+  await transaction.rollback()
+}
+
+/** Whoever waits for the other is ended by PostgreSQL, and the other one commits. */
+async function deadlock({ events }: Order & { type: 'deadlock' }): Promise<void> {
+  const begun = await Promise.allSettled(events.map(() => engine.begin?.()))
+  const [first, second] = begun.map(one => (one.status === 'fulfilled' ? one.value : undefined))
+  if (first === undefined || second === undefined) {
+    await Promise.all([first?.rollback(), second?.rollback()])
+    return rejected(events, 'no transaction')
+  }
+  const sides = [
+    [first, events[0], 1, 2],
+    [second, events[1], 2, 1],
+  ] as const
+  const prepared = await Promise.allSettled(
+    sides.map(async ([transaction, event, own]) => {
+      await transaction.change(own)
+      return sendIn(transaction, event)
+    }),
+  )
+  await Promise.all(
+    sides.map(async ([transaction, event, , other], index) => {
+      const { status } = prepared[index] as PromiseSettledResult<string>
+      try {
+        if (status === 'rejected') throw new Error('not prepared')
+        await transaction.change(other)
+        settled([event], [''], await transaction.commit())
+      } catch (error) {
+        rejected([event], String(error))
+        await transaction.rollback()
+      }
+    }),
+  )
+}
+
+function sendIn({ handle }: Transaction, { to, data }: Part): Promise<string> {
+  return send(to, { data }, { transaction: handle })
+}
+
+function rejected(events: readonly Part[], error: string): void {
+  for (const { data } of events) {
+    tell({ type: 'settled', n: data.n, outcome: 'rejected', wasRetried: false, error })
+  }
+}
+
+function settled(
+  events: readonly Part[],
+  ids: readonly string[],
+  outcome: 'acknowledged' | 'rejected' | 'uncertain',
+): void {
+  events.forEach(({ data }, index) => {
+    const id = outcome === 'acknowledged' ? ids[index] : ''
+    const given = id === '' || id === undefined ? {} : { id }
+    tell({ type: 'settled', n: data.n, outcome, wasRetried: false, ...given })
+  })
+}
+
+function send({ kind, name, except }: Address, event: object, more: object = {}) {
+  const options = except === undefined ? more : { except, ...more }
   const sent = event as { data: unknown }
-  if (kind === 'client') return pool.send(name, sent)
+  if (kind === 'client') return pool.send(name, sent, more)
   if (kind === 'channel') return pool.channel(name).send(sent, options)
   return pool.broadcast(sent, options)
 }

@@ -67,6 +67,34 @@ test('a blocked reader still meets a removal from before the log was replaced', 
   expect(await closes.next).toBe('removed')
 })
 
+test('a blocked reader is told of a gap when the log was set back behind what it had still to read', async () => {
+  const log = new FakeLog()
+  log.stored = [entry('1', '*')]
+  const pool = testPool({ log })
+  const { origin } = await serveStreams({ pool })
+  const [ada, bob] = [await connect(origin, '/?id=ada'), await connect(origin, '/?id=bob')]
+  for (const client of [ada, bob]) {
+    client.response.pause()
+    const stream = streamOf(pool, client === ada ? 'ada' : 'bob')
+    while (!stream.isBlocked) {
+      stream.face.send('filler'.padEnd(65_536, '.'))
+      await turn()
+    }
+  }
+  await pool.broadcast('kept')
+  await pool.send('ada', 'lost')
+  log.stored.pop()
+  log.reset('replaced')
+  for (const { response } of [ada, bob]) response.resume()
+  await ada.event('sse.gap')
+  await pool.broadcast('last')
+  for (const client of [ada, bob]) await client.until(({ data }) => data.includes('last'))
+  const seen = ({ events }: typeof ada) =>
+    events.map(({ event, data }) => event ?? data).filter(text => !text.startsWith('filler'))
+  expect(seen(ada).filter(text => text !== 'sse.cursor')).toEqual(['sse.gap', 'last'])
+  expect(seen(bob).filter(text => text !== 'sse.cursor')).toEqual(['kept', 'last'])
+})
+
 test('a send in flight and a direct send after it arrive once each when the window is refilled', async () => {
   const log = new FakeLog()
   const pool = testPool({ log })

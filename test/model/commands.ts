@@ -58,6 +58,9 @@ interface Sending {
 /** What an engine of a site allows. */
 export interface Abilities {
   readonly hasTwoPools: boolean
+  /** Its engine can be out of reach. */
+  readonly hasOutages: boolean
+  /** The way to its engine can be slow. */
   readonly hasLink: boolean
 }
 
@@ -99,7 +102,7 @@ const also = fc.option(channel, { nil: undefined, freq: 2 })
 
 const a = <Do extends string>(name: Do) => fc.constant(name)
 
-export function scripts({ hasTwoPools, hasLink }: Abilities): fc.Arbitrary<Script> {
+export function scripts({ hasTwoPools, hasOutages, hasLink }: Abilities): fc.Arbitrary<Script> {
   const weighted: [number, fc.Arbitrary<Command>][] = [
     [6, fc.record({ do: a('send'), client, ...sending })],
     [4, fc.record({ do: a('broadcast'), except, ...sending })],
@@ -120,8 +123,8 @@ export function scripts({ hasTwoPools, hasLink }: Abilities): fc.Arbitrary<Scrip
   if (hasTwoPools) weighted.push([1, fc.record({ do: a('drain'), pool })])
   if (hasLink) {
     weighted.push([1, fc.record({ do: a('slow'), milliseconds: fc.constantFrom(0, 1, 5) })])
-    weighted.push([2, fc.record({ do: fc.constantFrom('gone', 'deaf', 'back') })])
   }
+  if (hasOutages) weighted.push([2, fc.record({ do: fc.constantFrom('gone', 'deaf', 'back') })])
   const commands = weighted.map(([weight, arbitrary]) => ({ weight, arbitrary }))
   // fast-check prefers short runs, in which nothing is ever evicted.
   const options = { minLength: 1, maxLength: 40, size: 'max' } as const

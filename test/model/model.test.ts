@@ -16,7 +16,7 @@ const seed = Number(MODEL_SEED ?? Math.trunc(Math.random() * 2 ** 31))
 
 /** The share of each site, in percent. */
 const SHARES: Record<SiteName, number> = {
-  ...{ memory: 45, 'two pools': 35, cluster: 5, redis: 8, nats: 7 },
+  ...{ memory: 35, 'two pools': 30, cluster: 5, redis: 8, nats: 7, postgres: 7, sqlite: 8 },
 }
 const TOTAL = Number(MODEL_RUNS ?? 2000)
 const names = SITES.filter(name => MODEL_SITE === undefined || MODEL_SITE === name)
@@ -30,8 +30,7 @@ test.each(names)(
     const numRuns = MODEL_SITE === undefined ? Math.ceil((TOTAL * SHARES[name]) / 100) : TOTAL
     const figures: Figures = { sent: 0, received: 0, gaps: 0, resumed: 0, closed: 0 }
     let site: Site | undefined = await Site.start(name)
-    const { hasTwoPools, hasLink } = site
-    const property = fc.asyncProperty(scripts({ hasTwoPools, hasLink }), async script => {
+    const property = fc.asyncProperty(scripts(site), async script => {
       site ??= await Site.start(name)
       try {
         await new World(site).run(script, figures)

@@ -17,15 +17,28 @@ import {
 } from 'koa-sse-pool'
 import { clusterLog } from 'koa-sse-pool/cluster'
 import { natsLog } from 'koa-sse-pool/nats'
+import { postgresLog } from 'koa-sse-pool/postgres'
 import { redisLog } from 'koa-sse-pool/redis'
+import { sqliteLog } from 'koa-sse-pool/sqlite'
 import { MemoryLog } from '../../src/log/memory.js'
 import { ClusterWorker, newName, program } from '../helpers/cluster.js'
+import { Link } from '../helpers/link.js'
 import { NatsServer } from '../helpers/nats.js'
+import { PostgresServer } from '../helpers/postgres.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
+import { SqliteFolder } from '../helpers/sqlite.js'
 import type { Abilities } from './commands.js'
-import { Link } from './link.js'
+import { type Outage, SqliteOutage } from './outage.js'
 
-export const SITES = ['memory', 'two pools', 'cluster', 'redis', 'nats'] as const
+export const SITES = [
+  'memory',
+  'two pools',
+  'cluster',
+  'redis',
+  'nats',
+  'postgres',
+  'sqlite',
+] as const
 export type SiteName = (typeof SITES)[number]
 
 /** So small that a run of some commands overflows it. */
@@ -49,6 +62,8 @@ interface Engine {
   compare(a: string, b: string): number
   /** Every process has an entry as soon as it is sent. */
   readonly isPrompt?: boolean
+  readonly outage?: Outage
+  /** The way to it, if it is one that can be slow. */
   readonly link?: Link
   stop(): Promise<void>
 }
@@ -84,6 +99,14 @@ export class Site implements Abilities {
 
   get hasLink(): boolean {
     return this.link !== undefined
+  }
+
+  get hasOutages(): boolean {
+    return this.outage !== undefined
+  }
+
+  get outage(): Outage | undefined {
+    return this.#engine.outage ?? this.link
   }
 
   get link(): Link | undefined {
@@ -134,7 +157,7 @@ export class Site implements Abilities {
   }
 
   async stop(): Promise<void> {
-    this.link?.comeBack()
+    this.outage?.comeBack()
     await Promise.all(this.places.map(place => place.close()))
     await this.#engine.stop()
     await rm(this.#folder, { recursive: true })
@@ -249,9 +272,52 @@ const engines: Record<SiteName, () => Promise<Engine>> = {
       },
     }
   },
+
+  async postgres() {
+    const server = await PostgresServer.start()
+    const link = await Link.to(server.port)
+    await postgresLog({ pool: server.admin, table: 'log' }).createTable()
+    const pool = server.pool({ port: link.port })
+    return {
+      async log() {
+        return { log: postgresLog({ pool, table: 'log', timeout: 1000 }), close: () => {} }
+      },
+      compare: comparePositions,
+      link,
+      async stop() {
+        link.close()
+        await pool.end()
+        await server.stop()
+      },
+    }
+  },
+
+  async sqlite() {
+    const folder = new SqliteFolder()
+    const path = folder.newFile()
+    const outage = new SqliteOutage(path)
+    return {
+      async log() {
+        // Appends that find the lock taken give up soon.
+        const log = sqliteLog({ path, driver: outage.driver, timeout: 50 })
+        return { log, close: () => {} }
+      },
+      compare: comparePositions,
+      outage,
+      async stop() {
+        outage.comeBack()
+        folder.remove()
+      },
+    }
+  },
 }
 
-/** Ids of all engines but Redis begin with a number in base 36; no site has ids of two logs. */
+/** Ids of a table: the position is the second part. */
+function comparePositions(a: string, b: string): number {
+  return Number(a.split('-')[1]) - Number(b.split('-')[1])
+}
+
+/** Ids of the others but Redis begin with a number in base 36; no site has ids of two logs. */
 function compareSequences(a: string, b: string): number {
   return Number.parseInt(a, 36) - Number.parseInt(b, 36)
 }

@@ -117,11 +117,11 @@ export class World {
         if (this.#site.link) this.#site.link.milliseconds = command.milliseconds
         return
       case 'gone':
-        return this.#site.link?.goAway()
+        return this.#site.outage?.goAway()
       case 'deaf':
-        return this.#site.link?.goDeaf()
+        return this.#site.outage?.goDeaf()
       case 'back':
-        return this.#site.link?.comeBack()
+        return this.#site.outage?.comeBack()
       case 'drain':
         return this.#drain(command.pool)
     }
@@ -252,13 +252,13 @@ export class World {
   // The engine and the pools
 
   get #isUp(): boolean {
-    return this.#site.link?.isUp !== false
+    return this.#site.outage?.isUp !== false
   }
 
   /** Also with nothing under way, so that what follows is not refused. */
   async #comeBack(): Promise<void> {
-    this.#site.link?.comeBack()
-    if (this.#site.link) await this.#site.recovered(this.#drained)
+    this.#site.outage?.comeBack()
+    if (this.#site.outage) await this.#site.recovered(this.#drained)
   }
 
   async #drain(index: number): Promise<void> {
@@ -346,7 +346,7 @@ export class World {
       }
     }
     const [error] = this.#site.errors.splice(0)
-    if (error !== undefined && !this.#site.hasLink) throw error
+    if (error !== undefined && !this.#site.hasOutages) throw error
   }
 
   #report(visit: Visit, fault: string, log: Log): string {

@@ -144,6 +144,18 @@ describe('a transaction of the app', () => {
     await process.until('arrived', () => process.entries.at(-1)?.frame === 'last')
   })
 
+  test('is not waited for by createTable() of a process that starts, nor does anybody wait for that', async () => {
+    const { open, logOf } = await setUp({ timeout: 2000 })
+    const process = await open()
+    const long = await begin()
+    await logOf().append(entry('last'), long)
+    const starting = logOf()
+    await starting.createTable()
+    await append(process, 'meanwhile')
+    await long.query('COMMIT')
+    await process.has(['meanwhile', 'last'])
+  })
+
   test('cannot deadlock with an append that it waits for', async () => {
     const { open } = await setUp({ timeout: 2000 })
     const process = await open()

@@ -17,6 +17,8 @@ export const programs = {
   make: 'make',
   'nats-server': 'nats-server',
   nginx: 'nginx',
+  // Limits the files of a process, as a full disk does.
+  prlimit: 'util-linux',
   promtool: 'prometheus',
   python3: 'python3',
   'redis-server': 'redis-server',

@@ -10,7 +10,7 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import Koa from 'koa'
 import { ClientPool, type EventLog, sse } from 'koa-sse-pool'
 import { redisLog } from 'koa-sse-pool/redis'
-import { placeOf } from '../chaos/place.js'
+import { Places } from '../chaos/place.js'
 import { Random } from '../chaos/random.js'
 import { drivers, RedisServer } from '../helpers/redis.js'
 
@@ -114,9 +114,11 @@ function sendTo(pool: ClientPool, target: string, data: string): Promise<string>
 }
 
 /** The order of two entries of the log, read from their ids without the code of the engines. */
+const places = new Places('redis')
+
 function order(engine: EngineName, a: string, b: string): number {
   if (engine === 'memory') return Number.parseInt(a, 36) - Number.parseInt(b, 36)
-  const [x, y] = [placeOf('redis', a), placeOf('redis', b)]
+  const [x, y] = [places.of(a), places.of(b)]
   return x.major - y.major || x.minor - y.minor
 }
 

@@ -10,7 +10,7 @@ import {
   statusOf,
   waitForStatus,
 } from '../../src/testing/runs.js'
-import { driver, openDatabase, SqliteFolder } from '../helpers/sqlite.js'
+import { deleteDatabase, driver, openDatabase, SqliteFolder } from '../helpers/sqlite.js'
 
 const folder = new SqliteFolder()
 afterAll(() => folder.remove())
@@ -56,6 +56,21 @@ test('runs are read while a transaction of the app holds the write lock, and cha
   db.exec('COMMIT')
   expect((await appended).outcome).toBe('appended')
   expect(await entriesOf(store, 'run')).toEqual(['one', 'two'])
+})
+
+test('a store does not say that a run is unknown while it still reads a file that was deleted', async () => {
+  const { open, path } = setUp()
+  const [writer, reader] = [open(), open()]
+  await begin(writer, 'old')
+  expect(await statusOf(reader, 'old')).toBe('open')
+  deleteDatabase(path)
+  // It notices that, and creates the file again.
+  await vi.waitFor(() => begin(writer, 'new'))
+  await expect(reader.get('new')).rejects.toMatchObject({
+    code: 'ERR_SSE_LOG_DOWN',
+    message: expect.stringContaining('the file was deleted or replaced'),
+  })
+  await vi.waitFor(async () => expect(await statusOf(reader, 'new')).toBe('open'))
 })
 
 test('a change that waits too long for the write lock rejects, and says why', async () => {

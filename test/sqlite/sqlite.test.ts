@@ -40,6 +40,19 @@ const down = (message: string) => ({
 })
 
 describe('a file', () => {
+  test('that was deleted does not decide where a client continues, which another process may know better', async () => {
+    const { open, path } = setUp({ pollMs: 3_600_000 })
+    const [writer, reader] = [await open(), await open()]
+    await append(writer, 'old')
+    await reader.has(['old'])
+    deleteDatabase(path)
+    // It notices that, and creates the file again.
+    const id = await vi.waitFor(() => append(writer, 'new'))
+    await expect(reader.log.barrier()).rejects.toMatchObject(down('the file was deleted'))
+    await vi.waitFor(async () => expect(await reader.log.barrier()).toBe(id))
+    await reader.until('replaced', () => reader.resets.includes('replaced'))
+  })
+
   test('keeps the events over a restart: a page continues where it was, and misses nothing', async () => {
     const { newLog } = setUp()
     const before = new ClientPool({ log: newLog() })

@@ -8,6 +8,7 @@ export class Link {
   milliseconds = 0
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
+  #target: number
   #isGone = false
   #isDeaf = false
 
@@ -19,10 +20,11 @@ export class Link {
 
   private constructor(server: net.Server, port: number) {
     this.#server = server
+    this.#target = port
     this.port = (server.address() as AddressInfo).port
     server.on('connection', near => {
       if (this.#isGone) near.destroy()
-      else this.#join(near, net.connect(port, '127.0.0.1'))
+      else this.#join(near, net.connect(this.#target, '127.0.0.1'))
     })
   }
 
@@ -33,7 +35,13 @@ export class Link {
   /** Cuts all connections and accepts none. */
   goAway(): void {
     this.#isGone = true
-    this.#cut()
+    this.cut()
+  }
+
+  /** Leads to another port from now on, as an address does after a failover. */
+  leadTo(port: number): void {
+    this.#target = port
+    this.cut()
   }
 
   /** The engine still gets everything, but its replies are lost. */
@@ -44,10 +52,11 @@ export class Link {
   comeBack(): void {
     this.#isGone = false
     // A connection that has lost a reply is of no more use.
-    if (this.#isDeaf) this.#cut()
+    if (this.#isDeaf) this.cut()
   }
 
-  #cut(): void {
+  /** Cuts all connections. */
+  cut(): void {
     this.#isDeaf = false
     for (const socket of this.#sockets) socket.destroy()
   }
