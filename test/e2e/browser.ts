@@ -17,6 +17,7 @@ export async function launch(
   const settled: LaunchOptions = {
     viewport: { width: 1280, height: 800 },
     colorScheme: 'light',
+    shots: Boolean(process.env.SHOTS),
     ...options,
   }
   const launched = await (engine === 'webkit'

@@ -21,6 +21,8 @@ export interface LaunchOptions {
   /** The size of the page in CSS pixels. */
   viewport: { width: number; height: number }
   colorScheme: 'light' | 'dark'
+  /** Whether its pages can be photographed. WebKit takes a quarter longer then. Default: with SHOTS only. */
+  shots?: boolean
   /**
    * Gives each tab a process of its own, so that one can be killed without the others. Tabs must then be
    * opened one after the other. Default `false`.
