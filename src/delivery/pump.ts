@@ -31,7 +31,7 @@ export class Pump implements WindowListener {
   readonly #allowance: number
   readonly #small = new Lane()
   readonly #large = new Lane()
-  /** Readers that could take more, but have had their share of this slice. */
+  /** Readers that could take more, but have had their share of this slice, or have left a target. */
   readonly #hungry = new Set<Reader>()
   /** Subscribers of targets that have new entries. */
   readonly #subscribers = new Set<Reader>()
@@ -46,7 +46,7 @@ export class Pump implements WindowListener {
     window.listener = this
   }
 
-  /** How many readers have had their share and wait for the next slice. */
+  /** How many readers wait for the next slice on their own, and not as members of a target. */
   get hungry(): number {
     return this.#hungry.size
   }
@@ -68,6 +68,12 @@ export class Pump implements WindowListener {
   visit(audience: Audience): void {
     const lane = audience.size <= SMALL ? this.#small : this.#large
     lane.add(audience)
+    this.#wake()
+  }
+
+  /** Visits this reader after the current tick, or as soon as what it still has to read is about to be evicted. */
+  visitReader(reader: Reader): void {
+    this.#hungry.add(reader)
     this.#wake()
   }
 
@@ -116,8 +122,7 @@ export class Pump implements WindowListener {
       reader.take(next)
       budget -= next.bytes
       if (budget <= 0) {
-        this.#hungry.add(reader)
-        this.#wake()
+        this.visitReader(reader)
         return
       }
     }

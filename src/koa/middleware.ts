@@ -20,7 +20,7 @@ import { addressOf } from './address.js'
 import { lastEventIdOf } from './cursor.js'
 import { EVENT_STREAM, gzipHeaders, streamHeaders } from './headers.js'
 import { answerPoll, isPoll } from './long-poll.js'
-import { warnOfMistakes } from './mistakes.js'
+import { warnOfEarlyEnd, warnOfMistakes } from './mistakes.js'
 import { ignoreDisconnects, isGone, Opening } from './opening.js'
 import { type ResolvedRouteOptions, resolveSseOptions, type SseOptions } from './options.js'
 import { admitsHost, admitsOrigin, keepCorsHeaders, preflight } from './origins.js'
@@ -126,6 +126,7 @@ export function eventStreams(hub: Hub, route: ResolvedRouteOptions, find?: FindP
     if (turn !== undefined) await turn
 
     const { id, channels, expiresAt } = await identify(ctx, hub, route)
+    if (warns) warnOfEarlyEnd(ctx)
     if (isGone(ctx)) return undefined
     const openPages = find && (await find(ctx, lastEventId))
     if (find !== undefined && (openPages === undefined || isGone(ctx))) return undefined

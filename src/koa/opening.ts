@@ -36,8 +36,12 @@ export class Opening {
   /** What outer middleware had set before. */
   #preset: { status: number; body?: unknown } = { status: 404 }
   #failure: unknown
-  /** The app has set `ctx.respond = false`. */
+  /** The app has set `ctx.respond = false`, which closed the stream, even if it has set it back since. */
   isTakenOver = false
+  /** Called when something else than the handler keeps the stream from opening, with the status that it has set. */
+  onDropped: ((ctx: KoaContext, opening: Opening, status: number) => void) | undefined
+  /** The last value of `ctx.respond` that the app has set. */
+  #isKoas = true
   /** The stream is open, or has been. */
   isCommitted = false
   #isHandled = false
@@ -102,10 +106,19 @@ export class Opening {
     Reflect.deleteProperty(this.#ctx, 'respond')
   }
 
-  /** The app has set `ctx.respond = false`: it writes to `ctx.res` itself. */
-  takeOver(): void {
+  /** The app has set `ctx.respond`. False: it writes to `ctx.res` itself. */
+  setRespond(value: unknown): void {
+    // Set back, Koa has to answer, or the request would wait for ever.
+    this.#isKoas = value !== false
+    if (this.#isKoas) return
     this.isTakenOver = true
     this.#stream?.release('end')
+    this.#dropped(this.#ctx.status)
+  }
+
+  /** Whether `ctx.response` is the one that Koa has made. */
+  get hasKoasResponse(): boolean {
+    return this.#ctx.response.ctx === this.#ctx
   }
 
   /** The value of `ctx.respond`: false if Koa should not answer. */
@@ -116,10 +129,13 @@ export class Opening {
       if (this.#isHandled) this.#finish()
       return false
     }
-    if (this.isTakenOver) return false
+    if (!this.#isKoas) return false
     if (this.#hasOtherAnswer) {
       // Frees the place in the pool.
-      if (this.#isHandled) stream.release('end')
+      if (this.#isHandled) {
+        this.#dropped(ctx.status)
+        stream.release('end')
+      }
       return true
     }
     this.#isAsked = true
@@ -160,9 +176,10 @@ export class Opening {
   }
 
   /** Called with the errors that Koa would report. */
-  report(error: NodeJS.ErrnoException): void {
+  report(error: NodeJS.ErrnoException & { readonly status?: number }): void {
     const { headerSent } = this.#ctx
     const hasLeft = headerSent ? isDisconnect(error) : isGone(this.#ctx)
+    if (!headerSent && !hasLeft && error.status === 404) this.#dropped(404)
     if (!headerSent) this.#stream?.release(hasLeft ? 'client' : 'error')
     // The handler has passed `ctx.sse.signal` on, and was stopped by it.
     const isStopped = error.name === 'AbortError' && this.#stream?.isClosed
@@ -184,11 +201,18 @@ export class Opening {
     this.#unhook()
     if (isGone(this.#ctx)) stream.release('client')
     // The app has begun to answer through `ctx.res`: what we wrote would land in its body.
-    else if (this.#ctx.headerSent) stream.release('end')
-    else if (!stream.isClosed) {
+    else if (this.#ctx.headerSent) {
+      this.#dropped(this.#ctx.status)
+      stream.release('end')
+    } else if (!stream.isClosed) {
       this.isCommitted = true
       this.#open(this.#ctx, stream)
     }
+  }
+
+  #dropped(status: number): void {
+    this.onDropped?.(this.#ctx, this, status)
+    this.onDropped = undefined
   }
 
   #restore(): void {
@@ -208,7 +232,8 @@ export class Opening {
 
   get #hasOtherAnswer(): boolean {
     const { status, body } = this.#ctx
-    return status !== 200 || (body !== undefined && body !== null)
+    const hasAnswer = status !== 200 || (body !== undefined && body !== null)
+    return hasAnswer || !this.hasKoasResponse
   }
 }
 
@@ -233,7 +258,7 @@ const ACCESSORS: PropertyDescriptorMap & ThisType<Context & { [OPENING]?: Openin
       return this[OPENING]?.respond ?? false
     },
     set(value: unknown) {
-      if (value === false) this[OPENING]?.takeOver()
+      this[OPENING]?.setRespond(value)
     },
   },
   writable: {

@@ -192,6 +192,8 @@ export class Members {
       for (const stream of streamsOf(this.targetOf(id))) {
         stream.leave(this.#window, target)
         target.delete(stream)
+        // The target's members get what was sent before, and it is none any more.
+        this.#pump.visitReader(stream)
       }
     }
     for (const poll of this.polls.of(id)) {

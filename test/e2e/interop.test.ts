@@ -1,7 +1,7 @@
 /** docs/interop.md says what the clients do that run in a browser. Takes minutes, so only `npm run interop` plays it. */
 import { afterAll, expect, test } from 'vitest'
 import { Browsers, nativeClient, pageClients } from '../interop/pages.js'
-import { playAll, type Row } from '../interop/play.js'
+import { playAll, type Row, turns } from '../interop/play.js'
 import { isWriting, partOfPage, tableOf, writePart } from '../interop/table.js'
 import { bundle, pathOf } from '../tabs/script.js'
 import { type Browser, ENGINES, launch } from './browser.js'
@@ -25,7 +25,7 @@ test.skipIf(!isWriting).each(ENGINES)(
     const browsers = new Browsers(engine, own)
     const others = engine === 'chromium' ? pageClients(browsers, script) : []
     for (const client of [nativeClient(browsers, script), ...others]) {
-      const row = await playAll(client, AT_ONCE)
+      const row = await playAll(client, turns(AT_ONCE))
       rows[client.name] = row
       console.log(tableOf({ [client.name]: row }))
     }

@@ -185,10 +185,19 @@ test('a client that takes nothing for stallTimeout is closed as slow and resumes
   // What the kernel had already accepted still arrives; the rest is replayed.
   client.response.resume()
   expect(await client.ended).toBe(false)
-  const again = await connect(origin, '/?id=ada', resumeWith(client.lastEventId))
-  await again.until(({ data }) => data.at(-1)?.startsWith('500.') === true)
-  expect([...numbers(client), ...numbers(again)]).toEqual(numbered(1, 500).map(Number))
   expect(pool.stats()).toMatchObject({ gaps: 0, closed: { slow: 1 } })
+  const got = numbers(client)
+  let { lastEventId } = client
+  // On a busy machine this process takes nothing for stallTimeout either, so its client may be slow again.
+  while (got.at(-1) !== 500) {
+    const again = await connect(origin, '/?id=ada', resumeWith(lastEventId))
+    const isLast = ({ data }: TestClient) => data.at(-1)?.startsWith('500.') === true
+    await again.until(isLast).catch(() => again.ended)
+    got.push(...numbers(again))
+    lastEventId = again.lastEventId || lastEventId
+  }
+  expect(got).toEqual(numbered(1, 500).map(Number))
+  expect(pool.stats()).toMatchObject({ gaps: 0 })
 })
 
 test('a quiet client gets no false gap when others fill the window three times (fault 23)', async () => {

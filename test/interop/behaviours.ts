@@ -1,6 +1,5 @@
 /** What each client is put through, and which reason goes with what was seen. */
-import type { RouteOptions } from 'koa-sse-pool'
-import { abridged, World, type WorldOptions } from './world.js'
+import { abridged, type Route, World, type WorldOptions } from './world.js'
 
 /** What keeps a cell from being a ✓. */
 export const REASONS = {
@@ -16,11 +15,19 @@ export const REASONS = {
   stops503: 'It stops for good at a 503.',
   ownDelay: 'It waits as long as its own options say, whatever `retry` says.',
   noGap: 'It does not show the `sse.gap` event.',
+  gapEnds: 'It takes the gap for an error, and stops.',
   visible: 'It shows a heartbeat or comment as a message.',
   silent: 'It neither reconnected nor reported an end within 20 seconds.',
 } as const
 
-export type Outcome = 'works' | keyof typeof REASONS
+/** What makes a scenario pointless for a client, as was seen in it too. */
+export const ABSENCES = {
+  noStream: 'It has no stream of the pool that could be rotated.',
+  noRetry: 'Its server sends no `retry`.',
+  admitted: 'It takes no place in the pool, so a full one does not refuse it.',
+} as const
+
+export type Outcome = 'works' | keyof typeof REASONS | keyof typeof ABSENCES
 
 /** Starts a client of the world, and returns what stops it. */
 export type Start = (world: World) => Promise<() => unknown>
@@ -28,8 +35,10 @@ export type Start = (world: World) => Promise<() => unknown>
 export interface Behaviour {
   readonly name: string
   readonly meaning: string
+  /** It mostly waits for a delay of the client, so that it takes nobody's turn. */
+  readonly isIdle?: boolean
   /** Options of the route that may help a client that fails without them. */
-  readonly routes?: Record<string, RouteOptions>
+  readonly routes?: Record<string, Route>
   /** Whether it may help to close the client at the close event. */
   readonly mayClose?: boolean
   play(start: Start, options: WorldOptions): Promise<Outcome>
@@ -75,26 +84,35 @@ async function connected(world: World): Promise<void> {
 /** Sends the last event, and compares what was shown with what was sent. */
 async function compare(world: World, sent: readonly string[]): Promise<Outcome> {
   await world.send('last')
-  const isLast = (data: string | undefined) => data?.endsWith('last') === true
-  const isDone = () => isLast(world.messages.at(-1)) || world.hasEnded
-  if (!(await world.until(isDone))) {
-    // What was sent while it was away did not arrive, not even later.
-    return world.requests.slice(1).some(({ lastEventId }) => lastEventId === '')
-      ? 'restarts'
-      : 'silent'
+  const shown = () => world.messages.filter(data => data !== 'later')
+  const isDone = () => shown().at(-1)?.endsWith('last') === true || world.hasEnded
+  const withoutId = () => world.requests.slice(1).filter(({ lastEventId }) => lastEventId === '')
+  const hasRestarted = () => withoutId().some(({ status }) => status === 200)
+  const hasBegun = await world.until(() => isDone() || hasRestarted())
+  if (hasBegun && !isDone()) {
+    // It may have begun at the end, and then shows only what is sent from now on.
+    await world.send('later')
+    await world.until(() => isDone() || world.messages.at(-1) === 'later')
   }
-  if (!isLast(world.messages.at(-1))) return 'stays'
+  const messages = shown()
+  if (!messages.at(-1)?.endsWith('last')) {
+    if (world.hasEnded) return 'stays'
+    // What was sent while it was away did not arrive, not even later.
+    return withoutId().length > 0 ? 'restarts' : 'silent'
+  }
   const expected = [...sent, 'last'].map(abridged)
-  const { messages } = world
   if (JSON.stringify(messages) === JSON.stringify(expected)) return 'works'
   if (messages.some(data => data.includes('\n') && !expected.includes(data))) return 'joined'
   if (new Set(messages).size < messages.length) return 'doubled'
-  if (!expected.every(data => messages.includes(data))) {
-    return world.requests.slice(1).some(({ lastEventId }) => lastEventId === '')
-      ? 'restarts'
-      : 'lost'
-  }
-  return 'changed'
+  if (expected.every(data => messages.includes(data))) return 'changed'
+  return withoutId().length > 0 ? 'restarts' : 'lost'
+}
+
+/** Whether the newest of what was sent were shown, but not all. */
+function endsAs(sent: readonly string[], { messages: all }: World): boolean {
+  const messages = all.filter(data => data !== 'later')
+  const newest = [...sent, 'last'].slice(-messages.length)
+  return messages.length <= sent.length && JSON.stringify(messages) === JSON.stringify(newest)
 }
 
 /** Sends events through the cuts. */
@@ -130,7 +148,7 @@ function stopAfter(end: (world: World) => unknown): Behaviour['play'] {
 /** A client of another id that takes the only place of the pool. */
 async function occupy(world: World): Promise<() => Promise<unknown>> {
   // The returned function keeps the response: Node closes the stream of one that is garbage-collected.
-  const response = await fetch(`${world.origin}/events?id=bob`, {
+  const response = await fetch(`${world.origin}${world.path}?id=bob`, {
     headers: { Accept: 'text/event-stream' },
   })
   return async () => {
@@ -147,14 +165,25 @@ export const behaviours: readonly Behaviour[] = [
     play: (start, options) =>
       sendCut(numbered(20))(start, {
         ...options,
-        cuts: [/event 05/, /event 10.*\nid/, /event 15.*\nid: .+\n\nda/],
+        // Not all have ids.
+        cuts: [/event 05/, /event 10.*\n(?:id|\n)/, /event 15.*\n(?:id: .+\n)?\nda/],
+      }),
+  },
+  {
+    name: 'cut twice',
+    meaning:
+      'A cut in the data, and another one when only the headers have arrived again. The client still knows where it was.',
+    play: (start, options) =>
+      sendCut(numbered(10))(start, {
+        ...options,
+        cuts: [/event 05/, /^HTTP[\s\S]*?\r\n\r\n/],
       }),
   },
   {
     name: 'cut at the last byte',
     meaning: 'A cut before the blank line of an event, of which only that line is missing.',
     play: (start, options) =>
-      sendCut(numbered(10))(start, { ...options, cuts: [/event 05.*\nid: .+\n/] }),
+      sendCut(numbered(10))(start, { ...options, cuts: [/event 05.*\n(?:id: .+\n|(?=\n))/] }),
   },
   {
     name: 'cut in a large event',
@@ -168,9 +197,10 @@ export const behaviours: readonly Behaviour[] = [
     play: (start, options) =>
       within(start, options, async world => {
         await connected(world)
-        const id = await world.pool.send('bob', 'not for ada')
-        // The client has read a heartbeat when there are some more of them.
-        await world.until(() => world.texts.join('').split(`id: ${id}`).length > 4)
+        await world.pool.send('bob', 'not for ada')
+        const { heartbeats } = world
+        // The client has read one, with the id of that event, when there are some more of them.
+        await world.until(() => world.heartbeats > heartbeats + 3)
         world.hold()
         world.cut()
         await world.until(() => world.pool.connections === 0)
@@ -186,18 +216,19 @@ export const behaviours: readonly Behaviour[] = [
     play: (start, options) =>
       within(start, options, async world => {
         await connected(world)
-        for (const stream of world.pool.get('ada')?.streams ?? []) stream.rotate()
+        const client = world.pool.get('ada')
+        if (client === undefined) return 'noStream'
+        for (const stream of client.streams) stream.rotate()
         await world.send('next')
         return compare(world, ['next'])
       }),
   },
   {
     name: 'end',
-    meaning: '`stream.end()`: the client stays away after the 204, without code in the page.',
+    meaning:
+      '`stream.end()`, or the end of a run: the client stays away after the 204, without code in the page.',
     mayClose: true,
-    play: stopAfter(({ pool }) => {
-      for (const stream of pool.get('ada')?.streams ?? []) stream.end()
-    }),
+    play: stopAfter(world => world.finish()),
   },
   {
     name: 'remove',
@@ -215,14 +246,18 @@ export const behaviours: readonly Behaviour[] = [
         world.hold()
         world.cut()
         await world.until(() => world.pool.connections === 0)
-        for (const data of numbered(10)) await world.send(data)
+        const sent = numbered(10)
+        for (const data of sent) await world.send(data)
         world.release()
         const hasGap = () =>
           world.shown.some(({ name, data }) => name === 'sse.gap' && data.includes('trimmed'))
         // What is sent before the gap is read belongs to the gap.
         await world.until(() => world.texts.join('').includes('sse.gap') || world.hasEnded)
         const outcome = await compare(world, [])
-        if (outcome !== 'works') return outcome === 'changed' ? 'noGap' : outcome
+        if (outcome === 'stays' && hasGap()) return 'gapEnds'
+        // What a run still has follows the gap.
+        const goesOn = outcome === 'works' || (outcome === 'changed' && endsAs(sent, world))
+        if (!goesOn) return outcome === 'changed' ? 'noGap' : outcome
         return hasGap() ? 'works' : 'noGap'
       }),
   },
@@ -241,39 +276,45 @@ export const behaviours: readonly Behaviour[] = [
   },
   {
     name: 'retry',
+    isIdle: true,
     meaning:
-      'After `retry: 9000` it waits that long, give or take a third. By itself no client waits longer than 5 seconds.',
+      'After `retry: 12000` it waits that long, give or take a third. By itself no client waits longer than 5 seconds.',
     play: (start, options) =>
-      within(start, { ...options, route: { retry: 9000 } }, async world => {
+      within(start, { ...options, route: { retry: 12_000 } }, async world => {
         await connected(world)
+        if (!/^retry: 12000\n/m.test(world.texts.join(''))) return 'noRetry'
         const cutAt = performance.now()
         world.cut()
-        if (!(await world.until(() => world.requests.length > 1 || world.hasEnded))) return 'silent'
+        const hasSettled = () => world.requests.length > 1 || world.hasEnded
+        if (!(await world.until(hasSettled, 30_000))) return 'silent'
         const again = world.requests[1]
         if (again === undefined) return 'stays'
-        return again.at - cutAt > 6000 ? 'works' : 'ownDelay'
+        return again.at - cutAt > 8000 ? 'works' : 'ownDelay'
       }),
   },
   {
     name: '503',
+    isIdle: true,
     meaning: 'A full pool refuses it. It comes back when there is room.',
     routes: { "the route's `overflow: 'retry'`": { overflow: 'retry' } },
     play: (start, options) => {
-      const world = { ...options, pool: { maxClients: 1 } }
+      let isAdmitted = false
       return within(
-        async opened => {
-          const leave = await occupy(opened)
-          const stop = await start(opened)
-          await opened.until(() => opened.requests.some(({ status }) => status !== 0))
+        async world => {
+          const leave = await occupy(world)
+          const stop = await start(world)
+          const isRefused = () => Object.values(world.pool.stats().refused).some(count => count > 0)
+          await world.until(() => isRefused() || world.isConnected)
+          isAdmitted = world.isConnected
           await leave()
           return stop
         },
-        world,
-        async opened => {
-          const isBack = () => opened.requests.length > 1 && opened.pool.connections > 0
-          if (!(await opened.until(() => opened.hasEnded || isBack(), 30_000))) return 'silent'
-          if (!isBack()) return 'stops503'
-          return compare(opened, [])
+        { ...options, pool: { maxClients: 1 } },
+        async world => {
+          if (isAdmitted) return 'admitted'
+          const isBack = () => world.requests.length > 1 && world.pool.connections > 0
+          if (!(await world.until(() => world.hasEnded || isBack(), 30_000))) return 'silent'
+          return isBack() ? compare(world, []) : 'stops503'
         },
       )
     },
@@ -284,13 +325,14 @@ export const behaviours: readonly Behaviour[] = [
     play: (start, options) =>
       within(start, options, async world => {
         await connected(world)
+        const before = world.requests.length
         world.refuses = true
         world.cut()
-        const refused = () => world.requests.filter(({ status }) => status === 401).length
-        if (!(await world.until(() => world.hasEnded || refused() > 2))) return 'silent'
-        await world.until(() => refused() > 2, 200)
-        if (refused() === 0) return 'stays'
-        return refused() > 2 ? 'asks401' : 'works'
+        const asked = () => world.requests.length - before
+        if (!(await world.until(() => world.hasEnded || asked() > 2))) return 'silent'
+        await world.until(() => asked() > 2, 200)
+        if (asked() === 0) return 'stays'
+        return asked() > 2 ? 'asks401' : 'works'
       }),
   },
   {
@@ -301,8 +343,7 @@ export const behaviours: readonly Behaviour[] = [
         const pool = { heartbeat, pingInterval: 20 }
         const outcome = await within(start, { ...options, pool }, async world => {
           await connected(world)
-          const pattern = heartbeat === 'event' ? /^event: sse\.cursor\n/gm : /^:\n/gm
-          await world.until(() => (world.texts.join('').match(pattern) ?? []).length > 3)
+          await world.until(() => world.heartbeats > 3)
           await world.send('first')
           for (const stream of world.pool.get('ada')?.streams ?? []) stream.comment('a comment')
           await world.send('second', 30)

@@ -15,7 +15,9 @@ import { EventSource as LaunchDarklyEventSource } from 'launchdarkly-eventsource
 import { EventSource as UndiciEventSource } from 'undici'
 import { requireProgram } from '../setup/needs.js'
 import type { Start } from './behaviours.js'
+import { mcpClient } from './mcp.js'
 import type { Client } from './play.js'
+import { runClients } from './runs.js'
 import { trpcClient } from './trpc.js'
 import type { World } from './world.js'
 
@@ -134,6 +136,8 @@ export const nodeClients: readonly Client[] = [
     },
   },
   trpcClient(`@trpc/client ${versionOf('@trpc/client')}`),
+  mcpClient(`@modelcontextprotocol/sdk ${versionOf('@modelcontextprotocol/sdk')}`),
+  ...runClients(versionOf),
   { name: "Python's http.client", start: startPython },
 ]
 

@@ -59,7 +59,7 @@ const TITLES = { chromium: 'Chromium', firefox: 'Firefox', webkit: 'WebKitGTK' }
 
 /** The browser's own EventSource. */
 export function nativeClient(browsers: Browsers, script: string): Client {
-  return { name: TITLES[browsers.engine], script, start: browsers.start('EventSource') }
+  return { name: TITLES[browsers.engine], world: { script }, start: browsers.start('EventSource') }
 }
 
 export function pageClients(browsers: Browsers, script: string): Client[] {
@@ -67,30 +67,29 @@ export function pageClients(browsers: Browsers, script: string): Client[] {
   return [
     {
       name: `event-source-polyfill ${versionOf('event-source-polyfill')}`,
-      script,
+      world: { script },
       start: start('event-source-polyfill'),
     },
     {
       name: `sse.js ${versionOf('sse.js')} with autoReconnect`,
-      script,
+      world: { script },
       start: start('sse.js'),
     },
     {
       name: `reconnecting-eventsource ${versionOf('reconnecting-eventsource')}`,
-      script,
+      world: { script },
       start: start('reconnecting-eventsource'),
     },
     {
       name: `htmx ${versionOf('htmx.org')} with hx-sse`,
-      script,
+      world: { script },
       start: start('htmx'),
       options: { '`hx-sse:close="close"`': start('htmx, hx-sse:close') },
     },
     {
       name: `Turbo ${versionOf('@hotwired/turbo')}`,
-      script,
+      world: { script, encode: asTurboStream },
       start: start('turbo'),
-      encode: asTurboStream,
     },
   ]
 }

@@ -1,22 +1,24 @@
 /** Plays the behaviours with a client, and with the options that may help it. */
-import type Koa from 'koa'
-import { type Behaviour, behaviours, type Outcome, REASONS, type Start } from './behaviours.js'
-import type { World } from './world.js'
+import {
+  ABSENCES,
+  type Behaviour,
+  behaviours,
+  type Outcome,
+  REASONS,
+  type Start,
+} from './behaviours.js'
+import type { WorldOptions } from './world.js'
 
 export interface Client {
   /** With the version. */
   readonly name: string
   readonly start: Start
-  /** Options of the client that may help, by the text of their footnote. */
+  /** Options that may help, by the text of their footnote. */
   readonly options?: Record<string, Start>
-  /** The script of the page in which it runs. */
-  readonly script?: string
-  /** Answers its requests in place of `sse()`. */
-  readonly handler?: (world: World) => Koa.Middleware
-  /** The behaviours that it has. Default: all. */
-  readonly only?: readonly string[]
-  /** What it can show of a text. Default: the text. */
-  readonly encode?: (text: string) => string
+  /** What an app has to do itself, in the same way. It shows what helps, and is no merit of the client. */
+  readonly apps?: Record<string, Start>
+  /** What it needs to connect to. */
+  readonly world?: Pick<WorldOptions, 'script' | 'path' | 'source' | 'encode'>
 }
 
 /** The mark of each behaviour, and the text of its footnote. */
@@ -24,50 +26,91 @@ export type Row = Record<string, { mark: '✓' | '✗' | '–'; note?: string }>
 
 const CLOSES = 'close it in a listener of the close event'
 
-export async function playAll(client: Client, atOnce = Number.POSITIVE_INFINITY): Promise<Row> {
-  const row: Row = {}
-  const waiting = [...behaviours]
-  const workers = Array.from({ length: Math.min(atOnce, waiting.length) }, async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      try {
-        row[next.name] = await play(client, next)
-      } catch (error) {
-        throw new Error(`${client.name}, ${next.name}: ${error}`, { cause: error })
-      }
+/** Lets so many play at once, and the others when one of these has finished. */
+export function turns(count: number) {
+  const waiting: (() => void)[] = []
+  let free = count
+  return async <Result>(play: () => Promise<Result>): Promise<Result> => {
+    if (free === 0) await new Promise<void>(resolve => waiting.push(resolve))
+    else free -= 1
+    try {
+      return await play()
+    } finally {
+      const next = waiting.shift()
+      if (next) next()
+      else free += 1
+    }
+  }
+}
+
+/** @param turn of clients that play at the same time. */
+export async function playAll(client: Client, turn: ReturnType<typeof turns>): Promise<Row> {
+  const played = behaviours.map(async behaviour => {
+    const { name, isIdle } = behaviour
+    const attempt = () => play(client, behaviour)
+    try {
+      return [name, await (isIdle ? attempt() : turn(attempt))] as const
+    } catch (error) {
+      throw new Error(`${client.name}, ${name}: ${error}`, { cause: error })
     }
   })
-  await Promise.all(workers)
-  return row
+  return Object.fromEntries(await Promise.all(played))
 }
 
 async function play(client: Client, behaviour: Behaviour): Promise<Row[string]> {
-  const given = { script: client.script, encode: client.encode, handler: client.handler }
-  if (client.only?.includes(behaviour.name) === false) return { mark: '–' }
-  const first = await behaviour.play(client.start, given)
+  const { start, world = {} } = client
+  const first = await behaviour.play(start, world)
   if (first === 'works') return { mark: '✓' }
+  if (isAbsence(first)) return { mark: '–', note: ABSENCES[first] }
   // On a busy machine a client may be late, so a failure counts if it is seen twice.
-  if ((await behaviour.play(client.start, given)) === 'works') return { mark: '✓' }
-  for (const [note, attempt] of attempts(client, behaviour)) {
-    if ((await attempt()) === 'works')
-      return { mark: '✓', note: `${REASONS[first]} What helps: ${note}.` }
+  if ((await behaviour.play(start, world)) === 'works') return { mark: '✓' }
+  let note: string = REASONS[first]
+  for (const { help, mark, attempt } of attempts(client, behaviour)) {
+    const outcome = await attempt()
+    if (outcome === 'works') {
+      const helps = mark === '✓' ? `What helps: ${help}.` : `It works if ${help}.`
+      return { mark, note: `${REASONS[first]} ${helps}` }
+    }
+    if (outcome !== first && !isAbsence(outcome)) {
+      note = `${REASONS[first]} If ${help}, ${inSentence(outcome)}`
+    }
   }
-  return { mark: '✗', note: REASONS[first] }
+  return { mark: '✗', note }
 }
 
-function attempts(client: Client, behaviour: Behaviour): [string, () => Promise<Outcome>][] {
-  const { script, encode, handler, start, options = {} } = client
-  const given = { script, encode, handler }
-  const own = Object.entries(options).map(
-    ([note, other]) => [note, () => behaviour.play(other, given)] as const,
-  )
+function inSentence(outcome: keyof typeof REASONS): string {
+  return REASONS[outcome].replace(/^./, letter => letter.toLowerCase())
+}
+
+function isAbsence(outcome: Outcome): outcome is keyof typeof ABSENCES {
+  return outcome in ABSENCES
+}
+
+interface Attempt {
+  /** The text that a footnote has for it. */
+  readonly help: string
+  /** The mark of the cell if it works. */
+  readonly mark: '✓' | '✗'
+  attempt(): Promise<Outcome>
+}
+
+function attempts(client: Client, behaviour: Behaviour): Attempt[] {
+  const { start, world = {}, options = {}, apps = {} } = client
+  const starts = (others: Record<string, Start>, mark: Attempt['mark']): Attempt[] =>
+    Object.entries(others).map(([help, other]) => ({
+      help,
+      mark,
+      attempt: () => behaviour.play(other, world),
+    }))
   const routes = Object.entries(behaviour.routes ?? {}).map(
-    ([note, route]) => [note, () => behaviour.play(start, { ...given, route })] as const,
+    ([help, route]): Attempt => ({
+      help,
+      mark: '✓',
+      attempt: () => behaviour.play(start, { ...world, route }),
+    }),
   )
-  const closing = [CLOSES, () => behaviour.play(closingAtEnd(start), given)] as const
-  return [...own, ...routes, ...(behaviour.mayClose ? [closing] : [])].map(([note, attempt]) => [
-    note,
-    attempt,
-  ])
+  const closing = behaviour.mayClose ? { [CLOSES]: closingAtEnd(start) } : {}
+  return [...starts(options, '✓'), ...routes, ...starts(closing, '✓'), ...starts(apps, '✗')]
 }
 
 /** The client, closed as soon as it shows the close event. */

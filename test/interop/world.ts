@@ -9,17 +9,35 @@ import net, { type AddressInfo } from 'node:net'
 import Koa from 'koa'
 import { ClientPool, type PoolOptions, type RouteOptions, sse } from 'koa-sse-pool'
 
+/** What scenarios change of the route. */
+export type Route = Pick<RouteOptions, 'retry' | 'overflow'>
+
 export interface WorldOptions {
   readonly pool?: PoolOptions
-  readonly route?: RouteOptions
+  readonly route?: Route
   /** Where the first connections are cut: the end of the first match in a response. */
   readonly cuts?: readonly RegExp[]
   /** The script of `/`, for clients that run in a page. */
   readonly script?: string | undefined
-  /** Answers requests for `/events` in place of `sse()`. */
-  readonly handler?: ((world: World) => Koa.Middleware) | undefined
+  /** The path of the stream. Default: `/events`. */
+  readonly path?: string | undefined
+  /** Where the client's events come from, if not from `sse()` alone. */
+  readonly source?: ((world: World) => Source | Promise<Source>) | undefined
   /** What the client can show of a text. Default: the text. */
   readonly encode?: ((text: string) => string) | undefined
+}
+
+/** What stands between the client and `sse()`. */
+export interface Source {
+  /** Answers requests, or calls `next()` for a stream of the pool. */
+  readonly middleware: Koa.Middleware
+  /** Whether the client has its stream. Default: a stream is open, and has been sent a cursor. */
+  isConnected?(): boolean
+  /** Sends to the client. Default: through the pool. */
+  send?(event: { data: string; retry?: number }): Promise<unknown>
+  /** Ends the client's stream for good. Default: `stream.end()`. */
+  end?(): unknown
+  close?(): unknown
 }
 
 /** An event as the client showed it. Those without a name are called `message`. */
@@ -36,8 +54,8 @@ interface Request {
   status: number
 }
 
-/** A request for the stream of the client. Some put the id into the URL. */
-const STREAM_REQUEST = /^GET \/events(\?(?!id=)\S*)? /
+/** A heartbeat of either kind, or tRPC's. */
+const HEARTBEAT = /^(?:event: (?:sse\.cursor|ping)|:)\n/gm
 
 const PAGE =
   '<!doctype html><title>Client</title><link rel="icon" href="data:,"><main></main><script src="/client.js"></script>'
@@ -58,8 +76,8 @@ export class World {
   hasEnded = false
   /** Every request for a stream is answered with 401. */
   refuses = false
-  /** How many iterations over `pool.events()` have begun. */
-  #subscriptions = 0
+  /** Where the client asks for its stream. */
+  readonly path: string
   readonly #options: WorldOptions
   /**
    * Of its own, out of the 16 million that lead to this machine: clients of servers that have closed still ask at their
@@ -71,13 +89,15 @@ export class World {
   readonly #held: (() => void)[] = []
   readonly #cuts = new Set<() => void>()
   #isHolding = false
+  #source: Source | undefined
   #server!: http.Server
   #proxy!: net.Server
 
   constructor(options: WorldOptions = {}) {
     this.#options = options
+    this.path = options.path ?? '/events'
     this.pool = new ClientPool({ pingInterval: 100, ...options.pool })
-    for (const event of ['open', 'close'] as const) this.pool.on(event, () => this.#check())
+    for (const event of ['open', 'close'] as const) this.pool.on(event, this.check)
   }
 
   get origin(): string {
@@ -91,16 +111,27 @@ export class World {
 
   /** The client has its stream, and its first cursor. */
   get isConnected(): boolean {
-    if (this.#options.handler) return this.#subscriptions > 0
+    if (this.#source?.isConnected) return this.#source.isConnected()
     return this.pool.connections > 0 && /^id: .+\n/m.test(this.texts.join(''))
   }
 
-  readonly subscribed = (): void => {
-    this.#subscriptions += 1
-    this.#check()
+  /** How many the client has been sent. */
+  get heartbeats(): number {
+    return this.texts.join('').match(HEARTBEAT)?.length ?? 0
+  }
+
+  /** How many events are kept for clients that are away; undefined: enough. */
+  get kept(): number | undefined {
+    const { window } = this.#options.pool ?? {}
+    return window?.events
+  }
+
+  get route(): Route {
+    return { retry: 20, ...this.#options.route }
   }
 
   async open(): Promise<this> {
+    this.#source = await this.#options.source?.(this)
     this.#server = http.createServer(this.#app().callback())
     this.#proxy = net.createServer(near => this.#pass(near))
     for (const server of [this.#server, this.#proxy]) {
@@ -117,23 +148,31 @@ export class World {
     this.#proxy.close()
     this.#server.close()
     for (const socket of this.#sockets) socket.destroy()
+    await this.#source?.close?.()
     await this.pool.close()
   }
 
   /** Sends to the client. */
   async send(text: string, retry?: number): Promise<void> {
     const data = this.#options.encode?.(text) ?? text
-    await this.pool.send('ada', retry === undefined ? data : { data, retry })
+    const event = retry === undefined ? { data } : { data, retry }
+    await (this.#source?.send ? this.#source.send(event) : this.pool.send('ada', event))
+  }
+
+  /** Ends the client's stream for good. */
+  async finish(): Promise<void> {
+    if (this.#source?.end) await this.#source.end()
+    else for (const stream of this.pool.get('ada')?.streams ?? []) stream.end()
   }
 
   readonly show = (name: string, data: string): void => {
     this.shown.push({ name, data: abridged(data) })
-    this.#check()
+    this.check()
   }
 
   readonly end = (): void => {
     this.hasEnded = true
-    this.#check()
+    this.check()
   }
 
   /** Cuts all connections. The client still reads what it has been sent: a reset could discard its cursor. */
@@ -166,16 +205,17 @@ export class World {
     })
   }
 
-  #check(): void {
+  /** To be called when something has happened that conditions may ask for. */
+  readonly check = (): void => {
     for (const check of this.#waiting) check()
   }
 
   #app(): Koa {
-    const { handler, route, script } = this.#options
+    const { script } = this.#options
     const app = new Koa()
     app.silent = true
     app.use(async (ctx, next) => {
-      if (ctx.path === '/events') return this.#see(ctx, next)
+      if (ctx.path === this.path && ctx.method === 'GET') return this.#see(ctx, next)
       // The proxy looks at the first request of a connection, so a stream must not follow a page on the same one.
       ctx.set('Connection', 'close')
       if (ctx.path === '/client.js') {
@@ -183,36 +223,33 @@ export class World {
         ctx.body = script
       } else if (ctx.path === '/') ctx.body = PAGE
       else if (ctx.path === '/shown') await this.#take(ctx)
+      else if (this.#source) await next()
     })
-    if (handler) app.use(handler(this))
+    if (this.#source) app.use(this.#source.middleware)
     app.use(
       sse({
         pool: this.pool,
         id: ctx => (this.refuses ? ctx.throw(401) : (ctx.query.id ?? 'ada')),
-        retry: 20,
-        ...route,
+        ...this.route,
       }),
     )
     return app
   }
 
-  async #see(ctx: Koa.Context, next: () => Promise<unknown>): Promise<void> {
+  #see(ctx: Koa.Context, next: () => Promise<unknown>): Promise<unknown> {
+    const { res } = ctx
     const request = {
       at: performance.now(),
       lastEventId: ctx.get('Last-Event-ID') || String(ctx.query.lastEventId ?? ''),
-      status: 0,
+      // Some sources answer later, by themselves.
+      get status() {
+        return res.headersSent ? res.statusCode : 0
+      },
     }
     if (ctx.query.id === undefined) this.requests.push(request)
-    this.#check()
-    try {
-      await next()
-      request.status = ctx.status
-    } catch (error) {
-      request.status = (error as { status?: number }).status ?? 500
-      throw error
-    } finally {
-      this.#check()
-    }
+    res.once('close', this.check)
+    this.check()
+    return next()
   }
 
   /** What a page reports. */
@@ -229,7 +266,7 @@ export class World {
     near.once('data', head => {
       const far = net.connect((this.#server.address() as AddressInfo).port, this.#host)
       this.#sockets.add(far.on('error', () => {}))
-      const isStream = STREAM_REQUEST.test(head.toString('latin1'))
+      const isStream = this.#isOfClient(head.toString('latin1'))
       const pass = () => {
         far.write(head)
         near.on('data', data => far.write(data))
@@ -251,6 +288,12 @@ export class World {
     })
   }
 
+  /** Whether the request is for the client's stream. Some clients put their cursor into the URL. */
+  #isOfClient(head: string): boolean {
+    const url = /^GET (\S+) /.exec(head)?.[1]
+    return url !== undefined && url.split('?')[0] === this.path && !/[?&]id=/.test(url)
+  }
+
   #passStream(near: net.Socket, far: net.Socket): void {
     const index = this.texts.push('') - 1
     const place = this.#options.cuts?.[index]
@@ -269,7 +312,7 @@ export class World {
         near.end(passed)
         far.removeAllListeners('data').removeAllListeners('close').destroy()
       }
-      this.#check()
+      this.check()
     })
   }
 }

@@ -51,6 +51,22 @@ describe('a client that is taken out of a channel', () => {
     expect(near.stats()).toMatchObject({ streams: 1, foreign: 0 })
   })
 
+  test.each(['taken out', 'leaves'])(
+    'gets what was sent before even if it is evicted in the same turn (%s)',
+    async how => {
+      const pool = testPool({ window: { events: 3 } })
+      const { origin } = await serve(pool)
+      const client = await connect(origin, '/?id=ada&in=news')
+      void pool.channel('news').send('before')
+      if (how === 'taken out') void pool.channel('news').remove('ada')
+      else streamOf(pool, 'ada').face.leave('news')
+      for (let i = 0; i < 8; i += 1) void pool.channel('nobody').send('filler')
+      await pool.broadcast('last')
+      expect(await dataUntil(client, 'last')).toEqual(['before'])
+      expect(pool.stats()).toMatchObject({ gaps: 0 })
+    },
+  )
+
   test('gets what was sent before even if it is slow', async () => {
     const pool = testPool()
     const { origin } = await serve(pool)
