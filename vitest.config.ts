@@ -1,12 +1,19 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 import { subpaths } from './scripts/subpaths.js'
+import LongestFirst from './test/setup/sequencer.js'
 
 /** Tests that mostly wait for servers and processes of their own. */
 const ENGINES = [
   'test/{cluster,nats,postgres,redis,sqlite,suites}/*.test.ts',
   'test/runs/durable-*.test.ts',
 ]
+
+/**
+ * Of what mostly waits: for Redis, NATS and PostgreSQL, for limits of time, for processes that start. Beside each
+ * other, so that two cores have enough to do.
+ */
+const WAITING = { maxWorkers: 4, sequence: { groupOrder: 1 } }
 
 export default defineConfig({
   resolve: {
@@ -17,6 +24,7 @@ export default defineConfig({
   },
   test: {
     pool: 'forks',
+    sequence: { sequencer: LongestFirst },
     reporters: ['default', './test/setup/reporter.ts'],
     // The limits are there for tests that hang. Many times what a test takes, so that a loaded machine
     // fails none.
@@ -33,11 +41,6 @@ export default defineConfig({
           maxWorkers: 2,
           include: ['test/**/*.test.ts'],
           exclude: ['test/{chaos,dist,e2e,proxies}/**', ...ENGINES],
-          typecheck: {
-            enabled: true,
-            include: ['test/**/*.test-d.ts'],
-            tsconfig: './test/tsconfig.json',
-          },
         },
       },
       {
@@ -45,9 +48,7 @@ export default defineConfig({
         test: {
           name: 'engines',
           include: ENGINES,
-          // They mostly wait for Redis, NATS and time limits.
-          maxWorkers: 3,
-          sequence: { groupOrder: 1 },
+          ...WAITING,
         },
       },
       {
@@ -63,9 +64,7 @@ export default defineConfig({
           ],
           env: { TEST_LEAN: 'true' },
           setupFiles: 'test/setup/lean.ts',
-          // Beside the engines, which mostly wait.
-          maxWorkers: 3,
-          sequence: { groupOrder: 1 },
+          ...WAITING,
         },
       },
       {
@@ -75,7 +74,7 @@ export default defineConfig({
           include: ['test/dist/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          sequence: { groupOrder: 3 },
+          ...WAITING,
         },
       },
       {
@@ -84,9 +83,7 @@ export default defineConfig({
           name: 'proxies',
           include: ['test/proxies/*.test.ts'],
           testTimeout: 60_000,
-          // They mostly wait for timeouts and reconnects.
-          maxWorkers: 4,
-          sequence: { groupOrder: 4 },
+          ...WAITING,
         },
       },
       {
@@ -101,7 +98,7 @@ export default defineConfig({
           hookTimeout: 90_000,
           // They mostly wait for reconnects, but every worker runs one or two browsers.
           maxWorkers: 3,
-          sequence: { groupOrder: 5 },
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -110,9 +107,7 @@ export default defineConfig({
           name: 'chaos',
           include: ['test/chaos/*.test.ts'],
           testTimeout: 300_000,
-          // Beside the proxies, which mostly wait.
-          maxWorkers: 4,
-          sequence: { groupOrder: 4 },
+          ...WAITING,
         },
       },
     ],

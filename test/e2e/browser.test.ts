@@ -6,7 +6,7 @@ const PNG = [0x89, 0x50, 0x4e, 0x47]
 describe.each(ENGINES)('the driver of %s', engine => {
   test('opens pages of the requested size and colour scheme and shows them', async () => {
     const viewport = { width: 600, height: 700 }
-    const browser = await launch(engine, { viewport, colorScheme: 'dark' })
+    const browser = await launch(engine, { viewport, colorScheme: 'dark', shots: true })
     onTestFinished(() => browser.close())
     const page = await browser.open()
     await page.goto('data:text/html,<h1>Hello')

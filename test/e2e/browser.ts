@@ -18,6 +18,7 @@ export async function launch(
     viewport: { width: 1280, height: 800 },
     colorScheme: 'light',
     languages: 'en-US,en',
+    shots: Boolean(process.env.SHOTS),
     ...options,
   }
   const launched = await (engine === 'webkit'

@@ -23,6 +23,8 @@ export interface LaunchOptions {
   colorScheme: 'light' | 'dark'
   /** What pages get as `navigator.languages`; default `'en-US,en'`. Not in WebKit, whose pages get `C`. */
   languages: string
+  /** Whether its pages can be photographed. WebKit takes a quarter longer then. Default: with SHOTS only. */
+  shots?: boolean
   /**
    * Gives each tab a process of its own, so that one can be killed without the others. Tabs must then be
    * opened one after the other. Default `false`.

@@ -48,6 +48,8 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
   test('writes the whole answer, and stores it when it has ended', async () => {
     const page = await openPage()
     await press(page, '#ask')
+    // The end is noted by a page that reads. One that comes later finds the answer stored.
+    await hasTokens(page, 1)
     hurry()
     await hasNote(page, 'done')
     expect(await answerOf(page)).toBe(ANSWER)
@@ -185,6 +187,7 @@ describe.each(ENGINES)('example/tokens in %s', engine => {
       return (await Promise.all(responses)).map(({ status }) => status)
     })
     expect(answered).toEqual([202, 202])
+    await hasTokens(page, 1)
     hurry()
     await hasNote(page, 'done')
     expect(await answerOf(page)).toBe(ANSWER)
