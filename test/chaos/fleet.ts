@@ -35,7 +35,9 @@ export class Fleet {
     if (!this.#processes.includes(process)) return
     this.#processes = this.#processes.filter(other => other !== process)
     await end()
-    this.#processes = [...this.#processes, await this.#start()]
+    const started = await this.#start()
+    // Not in one line with the start: two replacements at once would bring back each other's ended process.
+    this.#processes = [...this.#processes, started]
   }
 
   async stop(): Promise<void> {
