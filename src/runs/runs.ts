@@ -284,7 +284,7 @@ export class Runs<Events extends object = EventMap> {
 
   /** @throws the error, unless it says that the store is out of reach. */
   #outage(error: unknown): 'store' {
-    if (!(error instanceof SseError) || error.code !== 'ERR_SSE_LOG_DOWN') throw error
+    if (!(error instanceof SseError) || !OUTAGES.has(error.code)) throw error
     // Once for an outage, and not for each of its readers.
     if (!this.#isStoreDown) this.#hub.error(error)
     this.#isStoreDown = true
@@ -373,6 +373,9 @@ export class Runs<Events extends object = EventMap> {
     for (const producer of this.#producers.values()) void producer.renew()
   }
 }
+
+/** Errors of a store that is out of reach. To look a run up may also store its end, of which the outcome is unknown. */
+const OUTAGES: ReadonlySet<string> = new Set(['ERR_SSE_LOG_DOWN', 'ERR_SSE_LOG_UNCERTAIN'])
 
 const LOST = formatEnding({ state: 'lost' })
 

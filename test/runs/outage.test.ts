@@ -30,9 +30,9 @@ async function serve(stream: Parameters<typeof serveRuns>[0] = {}) {
     run,
     errors,
     end: end.resolve,
-    outage() {
+    outage(code: SseError['code'] = 'ERR_SSE_LOG_DOWN') {
       store.get = async () => {
-        throw new SseError('ERR_SSE_LOG_DOWN', 'connection refused')
+        throw new SseError(code, 'connection refused')
       }
     },
     recovery() {
@@ -63,24 +63,28 @@ test('a browser is told to come back, and resumes', async () => {
   expect(got).toEqual(['a', 'b'])
 })
 
-test('is counted as a refusal, and said once in each outage', async () => {
-  const { origin, pool, errors, outage, recovery } = await serve()
-  outage()
-  for (let i = 0; i < 3; i++) {
-    const { text } = await request(origin)
-      .get('/runs/one')
-      .expect(200)
-      .expect('Content-Type', EVENT_STREAM)
-    expect(text).toMatch(/^:store\nretry: \d+\n/)
-  }
-  expect(pool.stats().refused.store).toBe(3)
-  expect(errors).toEqual([expect.objectContaining({ code: 'ERR_SSE_LOG_DOWN' })])
-  recovery()
-  await request(origin).get('/runs/none').expect(204)
-  outage()
-  await request(origin).get('/runs/one')
-  expect(errors).toHaveLength(2)
-})
+// A look-up that finds the producer gone also stores the end of the run.
+test.each(['ERR_SSE_LOG_DOWN', 'ERR_SSE_LOG_UNCERTAIN'] as const)(
+  'is counted as a refusal, and said once in each outage (%s)',
+  async code => {
+    const { origin, pool, errors, outage, recovery } = await serve()
+    outage(code)
+    for (let i = 0; i < 3; i++) {
+      const { text } = await request(origin)
+        .get('/runs/one')
+        .expect(200)
+        .expect('Content-Type', EVENT_STREAM)
+      expect(text).toMatch(/^:store\nretry: \d+\n/)
+    }
+    expect(pool.stats().refused.store).toBe(3)
+    expect(errors).toEqual([expect.objectContaining({ code })])
+    recovery()
+    await request(origin).get('/runs/none').expect(204)
+    outage(code)
+    await request(origin).get('/runs/one')
+    expect(errors).toHaveLength(2)
+  },
+)
 
 describe('a client that would not understand an empty stream gets a 503', () => {
   test.each([
