@@ -81,6 +81,12 @@ export abstract class SqliteConnection<Names> extends Connection {
       // A full disk has not taken the last page, without which the transaction does not count.
       throw errorKind(error) === 'SQLITE_FULL' ? error : new CommitError(error)
     }
+    try {
+      // It may have been deleted in the meantime: the system can stop a process anywhere.
+      this.checkFile()
+    } catch (error) {
+      throw new CommitError(error)
+    }
     return result
   }
 
@@ -95,15 +101,24 @@ export abstract class SqliteConnection<Names> extends Connection {
   }
 
   protected override async dial(): Promise<void> {
-    const { path, synchronous, driver: Driver, timeout } = this.#file
-    this.#database = new Driver(path)
+    const { synchronous, timeout } = this.#file
+    this.#openFile()
     // Whoever needs a lock asks again: busy.ts.
     this.#opened.exec('PRAGMA busy_timeout = 0')
     await whenFree(timeout, () => this.#useWal())
     this.#opened.exec(`PRAGMA synchronous = ${synchronous}`)
     this.#opened.exec(`PRAGMA journal_size_limit = ${WAL_LIMIT}`)
     await whenFree(timeout, () => this.#createTables())
-    this.#identity = fileOf(path)
+  }
+
+  /** Until it is certain which file is open: it may be deleted and made again in the meantime. */
+  #openFile(): void {
+    const { path, driver: Driver } = this.#file
+    do {
+      this.#database?.close()
+      this.#identity = fileOf(path)
+      this.#database = new Driver(path)
+    } while (fileOf(path) !== this.#identity)
   }
 
   protected override hangUp(): void {

@@ -151,7 +151,9 @@ class ChaosRun {
           `a reader of ${this.id} got ${next} of ${least} events before it was told "${end}"\n  ${history}`,
         )
       } else if (ends.size > 1) {
-        model.violate(`readers of ${this.id} were told different ends: ${[...ends].join(', ')}`)
+        const histories = this.#readers.map(({ history }) => history).join('\n  ')
+        const told = [...ends].join(', ')
+        model.violate(`readers of ${this.id} were told different ends: ${told}\n  ${histories}`)
       }
     }
     return ends.size === 1 ? ([...ends][0] as string) : 'gone'

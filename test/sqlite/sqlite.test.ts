@@ -84,6 +84,30 @@ describe('a file', () => {
     await process.has(['new'])
   })
 
+  test('that is deleted and made again while it is being opened loses no send', async () => {
+    const { path, open, newLog } = setUp()
+    const Real = findDriver(driver as Driver | undefined)
+    let isFirst = true
+    /** Opens the old file; in the meantime another process has deleted it and made a new one. */
+    class Overtaken extends Real {
+      constructor(file: string) {
+        super(file)
+        if (!isFirst) return
+        isFirst = false
+        deleteDatabase(path)
+        openDatabase(path).close()
+      }
+    }
+    const late = start(newLog({ driver: Overtaken }))
+    onTestFinished(() => late.log.close())
+    await late.opened
+    await append(late, 'one')
+    const other = await open()
+    await append(other, 'two')
+    await other.has(['one', 'two'])
+    await late.has(['one', 'two'])
+  })
+
   test('whose generation was deleted is another log', async () => {
     const { open, connection } = setUp()
     const process = await open()
