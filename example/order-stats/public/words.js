@@ -65,8 +65,8 @@ export const words = {
     title: '每个窗口，每笔订单',
     intro:
       '图表从快照开始，随后跟上每笔订单。打开第二个窗口或断开连接：每个窗口最终都与数据库一致。',
-    placeOne: '下一笔订单',
-    place50: '下 50 笔',
+    placeOne: '下单 1 笔',
+    place50: '下单 50 笔',
     cutConnection: '断开连接',
     perMonth: '每月订单',
     orders: '笔订单，',
