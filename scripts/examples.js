@@ -31,7 +31,7 @@ export const examples = {
       'koa',
       'pg',
     ],
-    note: 'It brings a PostgreSQL of its own: about 100 MB',
+    note: 'It brings a PostgreSQL of its own: about 90 MB',
     hint: 'Sign in as ada with the password "may look" in two windows, and place an order.',
   },
   progress: {

@@ -1,6 +1,7 @@
 /**
  * Warns in development of habits that leave a route without its stream: of its handler's, and of middleware around it
- * that answers on its way out or does not wait for it. Only the first of each kind, and never in production, where it may be meant so.
+ * that answers on its way out or does not wait for it. Only the first of each kind, and never in production, where
+ * it may be meant so.
  */
 import type { Context } from 'koa'
 import type { Opening } from './opening.js'
