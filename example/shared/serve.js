@@ -9,6 +9,9 @@ import { clientScript } from 'koa-sse-pool'
 import { pageOf } from './frame.js'
 import { serveSource } from './source.js'
 
+/** Read now: by the time that the server listens, the parent may have gone. */
+const parent = process.ppid
+
 /**
  * Adds the routes of a page: public/index.html in the frame that all examples have, its files, and /client.js, which
  * makes PoolEventSource a global. `url` is that of the example's server.js; `more` names further files.
@@ -68,7 +71,6 @@ export async function runIfMain(url, start) {
   const { PORT = 3000, HOST = '127.0.0.1', DATA = inFolder(url) } = process.env
   const file = DATA === 'memory' ? undefined : DATA
   const { port, close } = await start({ port: Number(PORT), host: HOST, file }).catch(orPortTaken)
-  console.log(`http://localhost:${port}`)
   let isClosing = false
   const end = () => {
     if (!isClosing) close()
@@ -76,6 +78,8 @@ export async function runIfMain(url, start) {
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end)
   if (process.env.npm_lifecycle_event) onceOrphaned(end)
+  // Last: whoever waits for the address may end this process at once.
+  console.log(`http://localhost:${port}`)
 }
 
 /** In the example's folder; git ignores it. @param {string} url */
@@ -97,7 +101,6 @@ function orPortTaken(error) {
  * @param {() => void} end
  */
 function onceOrphaned(end) {
-  const parent = process.ppid
   const timer = setInterval(() => {
     if (process.ppid === parent) return
     clearInterval(timer)

@@ -29,6 +29,10 @@ function limited() {
         super(path)
         opened.add(this)
       }
+      override close() {
+        opened.delete(this)
+        super.close()
+      }
     },
     // SQLite takes the number of pages that there are, if the limit is lower.
     fill: () => limit(1),
