@@ -217,10 +217,15 @@ const manyProcesses: TestPlan = {
   'the barrier is the last id of the log, whichever process appended it': async (_, open) => {
     const [writer, reader] = [await open(), await open()]
     await Promise.all([writer.opened, reader.opened])
+    let marks = 0
     for (let index = 0; index < 20; index++) {
       const id = await append(writer, `${index}`)
-      assert.equal(await reader.log.barrier(), id)
+      const barrier = await reader.log.barrier()
+      if (barrier !== null && reader.log.compare(barrier, id) > 0) marks += 1
+      else assert.equal(barrier, id)
     }
+    // Whoever finds the log empty may store an entry for nobody, so that clients have a cursor.
+    assert.ok(marks <= 2, `${marks} entries that nobody has appended`)
   },
 
   'an entry that is appended twice arrives once in every process': async (_, open) => {

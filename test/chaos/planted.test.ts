@@ -7,6 +7,6 @@ test.for(Object.keys(mutants))('the chaos run finds the planted bug: %s', async 
   const { engine, faults } = mutants[name] as (typeof mutants)[string]
   const run = runChaos({ engine, faults, mutant: name, seed: 7, seconds: 30, clients: 100 })
   await expect(run).rejects.toThrow(
-    /client\d+ (never got|got .+ (twice|rejected as not stored)|got no gap)|was rejected as not stored, and arrived|is unknown to the engine|reader of run\d+ got event|presence is wrong/,
+    /client\d+ (never got|got .+ (twice|rejected as not stored)|got no gap)|was rejected as not stored, and arrived|is unknown to the engine|readers of run\d+ were told different ends|reader of run\d+ got event|presence is wrong/,
   )
 })
