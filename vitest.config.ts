@@ -72,8 +72,8 @@ export default defineConfig({
         test: {
           name: 'dist',
           include: ['test/dist/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           ...WAITING,
         },
       },

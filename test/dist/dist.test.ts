@@ -101,7 +101,7 @@ it('the package has types that work for import and require', async () => {
 
 async function run(file: string, args: string[]) {
   try {
-    return await promisify(execFile)(file, args, { cwd: project, timeout: 60_000 })
+    return await promisify(execFile)(file, args, { cwd: project, timeout: 240_000 })
   } catch (error) {
     const { message, stdout, signal } = error as ExecFileException
     throw new Error(`${message}\n${stdout}${signal ? `still running, ended by ${signal}` : ''}`)

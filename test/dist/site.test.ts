@@ -41,7 +41,7 @@ beforeAll(async () => {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}, 240_000)
+}, 600_000)
 
 afterAll(() => {
   server.closeAllConnections()
