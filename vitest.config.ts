@@ -9,12 +9,6 @@ const ENGINES = [
   'test/runs/durable-*.test.ts',
 ]
 
-/**
- * Of what mostly waits: for Redis, NATS and PostgreSQL, for limits of time, for processes that start. Beside each
- * other, so that two cores have enough to do.
- */
-const WAITING = { maxWorkers: 4, sequence: { groupOrder: 1 } }
-
 export default defineConfig({
   resolve: {
     alias: subpaths.map(({ specifier, source }) => ({
@@ -48,7 +42,9 @@ export default defineConfig({
         test: {
           name: 'engines',
           include: ENGINES,
-          ...WAITING,
+          // They mostly wait for Redis, NATS and time limits.
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -64,7 +60,9 @@ export default defineConfig({
           ],
           env: { TEST_LEAN: 'true' },
           setupFiles: 'test/setup/lean.ts',
-          ...WAITING,
+          // Beside the engines, which mostly wait.
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -74,7 +72,7 @@ export default defineConfig({
           include: ['test/dist/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          ...WAITING,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -83,7 +81,9 @@ export default defineConfig({
           name: 'proxies',
           include: ['test/proxies/*.test.ts'],
           testTimeout: 60_000,
-          ...WAITING,
+          // They mostly wait for timeouts and reconnects.
+          maxWorkers: 4,
+          sequence: { groupOrder: 3 },
         },
       },
       {
@@ -98,7 +98,7 @@ export default defineConfig({
           hookTimeout: 90_000,
           // They mostly wait for reconnects, but every worker runs one or two browsers.
           maxWorkers: 3,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 4 },
         },
       },
       {
@@ -107,7 +107,9 @@ export default defineConfig({
           name: 'chaos',
           include: ['test/chaos/*.test.ts'],
           testTimeout: 300_000,
-          ...WAITING,
+          // Beside the proxies, which mostly wait.
+          maxWorkers: 4,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

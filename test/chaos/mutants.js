@@ -68,14 +68,6 @@ export const mutants = {
     find: 'if (ids.has(nonce)) return false',
     replace: '',
   },
-  /** Two appends at once: what takes its position first may commit last. */
-  'postgres-no-order': {
-    engine: 'postgres',
-    faults: ['part'],
-    file: 'postgres/schema.ts',
-    find: 'PERFORM pg_advisory_xact_lock(',
-    replace: 'PERFORM concat(',
-  },
   /** An append whose reply was lost counts as not stored. */
   'postgres-lost-reply': {
     engine: 'postgres',

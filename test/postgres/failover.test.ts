@@ -127,8 +127,14 @@ describe('a failover to an asynchronous standby that lacks the last commits', ()
         const rest = received.slice(gap + 1)
         expect(rest).toEqual(after.slice(-rest.length).map(data => `message ${data}`))
       }
-      const events = writer.entries.filter(({ target }) => /^[*@]/.test(target))
-      expect(events).toHaveLength(1 + after.length)
+      // The writer reads for itself, and may be behind the clients.
+      await vi.waitFor(
+        () => {
+          const events = writer.entries.filter(({ target }) => /^[*@]/.test(target))
+          expect(events).toHaveLength(1 + after.length)
+        },
+        { timeout: 10_000 },
+      )
 
       // She comes back with the id of an event that no longer exists, to a process that never had it.
       const late = new ClientPool({ log: logOf() })
