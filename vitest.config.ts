@@ -35,6 +35,11 @@ export default defineConfig({
           maxWorkers: 2,
           include: ['test/**/*.test.ts'],
           exclude: ['test/{chaos,dist,e2e,proxies}/**', ...ENGINES],
+          typecheck: {
+            enabled: true,
+            include: ['test/**/*.test-d.ts'],
+            tsconfig: './test/tsconfig.json',
+          },
         },
       },
       {
