@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { start } from '../../example/broadcast/server.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
+import { fireTransition, photograph, press, stateIs, textIs, textOf, wantsShots } from './page.js'
 
 describe.each(ENGINES)('example/broadcast in %s', engine => {
   let browser: Browser
@@ -133,15 +133,6 @@ async function announce(page: Page, text: string): Promise<void> {
 
 function isShown(page: Page, selector: string): Promise<boolean> {
   return page.eval(s => document.querySelector<HTMLElement>(s)?.offsetParent !== null, selector)
-}
-
-function textIs(page: Page, selector: string, text: string): Promise<void> {
-  return waitFor(
-    page,
-    (wanted, expected) => document.querySelector(String(wanted))?.textContent === expected,
-    selector,
-    text,
-  )
 }
 
 /** Waits until each event of the flood has arrived or was counted as missing after a gap. */

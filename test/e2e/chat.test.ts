@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import { start } from '../../example/chat/server.js'
 import { RedisServer } from '../helpers/redis.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { photograph, press, setVisible, stateIs, textOf, wantsShots } from './page.js'
+import { photograph, press, setVisible, stateIs, textOf, textsAre, wantsShots } from './page.js'
 
 type Example = Awaited<ReturnType<typeof start>>
 
@@ -31,17 +31,17 @@ describe.each(ENGINES)('example/chat in %s', engine => {
         await other.goto(`http://127.0.0.1:${port}?me=grace&name=Grace&room=general`)
         await stateIs(other, 'open')
         await page.goto(`http://127.0.0.1:${port}?me=ada&name=Ada&room=general`)
-        await onlineAre(page, ['Ada (you)', 'Grace'])
+        await textsAre(page, '#members li', ['Ada (you)', 'Grace'])
         await say(other, 'Morning! Is the deploy done?')
         await hasMessage(page, 'Morning! Is the deploy done?')
         await say(page, 'Ten minutes ago, and nobody noticed.')
         await hasMessage(page, 'Ten minutes ago, and nobody noticed.')
         await press(other, '[data-room="help"]')
-        await onlineAre(other, ['Grace (you)'])
+        await textsAre(other, '#members li', ['Grace (you)'])
         await say(other, 'Who knows nginx?')
         await waitFor(page, () => document.querySelector('[data-room="help"] em')?.textContent)
         await press(other, '[data-room="general"]')
-        await onlineAre(page, ['Ada (you)', 'Grace'])
+        await textsAre(page, '#members li', ['Ada (you)', 'Grace'])
         await type(other, 'I')
         await waitFor(page, () => document.querySelector('#typing')?.textContent)
       })
@@ -50,20 +50,20 @@ describe.each(ENGINES)('example/chat in %s', engine => {
 
   test('shows who is online, with a client of two tabs as one member', async () => {
     const ada = await open({ me: 'ada', name: 'Ada' })
-    await onlineAre(ada, ['Ada (you)'])
+    await textsAre(ada, '#members li', ['Ada (you)'])
     const grace = await open({ me: 'grace', name: 'Grace' })
     const twin = await open({ me: 'grace', name: 'Grace' })
-    for (const page of [grace, twin]) await onlineAre(page, ['Ada', 'Grace (you)'])
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    for (const page of [grace, twin]) await textsAre(page, '#members li', ['Ada', 'Grace (you)'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     const closed = once(example.pool, 'close')
     await twin.goto('about:blank')
     await closed
     // It would come after a leave.
     await say(ada, 'still here?')
     await hasMessage(ada, 'still here?')
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     await grace.goto('about:blank')
-    await onlineAre(ada, ['Ada (you)'])
+    await textsAre(ada, '#members li', ['Ada (you)'])
   })
 
   test('shows neither a leave nor a join to the others when a page is reloaded or changes its name', async () => {
@@ -74,17 +74,17 @@ describe.each(ENGINES)('example/chat in %s', engine => {
     }
     const ada = await open({ me: 'ada', name: 'Ada' })
     const grace = await open({ me: 'grace', name: 'Grace' })
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     const url = await grace.eval(() => location.href)
     await grace.goto('about:blank')
     await grace.goto(url)
-    await onlineAre(grace, ['Ada', 'Grace (you)'])
+    await textsAre(grace, '#members li', ['Ada', 'Grace (you)'])
     await grace.eval(() => {
       const input = document.querySelector<HTMLInputElement>('#name')
       if (input) input.value = 'Grace H.'
       document.querySelector<HTMLFormElement>('#rename')?.requestSubmit()
     })
-    await onlineAre(ada, ['Ada (you)', 'Grace H.'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace H.'])
     expect(changes).toEqual(['join ada', 'join grace', 'update grace'])
   })
 
@@ -100,9 +100,10 @@ describe.each(ENGINES)('example/chat in %s', engine => {
     const late = await open({ me: 'linus', name: 'Linus' })
     const shownLate = await listTexts(late, '#typing')
     // It follows all that was replayed.
-    await onlineAre(late, ['Ada', 'Grace', 'Linus (you)'])
+    await textsAre(late, '#members li', ['Ada', 'Grace', 'Linus (you)'])
     await say(grace, '<b>two</b>')
-    for (const page of [ada, grace, late]) await messagesAre(page, ['one', '<b>two</b>'])
+    for (const page of [ada, grace, late])
+      await textsAre(page, '#messages .text', ['one', '<b>two</b>'])
     await shown(['Grace is typing…', ''])
     await shownLate([])
     expect(await textOf(grace, '#typing')).toBe('')
@@ -113,7 +114,7 @@ describe.each(ENGINES)('example/chat in %s', engine => {
   test('counts and marks what arrives while the page is hidden, also over a reload', async () => {
     const ada = await open({ me: 'ada', name: 'Ada' })
     const grace = await open({ me: 'grace', name: 'Grace' })
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     await setVisible(ada, false)
     await say(grace, 'one')
     await titleIs(ada, '(1) Chat · koa-sse-pool')
@@ -128,8 +129,8 @@ describe.each(ENGINES)('example/chat in %s', engine => {
     await say(grace, 'two')
     await hasMessage(grace, 'two')
     await ada.goto(url)
-    await messagesAre(ada, ['one', 'two'])
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#messages .text', ['one', 'two'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     expect(await unreadOf(ada)).toEqual(['two'])
   })
 
@@ -137,11 +138,11 @@ describe.each(ENGINES)('example/chat in %s', engine => {
     const ada = await open({ me: 'ada', name: 'Ada' })
     const grace = await open({ me: 'grace', name: 'Grace' })
     await setVisible(ada, true)
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     await press(grace, '[data-room="help"]')
     // At once, and not after the grace period.
-    await onlineAre(ada, ['Ada (you)'])
-    await onlineAre(grace, ['Grace (you)'])
+    await textsAre(ada, '#members li', ['Ada (you)'])
+    await textsAre(grace, '#members li', ['Grace (you)'])
     await say(grace, 'anyone?')
     await hasMessage(grace, 'anyone?')
     await waitFor(
@@ -150,20 +151,20 @@ describe.each(ENGINES)('example/chat in %s', engine => {
     )
     await titleIs(ada, '(1) Chat · koa-sse-pool')
     await press(ada, '[data-room="help"]')
-    await messagesAre(ada, ['anyone?'])
-    await onlineAre(ada, ['Ada (you)', 'Grace'])
+    await textsAre(ada, '#messages .text', ['anyone?'])
+    await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
     expect(await unreadOf(ada)).toEqual(['anyone?'])
     expect(await textOf(ada, '[data-room="help"] em')).toBe('')
     // The mark is for those who have just come in.
     await press(ada, '[data-room="general"]')
     await press(ada, '[data-room="help"]')
-    await messagesAre(ada, ['anyone?'])
+    await textsAre(ada, '#messages .text', ['anyone?'])
     expect(await unreadOf(ada)).toEqual([])
   })
 
   test('speaks Chinese', async () => {
     const page = await open({ me: 'ada', name: '小明', lang: 'zh-CN' })
-    await onlineAre(page, ['小明（你）'])
+    await textsAre(page, '#members li', ['小明（你）'])
     expect(await textOf(page, 'h1')).toBe('谁在线？')
     expect(await textOf(page, '#state')).toBe('已连接')
     expect(await page.eval(() => document.title)).toBe('聊天 · koa-sse-pool')
@@ -184,14 +185,14 @@ test('with the log in Redis, the pages of two processes see each other, also whe
   const [first, second] = [await serve(options), await serve(options)] as const
   const ada = await openPage(browser, first.port, { me: 'ada', name: 'Ada' })
   const grace = await openPage(browser, second.port, { me: 'grace', name: 'Grace' })
-  await onlineAre(ada, ['Ada (you)', 'Grace'])
-  await onlineAre(grace, ['Ada', 'Grace (you)'])
+  await textsAre(ada, '#members li', ['Ada (you)', 'Grace'])
+  await textsAre(grace, '#members li', ['Ada', 'Grace (you)'])
   await say(ada, 'hello')
-  await messagesAre(grace, ['hello'])
+  await textsAre(grace, '#messages .text', ['hello'])
   const linus = await openPage(browser, second.port, { me: 'linus', name: 'Linus' })
-  await messagesAre(linus, ['hello'])
+  await textsAre(linus, '#messages .text', ['hello'])
   await first.close()
-  await onlineAre(grace, ['Grace (you)', 'Linus'])
+  await textsAre(grace, '#members li', ['Grace (you)', 'Linus'])
 })
 
 test('the chat fits a phone of 360 pixels', async () => {
@@ -247,17 +248,6 @@ async function openPage(browser: Browser, port: number, query: Record<string, st
   await page.goto(`http://127.0.0.1:${port}/?${new URLSearchParams(query)}`)
   await stateIs(page, 'open')
   return page
-}
-
-function onlineAre(page: Page, names: string[]): Promise<void> {
-  return waitFor(
-    page,
-    wanted => {
-      const shown = Array.from(document.querySelectorAll('#members li'), li => li.textContent)
-      return JSON.stringify(shown) === JSON.stringify(wanted)
-    },
-    names,
-  )
 }
 
 function say(page: Page, text: string): Promise<void> {
@@ -325,16 +315,5 @@ function hasMessage(page: Page, text: string): Promise<void> {
       return texts.includes(wanted)
     },
     text,
-  )
-}
-
-function messagesAre(page: Page, texts: string[]): Promise<void> {
-  return waitFor(
-    page,
-    wanted => {
-      const shown = Array.from(document.querySelectorAll('#messages .text'), p => p.textContent)
-      return JSON.stringify(shown) === JSON.stringify(wanted)
-    },
-    texts,
   )
 }

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { start as startChat } from '../../example/chat/server.js'
 import { servePage } from '../../example/shared/serve.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { press, textOf } from './page.js'
+import { press, textIs, textOf } from './page.js'
 
 const EXAMPLES = new URL('../../example/', import.meta.url)
 const names = readdirSync(EXAMPLES).filter(name => name !== 'shared')
@@ -163,13 +163,4 @@ async function openPage(browser: Browser, url: string): Promise<Page> {
   onTestFinished(() => page.close())
   await page.goto(url)
   return page
-}
-
-function textIs(page: Page, selector: string, text: string): Promise<void> {
-  return waitFor(
-    page,
-    (wanted, expected) => document.querySelector(String(wanted))?.textContent === expected,
-    selector,
-    text,
-  )
 }

@@ -15,10 +15,9 @@ import {
   signIn,
   startExample,
   tableOf,
-  textIs,
   totalIs,
 } from './order-stats.js'
-import { fireTransition, photograph, press, stateIs, textOf, wantsShots } from './page.js'
+import { fireTransition, photograph, press, stateIs, textIs, textOf, wantsShots } from './page.js'
 
 describe.each(ENGINES)('example/order-stats in %s', engine => {
   let browser: Browser

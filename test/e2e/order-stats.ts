@@ -101,15 +101,6 @@ export function totalIs(page: Page, total: number, atLeast = ''): Promise<void> 
   )
 }
 
-export function textIs(page: Page, selector: string, text: string): Promise<void> {
-  return waitFor(
-    page,
-    (wanted, expected) => document.querySelector(String(wanted))?.textContent === expected,
-    selector,
-    text,
-  )
-}
-
 export function hasNote(page: Page, name: string): Promise<void> {
   return waitFor(page, wanted => document.querySelector(`#log [data-note="${wanted}"]`), name)
 }

@@ -40,6 +40,24 @@ export function textOf(page: Page, selector: string): Promise<string> {
   return page.eval(s => document.querySelector(s)?.textContent ?? '', selector)
 }
 
+/** Resolves when the first such element has exactly this text. */
+export function textIs(page: Page, selector: string, text: string): Promise<void> {
+  return waitFor(page, (s, t) => document.querySelector(s)?.textContent === t, selector, text)
+}
+
+/** Resolves when these are the texts of all such elements. */
+export function textsAre(page: Page, selector: string, texts: string[]): Promise<void> {
+  return waitFor(
+    page,
+    (s, wanted) => {
+      const shown = Array.from(document.querySelectorAll(s), element => element.textContent)
+      return JSON.stringify(shown) === JSON.stringify(wanted)
+    },
+    selector,
+    texts,
+  )
+}
+
 /** Whether to take the screenshots of the README files again: `SHOTS=1 npm run test:browser`. */
 export const wantsShots = Boolean(process.env.SHOTS)
 

@@ -11,7 +11,7 @@ import { buildIfStale } from '../../scripts/example-build.js'
 import { freePort } from '../helpers/net.js'
 import { nodePath } from '../setup/needs.js'
 import { type Browser, ENGINES, launch, type Page, waitFor } from './browser.js'
-import { press, stateIs } from './page.js'
+import { press, stateIs, textsAre } from './page.js'
 
 /** One that has SQLite itself. */
 const NODE = nodePath(24)
@@ -52,20 +52,20 @@ describe.each(ENGINES)('an example whose server is killed and started again, in 
     const page = await openPage(browser, url)
     await stateIs(page, 'open')
     for (const text of ['one', 'two']) await server.say(text)
-    await messagesAre(page, ['one', 'two'])
+    await textsAre(page, '#messages .text', ['one', 'two'])
     await server.kill()
     await stateIs(page, 'connecting')
     await server.restart()
     await server.say('three')
-    await messagesAre(page, ['one', 'two', 'three'])
+    await textsAre(page, '#messages .text', ['one', 'two', 'three'])
     await stateIs(page, 'open')
     await server.say('four')
-    await messagesAre(page, ['one', 'two', 'three', 'four'])
+    await textsAre(page, '#messages .text', ['one', 'two', 'three', 'four'])
     // A note would say that some are missing.
     expect(await page.eval(() => document.querySelectorAll('#messages .note').length)).toBe(0)
 
     const late = await openPage(browser, url.replace('me=ada', 'me=bob'))
-    await messagesAre(late, ['one', 'two', 'three', 'four'])
+    await textsAre(late, '#messages .text', ['one', 'two', 'three', 'four'])
   })
 })
 
@@ -191,17 +191,6 @@ async function received(page: Page): Promise<number[]> {
     ),
   )
   return counts.sort((a, b) => a - b)
-}
-
-function messagesAre(page: Page, texts: string[]): Promise<void> {
-  return waitFor(
-    page,
-    wanted => {
-      const shown = Array.from(document.querySelectorAll('#messages .text'), p => p.textContent)
-      return JSON.stringify(shown) === JSON.stringify(wanted)
-    },
-    texts,
-  )
 }
 
 /** Of the messages, newest first. */
